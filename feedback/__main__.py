@@ -1,0 +1,204 @@
+r"""
+---
+title: The command line
+summary: python -m feedback train, generate, plot.
+---
+
+# The command line
+
+```
+python -m feedback train                       # Tiny Shakespeare, a few minutes on a laptop
+python -m feedback generate --prompt "ROMEO:"  # what it has learnt to write
+python -m feedback plot runs/a runs/b          # two runs in one picture
+```
+
+The options are the fields of the dataclasses, and their help is the text below each
+field: there is no second list that could fall behind. tyro makes the parser.
+
+A mistake costs one line: what was wrong, and what would be right, and exit code 2.
+"""
+
+import contextlib
+import io
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from .config import FAIR, ModelConfig, TrainConfig, require
+from .data import Tokenizer
+from .model import FeedbackLM
+from .plot import Axis, plot_runs
+from .runs import CHECKPOINT, PLOT, SAMPLE, Run
+from .train import choose_device, train
+
+Model = Annotated[ModelConfig, tyro.conf.arg(name="")]
+Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a Feedback Transformer on a text, and keep the run in a folder.
+
+    With no options: Tiny Shakespeare, a few minutes on two CPU cores.
+    Ctrl-C saves and stops; the same command with --resume goes on."""
+
+    training: Training = field(default_factory=TrainConfig)
+    model: Model = field(default_factory=ModelConfig)
+    preset: Literal["default", "fair"] = "default"
+    """fair makes the choices of the authors' code: empty-memory zeros, and norm-memory."""
+    resume: bool = False
+    """Go on from the last checkpoint of the run, with its settings."""
+    overwrite: bool = False
+    """Replace the run that the folder holds."""
+
+    def main(self) -> int:
+        """Trains, and says what came of it; 130 if it was interrupted."""
+        require(not (self.resume and self.overwrite), "--resume and --overwrite exclude each other")
+        model = replace(self.model, **FAIR) if self.preset == "fair" else self.model
+        trainer = train(model, self.training, self.resume, self.overwrite)
+        run = trainer.run
+        if trainer.step < self.training.max_steps:
+            print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
+            print(f"Go on:  python -m feedback train --run {run.folder} --resume")
+            return 130
+        print(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
+        if trainer.val_loss is not None:
+            print(
+                f"validation loss {trainer.val_loss:.4f} nats per character "
+                f"after {trainer.seconds:.0f} s"
+            )
+        print(f"run     {run.folder}\nplot    {run / PLOT}")
+        print(f"next    python -m feedback generate --run {run.folder} --prompt 'ROMEO:'")
+        return 0
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Write text with a trained model.
+
+    The text goes to standard output and begins with the prompt."""
+
+    run: Path = TrainConfig.run
+    """Folder of a training run."""
+    prompt: str = "\n"
+    """What the text begins with."""
+    max_new_tokens: int = 500
+    """Characters to write."""
+    temperature: float = 0.8
+    """0 always takes the likeliest character; 1 follows the model's probabilities."""
+    top_k: int | None = None
+    """Choose among the k likeliest characters only."""
+    top_p: float | None = None
+    """Choose among the likeliest characters that together reach this probability."""
+    stop: str | None = None
+    """A character at which to stop."""
+    samples: int = 1
+    """Texts to write."""
+    seed: int | None = None
+    """The same seed writes the same text."""
+    device: str = "auto"
+    """auto takes a GPU if there is one; or cpu, cuda, ..."""
+
+    def main(self) -> int:
+        """Prints the samples."""
+        require(len(self.prompt) > 0, "the prompt is empty, expected at least one character")
+        require(self.samples >= 1, f"samples is {self.samples}, expected at least 1")
+        require(
+            self.stop is None or len(self.stop) == 1,
+            f"stop is {self.stop!r}, expected a single character",
+        )
+        stored = Run(self.run).read()
+        require("characters" in stored, f"{self.run} has no vocabulary; it was not made by train")
+        tokenizer = Tokenizer(stored["characters"])
+        device = choose_device(self.device)
+        tokens = tokenizer.encode(self.prompt).expand(self.samples, -1).to(device)
+        generator = torch.Generator(device)
+        if self.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self.seed)
+        model = FeedbackLM.from_pretrained(self.run).to(device)
+        out = model.generate(
+            tokens,
+            self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            stop_token=None if self.stop is None else int(tokenizer.encode(self.stop)),
+            generator=generator,
+        )
+        print("\n---\n".join(tokenizer.decode(row) for row in out))
+        return 0
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the training and validation loss of one run or several."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (TrainConfig.run,)
+    """Folders of training runs."""
+    x: Axis = "tokens"
+    """What the curves are drawn against."""
+    out: Path | None = None
+    """The picture, PNG; loss.png in the first folder if not given."""
+
+    def main(self) -> int:
+        """Writes the picture, and says where."""
+        out = self.out or self.runs[0] / PLOT
+        plot_runs(self.runs, out, self.x)
+        print(out)
+        return 0
+
+
+DESCRIPTION = "The Feedback Transformer: train it, let it write, look at its runs."
+
+
+def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plot:
+    """
+    The command that `args` describe, with `train` as the defaults of training. Raises
+    `ValueError` for a mistake. tyro explains it in a box on standard error; here its first
+    paragraph becomes one line.
+    """
+    commands = (
+        Annotated[Train, tyro.conf.subcommand("train", default=train or Train())]
+        | Annotated[Generate, tyro.conf.subcommand("generate")]
+        | Annotated[Plot, tyro.conf.subcommand("plot")]
+    )
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            command = tyro.cli(commands, prog="feedback", description=DESCRIPTION, args=args)
+    except SystemExit as exit:
+        if exit.code != 2:
+            raise
+        inside = [line.strip("│ ") for line in box.getvalue().splitlines() if "│" in line]
+        ends = [i for i, line in enumerate(inside) if line.startswith("─")]
+        message = " ".join(inside[: ends[0] if ends else None])
+        raise ValueError(f"{message}; see python -m feedback --help") from None
+    if isinstance(command, Train) and command.resume and train is None:
+        # A resumed run has the settings it began with, unless an option says otherwise.
+        stored = Run(command.training.run).read()
+        training = TrainConfig.from_dict(stored.get("train", {}))
+        return parse(args, Train(training, ModelConfig.from_dict(stored)))
+    return command
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 after a mistake, 130 after Ctrl-C."""
+    try:
+        return parse(sys.argv[1:] if args is None else args).main()
+    except (ValueError, OSError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        print(f"feedback: {' '.join(text.split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("feedback: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+r"""
+---
+title: Attention over the memory
+summary: One query reads the memory vectors of the past, with relative positions.
+---
+
+# Attention over the memory
+
+In a parallel Transformer $T$ queries meet $T$ keys at once. Here there is **one** query:
+the present step asks, and the memory vectors of past steps answer. What does a step need to
+know about a slot? What it holds, and how long ago it was written. The score says exactly
+that, in the four terms of Transformer-XL[^xl]:
+
+$$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big(
+    \underbrace{q^\top k_j}_{\text{content}}
+  + \underbrace{u^\top k_j}_{\text{content, whoever asks}}
+  + \underbrace{q^\top p_{t-j}}_{\text{distance}}
+  + \underbrace{s_{t-j}}_{\text{distance, whoever asks}} \Big)$$
+
+$q$ is the query, $k_j$ the key of slot $j$, and $p_d$, $s_d$, $u$ are learned: a vector and a
+number for each distance $d = 1 \dots$ `mem_len`, and a vector for the head. All three start
+at zero, so an untrained model does not care about distance.
+
+No absolute position appears anywhere. That is what lets a memory slide along
+a text of any length.
+
+Shapes use the letters `B S D H K`. Keys and values are `(B, H, S, K)`: the rows of one
+head lie side by side, as the small matrix products of one query like to find them. (With time
+first, `(S, B, H, K)`, the same scores and their gradients took four times as long.)
+
+[^xl]: Dai et al., 2019, [arXiv:1901.02860](https://arxiv.org/abs/1901.02860). The Feedback
+    Transformer, Fan et al., 2020, [arXiv:2002.09402](https://arxiv.org/abs/2002.09402),
+    follows it in using relative positions.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+
+
+class KeyValue(nn.Module):
+    r"""
+    ## Keys and values of memory vectors
+
+    $$k_j = W_k\, m_j, \qquad v_j = W_v\, m_j$$
+
+    Neither has a bias. A bias on the values would pass through the attention unchanged,
+    because its weights sum to one, and merge with the bias of the output; a bias
+    on the keys is what $u$ already is, seen from the other side.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.n_heads, self.d_k = config.n_heads, config.head_dim
+        self.key = nn.Linear(config.d_model, self.n_heads * self.d_k, bias=False)
+        self.value = nn.Linear(config.d_model, self.n_heads * self.d_k, bias=False)
+
+    def forward(self, m: Tensor) -> tuple[Tensor, Tensor]:
+        """`m` is `(..., D)`; returns `k` and `v`, both `(..., H, K)`."""
+        split = (*m.shape[:-1], self.n_heads, self.d_k)
+        # $k_j = W_k\, m_j$
+        k = self.key(m).view(split)
+        # $v_j = W_v\, m_j$
+        v = self.value(m).view(split)
+        return k, v
+
+
+class FeedbackAttention(nn.Module):
+    r"""
+    ## One query against the memory
+
+    The rows of `pos_key` and `pos_bias` are stored oldest first, like the memory:
+    row `-d` belongs to distance $d$, so the last $S$ rows line up with $S$ slots.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        H, K = config.n_heads, config.head_dim
+        self.n_heads, self.d_k, self.dropout = H, K, config.dropout
+        self.query = nn.Linear(config.d_model, H * K, bias=False)
+        self.output = nn.Linear(H * K, config.d_model)
+        # $u$
+        self.query_bias = nn.Parameter(torch.zeros(H, K))
+        # $p_d$
+        self.pos_key = nn.Parameter(torch.zeros(config.mem_len, H, K))
+        # $s_d$
+        self.pos_bias = nn.Parameter(torch.zeros(config.mem_len, H))
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """`q` is `(B, H, K)`, `k` is `(B, H, S, K)`; returns `(B, H, S)`."""
+        S = k.shape[-2]
+        # $(q + u)^\top k_j$
+        content = ((q + self.query_bias).unsqueeze(-2) @ k.mT).squeeze(-2)
+        # $q^\top p_{t-j} + s_{t-j}$
+        distance = torch.einsum("bhk,shk->bhs", q, self.pos_key[-S:]) + self.pos_bias[-S:].T
+        return (content + distance) / math.sqrt(self.d_k)
+
+    def forward(self, z: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        r"""
+        `z` is the present step, `(B, D)`; `k` and `v` are the window of the memory it reads,
+        `(B, H, S, K)`; `keep` says which attention weights survive dropout, `(B, H, S)`.
+        Returns $W_o \sum_j a_j v_j + b_o$, `(B, D)`.
+        """
+        q = self.query(z).unflatten(-1, (self.n_heads, self.d_k))
+        # $a = \mathrm{softmax}_j(\mathrm{score}_j)$
+        attn = self.scores(q, k).softmax(dim=-1)
+        if keep is not None:
+            attn = attn * keep / (1 - self.dropout)
+        # $\sum_j a_j v_j$
+        heads = torch.einsum("bhs,bhsk->bhk", attn.to(v.dtype), v)
+        return self.output(heads.flatten(1))

@@ -1,0 +1,171 @@
+r"""
+---
+title: Text
+summary: From characters to batches, in windows drawn at random or segments that carry on.
+---
+
+# Text
+
+The data of this chapter is one string. Three things turn it into training batches: a tokenizer
+that numbers its characters, a split that keeps the last tenth for validation, and a way to
+cut sequences from the rest.
+
+There are two ways to cut. *Random* windows know nothing of each other, and a model trained
+on them starts each one with an empty memory. With *carried* segments the text is
+laid out in `batch_size` long rows, and each batch continues where the last one ended, memory
+included:
+
+$$\underbrace{x_1 \dots x_T}_{\text{batch } 1}\;
+  \underbrace{x_{T+1} \dots x_{2T}}_{\text{batch } 2}\;\dots$$
+
+The gradient still stops at the border, but what the model reads there
+is what it will read when it is used.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .config import require
+from .tiny_shakespeare import load_tiny_shakespeare
+
+
+class Tokenizer:
+    """
+    ## Characters as tokens
+
+    A character's id is its place in the sorted list of those that occur.
+    """
+
+    def __init__(self, characters: str):
+        self.characters = characters
+        self._ids = {c: i for i, c in enumerate(characters)}
+
+    @classmethod
+    def of(cls, text: str) -> "Tokenizer":
+        """The tokenizer of all the characters of `text`."""
+        return cls("".join(sorted(set(text))))
+
+    def __len__(self) -> int:
+        """$V$, the size of the vocabulary."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> Tensor:
+        """Token ids of `text`, `(T,)`; raises `ValueError` for a character it does not know."""
+        unknown = sorted(set(text) - set(self._ids))
+        require(
+            not unknown,
+            f"the text has {', '.join(map(repr, unknown[:8]))}{' ...' * (len(unknown) > 8)}, which "
+            f"the model does not know; expected only the characters {self.characters!r}",
+        )
+        return torch.tensor([self._ids[c] for c in text], dtype=torch.long)
+
+    def decode(self, tokens: Tensor) -> str:
+        """The text of token ids `(T,)`."""
+        return "".join(self.characters[i] for i in tokens.tolist())
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; raises `ValueError` if there is none, or it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}; "
+            "save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def load_text(data: str) -> str:
+    """
+    `"tiny_shakespeare"`, or else the path of a text file, or of a folder whose `.txt` files
+    are joined in the order of their names. Raises `ValueError` if that gives no text.
+    """
+    path = Path(data).expanduser()
+    if data == "tiny_shakespeare":
+        text = load_tiny_shakespeare()
+    elif path.is_dir():
+        files = sorted(path.rglob("*.txt"))
+        require(bool(files), f"the folder {path} has no .txt file")
+        text = "\n".join(read_text(file) for file in files)
+    else:
+        require(
+            path.exists(),
+            f"data is {data!r}, expected tiny_shakespeare, a text file, or a folder of .txt files",
+        )
+        text = read_text(path)
+    require(bool(text), f"{data} is empty, expected some text to learn")
+    return text
+
+
+def split(tokens: Tensor, seq_len: int) -> tuple[Tensor, Tensor]:
+    """
+    The first nine tenths for training, the rest for validation. Raises `ValueError` if either
+    part is shorter than one sequence and its targets.
+    """
+    border = int(0.9 * len(tokens))
+    train, val = tokens[:border], tokens[border:]
+    require(
+        len(train) > seq_len and len(val) > 1,
+        f"the text has {len(tokens)} characters, {len(train)} of them for training; a sequence of "
+        f"seq_len = {seq_len} and its next character do not fit; use more text or a shorter seq_len",
+    )
+    return train, val
+
+
+class Batch(NamedTuple):
+    """Tokens and the tokens that follow them, both `(B, T)`; `new` if no memory carries in."""
+
+    tokens: Tensor
+    targets: Tensor
+    new: bool
+
+
+def random_batch(tokens: Tensor, B: int, T: int) -> Batch:
+    """`B` windows of `T` tokens, at places drawn from the global generator."""
+    starts = torch.randint(len(tokens) - T, (B, 1))
+    rows = tokens[starts + torch.arange(T + 1)]
+    return Batch(rows[:, :-1], rows[:, 1:], new=True)
+
+
+def carried_batch(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+    """
+    The segment number `step` of the text in `B` rows. It depends on nothing else, so
+    a run that is resumed needs no memory of where it was. After the last whole segment the rows
+    start over, with a new memory.
+    """
+    rows = (len(tokens) - 1) // B
+    require(
+        rows >= T,
+        f"{len(tokens)} characters in batch_size = {B} rows make rows of {rows}, shorter than "
+        f"seq_len = {T}; use more text, a smaller batch or shorter sequences",
+    )
+    at = step % (rows // T) * T
+    places = torch.arange(B)[:, None] * rows + at + torch.arange(T + 1)
+    segment = tokens[places]
+    return Batch(segment[:, :-1], segment[:, 1:], new=at == 0)
+
+
+IGNORE = -100
+"""The target of a place without a target; `F.cross_entropy` leaves it out."""
+
+
+def validation_batches(tokens: Tensor, B: int, T: int) -> Iterator[Batch]:
+    """
+    All of `tokens`, in at most `B` rows, carried: every token but the first is a target exactly
+    once. What is missing at the end of the last row has the target `IGNORE`.
+    """
+    N = len(tokens) - 1
+    B = min(B, N)
+    rows = -(-N // B)
+    inputs = torch.zeros(B * rows, dtype=torch.long)
+    targets = torch.full((B * rows,), IGNORE)
+    inputs[:N], targets[:N] = tokens[:-1], tokens[1:]
+    inputs, targets = inputs.view(B, rows), targets.view(B, rows)
+    for at in range(0, rows, T):
+        yield Batch(inputs[:, at : at + T], targets[:, at : at + T], new=at == 0)

@@ -1,0 +1,77 @@
+r"""
+---
+title: The memory
+summary: The explicit state that one call hands to the next.
+---
+
+# The memory
+
+What is the state of a Feedback Transformer? Not a hidden activation per layer, as in
+Transformer-XL, and not keys and values per layer, as in a cache for decoding: only the last
+`mem_len` memory vectors. Whoever holds those can continue the sequence
+as if it had never been interrupted.
+
+So the state is a value that goes in and comes out, `model(tokens, memory=memory)`, and
+never an attribute of the model. Two sequences can be interleaved, and a graph can be kept and
+differentiated twice, because no call leaves anything behind for the next one to trip over.
+
+The memory keeps $m_j$ and not $k_j, v_j$. Keys and values are computed anew
+when a segment starts, so they always belong to the present weights, and
+$W_k$, $W_v$ learn from old memory too, even from memory that was detached.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from torch import Tensor
+
+from .config import ModelConfig, require
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    r"""
+    ## Memory vectors, and whose they are
+
+    `m` is `(B, S, D)`, oldest first, with $S \le$ `mem_len`. A parallel Transformer remembers
+    the input of every layer instead, so there `m` is `(B, L, S, D)`.
+    """
+
+    m: Tensor
+    config: ModelConfig
+
+    def __len__(self) -> int:
+        """$S$, the slots filled so far."""
+        return self.m.shape[-2]
+
+    def detach(self) -> "Memory":
+        """The same memory, through which no gradient flows back into earlier segments."""
+        return replace(self, m=self.m.detach())
+
+    def check(self, config: ModelConfig, like: Tensor, layers: tuple[int, ...] = ()) -> None:
+        """
+        Raises `ValueError` unless this memory can continue a batch `like` `(B, T, D)` in a
+        model of `config` whose memory has the extra dimensions `layers`.
+        """
+        for field in fields(ModelConfig):
+            ours, theirs = getattr(config, field.name), getattr(self.config, field.name)
+            require(
+                field.name == "dropout" or ours == theirs,
+                f"this memory was made by a model with {field.name} = {theirs!r}, "
+                f"but this model has {ours!r}; a memory can only continue in its own model",
+            )
+        B, S, D = like.shape[0], len(self), config.d_model
+        require(
+            self.m.shape[0] == B,
+            f"this memory holds a batch of {self.m.shape[0]}, but the input is a batch of {B}; "
+            "pass memory=None to start new sequences",
+        )
+        expected = (B, *layers, S, D)
+        require(
+            tuple(self.m.shape) == expected,
+            f"this memory has the shape {tuple(self.m.shape)}, expected {expected}; "
+            "it comes from another kind of model",
+        )
+        require(
+            self.m.device == like.device,
+            f"this memory is on {self.m.device}, but the input is on {like.device}",
+        )

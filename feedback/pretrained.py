@@ -1,0 +1,139 @@
+r"""
+---
+title: Saving and loading
+summary: A folder with two files, safetensors and JSON, here or on the Hugging Face hub.
+---
+
+# Saving and loading
+
+A trained model is two files: `model.safetensors` holds the numbers and `config.json` says what
+they are. Neither can run code when it is opened. `push_to_hub` and the model card come from
+`huggingface_hub`'s mixin; reading and writing are written out here, so that
+a failed write leaves the old files as they were, and a damaged file says what is wrong with it.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from .config import ModelConfig, require
+from .files import write_whole
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of `config.json`; raises `ValueError` where there is none, or none to read."""
+    path = Path(folder) / CONFIG
+    require(
+        path.is_file(), f"{folder} holds no {CONFIG}; expected a folder made by save_pretrained"
+    )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: not JSON ({error})") from error
+    require(isinstance(values, dict), f"{path} is damaged: expected a JSON object")
+    return values
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], origin: str) -> None:
+    """`load_state_dict`, with a one-line `ValueError` that names what does not fit."""
+    own = model.state_dict()
+    for name in [*own, *weights]:
+        require(name in weights, f"{origin} lacks the parameter {name}; it is of another model")
+        require(name in own, f"{origin} has the parameter {name}, which this model does not know")
+        shape, expected = tuple(weights[name].shape), tuple(own[name].shape)
+        require(
+            shape == expected,
+            f"{origin} has {name} of shape {shape}, expected {expected}; "
+            "it was made with another configuration",
+        )
+    model.load_state_dict(weights)
+
+
+class Pretrained(
+    ModelHubMixin,
+    library_name="feedback",
+    tags=["feedback-transformer"],
+    paper_url="https://arxiv.org/abs/2002.09402",
+):
+    """
+    ## What a language model needs to live in a folder
+
+    A mixin over `config` and the parameters.
+    """
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, extra: dict[str, Any] | None = None, **hub: Any
+    ) -> str | None:
+        """
+        Writes `model.safetensors` and `config.json`, each completely or not at all. `extra` keys
+        are stored beside those of the model. Further options are those of
+        `huggingface_hub.ModelHubMixin.save_pretrained`, for which a model card is written too.
+        """
+        if hub:
+            return super().save_pretrained(save_directory, **hub)
+        self._save_pretrained(Path(save_directory), extra)
+        return None
+
+    def _save_pretrained(self, save_directory: Path, extra: dict[str, Any] | None = None) -> None:
+        values = {"architecture": type(self).__name__, **asdict(self.config), **(extra or {})}
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        write_whole(save_directory / WEIGHTS, save(weights))
+        write_whole(save_directory / CONFIG, json.dumps(values, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **options: Any,
+    ) -> Any:
+        """
+        Loads a model from a folder or, if there is no such folder, from the hub. `options` go to
+        the class, such as `implementation`. The model comes in evaluation mode, on the CPU.
+        Raises `ValueError` where files are missing, damaged, or of another model.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            try:
+                folder = Path(
+                    snapshot_download(
+                        str(pretrained_model_name_or_path),
+                        allow_patterns=[CONFIG, WEIGHTS],
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        token=token,
+                        local_files_only=local_files_only,
+                    )
+                )
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"{str(pretrained_model_name_or_path)!r} is no folder, and could not be "
+                    f"loaded from the hub ({type(error).__name__})"
+                ) from error
+        values = read_config(folder)
+        made_by = values.get("architecture", cls.__name__)
+        require(
+            made_by == cls.__name__,
+            f"{folder} holds a {made_by}, not a {cls.__name__}; use {made_by}.from_pretrained",
+        )
+        path = folder / WEIGHTS
+        require(path.is_file(), f"{folder} holds no {WEIGHTS}")
+        try:
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or truncated ({error})") from error
+        model = cls(ModelConfig.from_dict(values), **options)
+        load_weights(model, weights, str(path))
+        return model.eval()

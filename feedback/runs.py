@@ -1,0 +1,137 @@
+r"""
+---
+title: The run folder
+summary: Everything about one training run, in files that other programs can read.
+---
+
+# The run folder
+
+| file | holds |
+|---|---|
+| `config.json` | the model, the run, and the characters of the vocabulary |
+| `metrics.jsonl` | one line a step: `step tokens seconds train_loss val_loss learning_rate seq_len` |
+| `model.safetensors` | the weights, as of the last checkpoint |
+| `checkpoint/state.pt` | all that is needed to go on: weights, optimiser, memory |
+| `loss.png` | the loss, drawn |
+| `sample.txt` | what the model writes |
+
+A folder that holds a run is never written over unless that is asked for in so many words.
+"""
+
+import io
+import json
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import ModelConfig, TrainConfig, require
+from .files import write_whole
+from .pretrained import CONFIG, WEIGHTS, read_config
+
+METRICS, CHECKPOINT, PLOT, SAMPLE = "metrics.jsonl", "checkpoint/state.pt", "loss.png", "sample.txt"
+METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
+
+MAY_CHANGE = {"run", "max_steps", "eval_steps", "checkpoint_steps", "device", "tensorboard"}
+"""What a resumed run may do differently from how it began."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    ## One folder
+    """
+
+    folder: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    def is_empty(self) -> bool:
+        """Whether the folder holds no file of a run."""
+        names = (CONFIG, METRICS, CHECKPOINT, WEIGHTS)
+        return not any((self / name).exists() for name in names)
+
+    def refuse_to_overwrite(self) -> None:
+        """Raises `ValueError` if there is a run already."""
+        require(
+            self.is_empty(),
+            f"{self.folder} already holds a run; continue it with --resume, replace it with "
+            "--overwrite, or choose another folder with --run",
+        )
+
+    def clear(self) -> None:
+        """Removes the files of a run, and nothing else that may lie in the folder."""
+        for name in (CHECKPOINT, METRICS, WEIGHTS, CONFIG, PLOT, SAMPLE):
+            (self / name).unlink(missing_ok=True)
+
+    def read(self) -> dict[str, Any]:
+        """The contents of `config.json`; raises `ValueError` if there is no run."""
+        require(
+            (self / CONFIG).is_file(),
+            f"{self.folder} holds no run; start one with: python -m feedback train "
+            f"--run {self.folder}",
+        )
+        return read_config(self.folder)
+
+    def check_same(self, model: ModelConfig, config: TrainConfig) -> None:
+        """Raises `ValueError` if the run began with other settings than these."""
+        stored = self.read()
+        old = {**vars(ModelConfig.from_dict(stored)), **stored.get("train", {})}
+        new = {**vars(model), **config.to_dict()}
+        for name in sorted(set(new) - MAY_CHANGE):
+            require(
+                old.get(name) == new[name],
+                f"{self.folder} was begun with {name} = {old.get(name)!r}, but now it is "
+                f"{new[name]!r}; a run can only be resumed as it began",
+            )
+
+    def append_metrics(self, metrics: dict[str, Any]) -> None:
+        """Adds one line to `metrics.jsonl`."""
+        line = json.dumps({key: metrics[key] for key in METRIC_KEYS})
+        with (self / METRICS).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; raises `ValueError` where there are none."""
+        path = self / METRICS
+        require(path.is_file(), f"{self.folder} holds no {METRICS}, expected the folder of a run")
+        rows = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                row = json.loads(line)
+                rows.append({key: row[key] for key in METRIC_KEYS})
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}, line {number} is damaged: expected an object with the keys "
+                    f"{' '.join(METRIC_KEYS)}"
+                ) from error
+        return rows
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forgets the lines after `step`: what came after the checkpoint happens again."""
+        kept: Iterable[str] = ()
+        if (self / METRICS).exists():
+            # The last line may be cut off where the run was killed; it is after the checkpoint.
+            kept = (self / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)[:step]
+        write_whole(self / METRICS, "".join(kept))
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Writes `state`, completely or not at all."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_whole(self / CHECKPOINT, buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The last `state` saved; raises `ValueError` if it is missing or damaged."""
+        path = self / CHECKPOINT
+        require(path.is_file(), f"{self.folder} has no checkpoint to resume from")
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+            raise ValueError(
+                f"{path} is damaged or truncated; start again with --overwrite"
+            ) from error

@@ -1,0 +1,119 @@
+r"""
+---
+title: The stack
+summary: A custom autograd function that appends to a memory without copying it.
+---
+
+# The stack
+
+The reference computes every key and value of the window at every step: projecting $S$ vectors,
+$T$ times over. But $k_j$ never changes once $m_j$ is known. So compute it once, when $m_j$ is
+made, and keep it. With `share_kv=True` this is the second half of the paper's idea: one pair
+$(k_j, v_j)$ a step serves all the layers, and the cache is $L$ times smaller.
+
+What remains is a growing list that each step reads as one tensor. `torch.stack` copies
+all of it each time: $1 + 2 + \dots + T$ rows, $\mathcal{O}(T^2)$ memory, all kept alive for
+the backward pass. Could all those prefixes be views of *one* buffer? To autograd that looks like a
+crime: a tensor that an earlier step has saved is written to afterwards. It is none, because the
+row that is written is one that no earlier step has read. A custom function can
+say so.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layers import Keep
+from .reference import recurrent_step
+
+if TYPE_CHECKING:
+    from .model import FeedbackTransformer
+
+
+class Append(torch.autograd.Function):
+    r"""
+    ## Append one row, as a function that has a gradient
+
+    Takes the window $P$ that the last step read and a new row $r$; returns the next window:
+    the last `mem_len` rows of $[P; r]$, as a view of `buffer`.
+
+    **Invariant.** Row `end` is written once, before any step reads it, and the buffer
+    belongs to one sequence. So a view that a step has saved never changes, and
+    no call can disturb another.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int
+    ) -> Tensor:
+        """`window` is `(B, H, S, K)`, `row` `(B, H, K)`; `buffer` has room for row `end`."""
+        start = max(0, end + 1 - mem_len)
+        ctx.dropped = window.shape[2] + 1 - (end + 1 - start)
+        # Through `.data`, because a plain write would raise the version number that all
+        # views share, and autograd would then refuse every view saved before. The
+        # invariant is what makes leaving out this check sound.
+        buffer.data[:, :, end] = row
+        return buffer[:, :, start : end + 1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        r"""
+        Appending is linear. With $G$ the gradient of the new window,
+
+        $$\frac{\partial \mathcal{L}}{\partial P} = [\,0;\, G_{<\mathrm{end}}\,], \qquad
+          \frac{\partial \mathcal{L}}{\partial r} = G_{\mathrm{end}}$$
+
+        where the zero row stands for the slot that slid out of the window, if one did. The sum over
+        all the steps that read a row is autograd's: it adds what each window received
+        before it goes on to the window before. Nothing is stored
+        between calls, so a second backward is as right as the first, and since the
+        rule is made of ordinary operations it can be differentiated again.
+        """
+        kept = F.pad(grad[:, :, :-1], (0, 0, ctx.dropped, 0))
+        return kept, grad[:, :, -1], None, None, None
+
+
+class Stack:
+    r"""
+    ## A memory that grows by one row a step
+
+    Starts with `past`, `(B, H, S, K)`, has room for `T` rows more, and offers
+    the last `mem_len` as `window`.
+    """
+
+    def __init__(self, past: Tensor, T: int, mem_len: int):
+        B, H, S, K = past.shape
+        self.end, self.mem_len, self.window = S, mem_len, past
+        self.buffer = past.new_empty(B, H, S + T, K)
+        self.buffer[:, :, :S] = past.detach()
+
+    def append(self, row: Tensor) -> None:
+        """Adds `row`, `(B, H, K)`; `window` then ends with it."""
+        self.window = Append.apply(self.window, row, self.buffer, self.end, self.mem_len)
+        self.end += 1
+
+
+def stack_forward(
+    model: "FeedbackTransformer", x: Tensor, past: Tensor, keep: Keep | None
+) -> tuple[Tensor, Tensor]:
+    r"""
+    ## The whole sequence
+
+    The same function of the same arguments as the reference,
+    with keys and values computed once a step.
+    """
+    T, mem_len = len(x), model.config.mem_len
+    stacks = [[Stack(kv, T, mem_len) for kv in pair] for pair in model.window(past)]
+    memory, outputs = list(past), []
+    for t, x_t in enumerate(x):
+        pairs = [(k.window, v.window) for k, v in stacks]
+        y, m_t = recurrent_step(model, x_t, pairs, keep, t)
+        # $k_t = W_k m_t, \; v_t = W_v m_t$, once
+        for pair, rows in zip(stacks, model.project(m_t), strict=True):
+            for stack, row in zip(pair, rows, strict=True):
+                stack.append(row)
+        outputs.append(y)
+        memory.append(m_t)
+    return torch.stack(outputs), torch.stack(memory)

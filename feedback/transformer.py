@@ -1,0 +1,174 @@
+r"""
+---
+title: The parallel Transformer
+summary: The same parameters without feedback, all steps at once; baseline and warm start.
+---
+
+# The parallel Transformer
+
+What does feedback buy, and what does it cost? To ask that honestly takes a baseline that
+differs in feedback and in nothing else. This is the Feedback Transformer with one symbol
+changed: layer $l$ reads the past *inputs of layer $l$* instead of the memory,
+
+$$z_t^l = \mathrm{Attn}\big(x_t^{l-1};\; x_{t-S}^{l-1}, \dots, x_{t-1}^{l-1}\big)$$
+
+and so no layer waits for a step to finish, and all steps are computed at once.
+The parameters have the same names and shapes as with `share_kv=False`, but for the mix, which
+has no counterpart here.
+
+As in the authors' code, the past is strictly past here too: step $t$ does not attend to itself.
+Its own content is in the residual stream already. The layers are
+pre-norm in the usual way: keys and values are made of $\mathrm{LN}(x_j)$, so `share_kv` and
+`norm_memory`, which speak of feedback, do not matter.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .layers import FeedbackTransformerLayer
+from .memory import Memory
+from .model import LanguageModel, as_window, check_input, scale_outputs
+from .reference import Pairs
+
+
+def align_distances(scores: Tensor, c: int, N: int) -> Tensor:
+    r"""
+    ## From distances to slots
+
+    `scores` is `(..., Q, W)`: for each query, a number for each distance, column $-d$ for $d$.
+    Query $i$ stands at step $c + i$, so slot $j$ is at distance $c + i - j$, and what is wanted is
+    `(..., Q, N)` with a column for each of `N` slots. Each row is the row above
+    moved one to the right. The trick of Transformer-XL does this without an index: pad the rows to
+    width $M$, flatten, and read the numbers again in rows of width $M - 1$.
+    Columns without a distance from 1 to $W$ hold anything; they must be masked.
+    """
+    Q, W = scores.shape[-2:]
+    M = N + Q - 1
+    left = (Q - 1) - (W - c)
+    rows = F.pad(scores, (left, M - left - W)).flatten(-2)
+    return rows[..., Q - 1 : Q - 1 + Q * (M - 1)].unflatten(-1, (Q, M - 1))[..., :N]
+
+
+class TransformerLayer(FeedbackTransformerLayer):
+    r"""
+    ## One layer, all steps
+
+    The parameters and the single step are inherited: decoding runs the layer just as
+    the Feedback Transformer does. What is added is the whole sequence at once.
+    """
+
+    def past_pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of layer inputs `x`, `(..., D)`, as `(..., H, K)`."""
+        return self.kv(self.norm_attn(x))
+
+    def sequence(self, x: Tensor, past: Tensor, empty: int) -> Tensor:
+        """
+        `x` is `(B, T, D)`, `past` the inputs of this layer carried in, `(B, S, D)`, and
+        `empty` the number of zero slots in front of them. Returns `(B, T, D)`.
+        """
+        sources = torch.cat([past, x[:, :-1]], dim=1)
+        k, v = (F.pad(kv, (0, 0, 0, 0, empty, 0)) for kv in self.past_pairs(sources))
+        # With no past, step 0 has nothing to read, and attention starts with step 1.
+        first = 1 if k.shape[1] < x.shape[1] else 0
+        if first < x.shape[1]:
+            z = self.attention(self.norm_attn(x[:, first:]), k, v)
+            x = x + F.pad(z, (0, 0, first, 0))
+        return x + self.ff(self.norm_ff(x), self.keep_ff(x))
+
+    def attention(self, z: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`z` is `(B, Q, D)`, the last $Q$ steps; `k`, `v` are `(B, N, H, K)`."""
+        attn, (B, Q, _), N = self.attn, z.shape, k.shape[1]
+        mem_len, dropout = len(attn.pos_key), attn.dropout if self.training else 0.0
+        q = attn.query(z).view(B, Q, attn.n_heads, attn.d_k).transpose(1, 2)
+        k, v = k.transpose(1, 2), v.transpose(1, 2)
+        # $q^\top p_{t-j} + s_{t-j}$
+        W = min(mem_len, N)
+        distance = torch.einsum("bhqk,whk->bhqw", q, attn.pos_key[-W:])
+        distance = distance + attn.pos_bias[-W:].T[:, None]
+        distance = align_distances(distance, N - Q + 1, N) / math.sqrt(attn.d_k)
+        # $1 \le t - j \le$ `mem_len`
+        t = torch.arange(N - Q + 1, N + 1, device=z.device)[:, None]
+        j = torch.arange(N, device=z.device)
+        mask = distance.masked_fill((j >= t) | (t - j > mem_len), -math.inf)
+        # $\mathrm{softmax}\big((q + u)^\top k_j / \sqrt{K} + \dots\big)\, v_j$
+        u = attn.query_bias[:, None]
+        heads = F.scaled_dot_product_attention(
+            (q + u).to(v.dtype), k, v, attn_mask=mask.to(v.dtype), dropout_p=dropout
+        )
+        return attn.output(heads.transpose(1, 2).flatten(2))
+
+    def keep_ff(self, x: Tensor) -> Tensor | None:
+        """Feed-forward units that survive dropout, `(B, T, F)`."""
+        if not self.training or self.ff.dropout == 0:
+            return None
+        shape = (*x.shape[:-1], self.ff.up.out_features)
+        return torch.empty(shape, dtype=torch.bool, device=x.device).bernoulli_(1 - self.ff.dropout)
+
+
+class Transformer(nn.Module):
+    r"""
+    ## The bare stack
+
+    The signature of `FeedbackTransformer`; its memory holds $L$ vectors a step where that of the
+    Feedback Transformer holds one.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        per_layer = replace(config, share_kv=False)
+        self.layers = nn.ModuleList(TransformerLayer(per_layer) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        scale_outputs(self.layers)
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """`x` is `(B, T, D)`; returns `(B, T, D)` and the memory, `(B, L, S, D)`."""
+        check_input(x, "B, T, D", self.config)
+        B, _, D = x.shape
+        L, mem_len = self.config.n_layers, self.config.mem_len
+        if memory is None:
+            past = x.new_empty(B, L, 0, D)
+        else:
+            memory.check(self.config, x, layers=(L,))
+            past = memory.m
+        empty = self.empty_slots(past.shape[2])
+        inputs = []
+        for l, layer in enumerate(self.layers):
+            inputs.append(torch.cat([past[:, l], x], dim=1)[:, -mem_len:])
+            x = layer.sequence(x, past[:, l], empty)
+        return self.norm(x), Memory(torch.stack(inputs, dim=1), self.config)
+
+    def empty_slots(self, S: int) -> int:
+        """Zero slots that are attended to besides `S` filled ones."""
+        return self.config.mem_len - S if self.config.empty_memory == "zeros" else 0
+
+    def remembered(self, memory: Memory) -> Pairs:
+        """Keys and values with which decoding goes on after `memory`, `(B, H, S, K)`."""
+        empty = self.empty_slots(len(memory))
+        pairs = zip(self.layers, memory.m.permute(1, 2, 0, 3), strict=True)
+        pairs = [layer.past_pairs(m) for layer, m in pairs]
+        return [(as_window(k, empty), as_window(v, empty)) for k, v in pairs]
+
+    def decode(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Pairs]:
+        """One step of decoding, as in `FeedbackTransformer.decode`, with a pair a layer."""
+        rows = []
+        for layer, (k, v) in zip(self.layers, pairs, strict=True):
+            rows.append(layer.past_pairs(x))
+            x = layer(x, k, v)
+        return self.norm(x), rows
+
+
+class TransformerLM(LanguageModel):
+    r"""
+    ## The baseline language model
+
+    The signature, the parameter names, `generate` and the file format of `FeedbackLM`.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config, Transformer(config))
