@@ -112,8 +112,8 @@ def split(tokens: Tensor, seq_len: int) -> tuple[Tensor, Tensor]:
     train, val = tokens[:border], tokens[border:]
     require(
         len(train) > seq_len and len(val) > 1,
-        f"the text has {len(tokens)} characters, {len(train)} of them for training; a sequence of "
-        f"seq_len = {seq_len} and its next character do not fit; use more text or a shorter seq_len",
+        f"the text has {len(tokens)} characters, {len(train)} of them for training; a sequence "
+        f"of seq_len = {seq_len} and its next character do not fit; use more text, or shorter ones",
     )
     return train, val
 

@@ -194,7 +194,7 @@ class LanguageModel(Generation, Pretrained, nn.Module):
         )
         low, high = (v.item() for v in tokens.aminmax())
         require(
-            0 <= low and high < self.config.vocab_size,
+            low >= 0 and high < self.config.vocab_size,
             f"token id {low if low < 0 else high}, expected one from 0 to "
             f"vocab_size - 1 = {self.config.vocab_size - 1}",
         )

@@ -9,7 +9,7 @@ summary: Everything about one training run, in files that other programs can rea
 | file | holds |
 |---|---|
 | `config.json` | the model, the run, and the characters of the vocabulary |
-| `metrics.jsonl` | one line a step: `step tokens seconds train_loss val_loss learning_rate seq_len` |
+| `metrics.jsonl` | one line a step, with the keys of `METRIC_KEYS` |
 | `model.safetensors` | the weights, as of the last checkpoint |
 | `checkpoint/state.pt` | all that is needed to go on: weights, optimiser, memory |
 | `loss.png` | the loss, drawn |
@@ -32,7 +32,8 @@ from .config import ModelConfig, TrainConfig, require
 from .files import write_whole
 from .pretrained import CONFIG, WEIGHTS, read_config
 
-METRICS, CHECKPOINT, PLOT, SAMPLE = "metrics.jsonl", "checkpoint/state.pt", "loss.png", "sample.txt"
+METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint/state.pt"
+PLOT, SAMPLE = "loss.png", "sample.txt"
 METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
 
 MAY_CHANGE = {"run", "max_steps", "eval_steps", "checkpoint_steps", "device", "tensorboard"}

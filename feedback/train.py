@@ -37,8 +37,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .config import ModelConfig, TrainConfig, require
-from .data import IGNORE, Tokenizer, carried_batch, load_text, random_batch, split
-from .data import validation_batches
+from .data import (
+    IGNORE,
+    Tokenizer,
+    carried_batch,
+    load_text,
+    random_batch,
+    split,
+    validation_batches,
+)
 from .files import write_whole
 from .memory import Memory
 from .model import FeedbackLM, LanguageModel
@@ -244,7 +251,7 @@ class Trainer:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, `auto` a GPU if there is one; raises `ValueError` for a wrong one."""
+    """The device of that name, `auto` a GPU if there is one; `ValueError` for one that is not."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

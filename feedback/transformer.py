@@ -48,7 +48,7 @@ def align_distances(scores: Tensor, c: int, N: int) -> Tensor:
     Columns without a distance from 1 to $W$ hold anything; they must be masked.
     """
     Q, W = scores.shape[-2:]
-    M = N + Q - 1
+    M = N + Q
     left = (Q - 1) - (W - c)
     rows = F.pad(scores, (left, M - left - W)).flatten(-2)
     return rows[..., Q - 1 : Q - 1 + Q * (M - 1)].unflatten(-1, (Q, M - 1))[..., :N]

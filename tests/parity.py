@@ -1,0 +1,66 @@
+"""What the parity tests share: models with every parameter awake, and all their gradients."""
+
+import torch
+from torch import Tensor
+
+from feedback import FeedbackLM, Memory, ModelConfig
+
+SMALL = {"vocab_size": 11, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_ff": 20, "mem_len": 7}
+TIGHT = {"rtol": 0.0, "atol": 1e-12}
+
+
+def awaken(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """
+    Moves every parameter away from its starting value. Positions, biases and mix start at zero,
+    where a term that was forgotten could not be seen.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data += 0.2 * noise.to(parameter.dtype)
+    return model
+
+
+def same_models(config: ModelConfig, *implementations: str) -> list[FeedbackLM]:
+    """One model under each implementation, in float64, loaded from the first one's state."""
+    first, *others = (FeedbackLM(config, name).double() for name in implementations)
+    awaken(first)
+    for other in others:
+        other.load_state_dict(first.state_dict())
+    return [first, *others]
+
+
+def outputs_and_gradients(
+    model: FeedbackLM, segments: list[Tensor], seed: int = 0, detach: bool = False
+) -> dict[str, Tensor]:
+    """
+    Runs the segments one after the other, memory carried, and returns all logits, the last
+    memory, and the gradient of a random projection of these for each parameter.
+    """
+    torch.manual_seed(seed)
+    memory: Memory | None = None
+    results = {}
+    for i, tokens in enumerate(segments):
+        if memory is not None and detach:
+            memory = memory.detach()
+        results[f"logits {i}"], memory = model(tokens, memory)
+    results["memory"] = memory.m
+    generator = torch.Generator().manual_seed(seed)
+    loss = sum(
+        (y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum()
+        for y in results.values()
+    )
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+    results.update({f"gradient of {n}": g for n, g in zip(parameters, gradients, strict=True)})
+    return results
+
+
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Every tensor equals its counterpart, to 1e-12 of the largest number in it, at least 1."""
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        scale = max(1.0, expected[name].abs().max().item())
+        torch.testing.assert_close(
+            actual[name] / scale, expected[name] / scale, **TIGHT, msg=lambda m, n=name: f"{n}: {m}"
+        )

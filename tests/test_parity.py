@@ -1,0 +1,186 @@
+"""
+Every implementation equals the reference: outputs, memory, and the gradient of every parameter.
+
+All in float64, where a wrong formula shows as 1e-2 and rounding as 1e-15.
+"""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity import SMALL, assert_same, outputs_and_gradients, same_models
+
+from feedback import ModelConfig
+from feedback.model import IMPLEMENTATIONS
+
+FAST = [name for name in IMPLEMENTATIONS if name != "reference"]
+
+# 1: nothing to read; 2: the first read; 3: the first read through an append; 33 is far
+# past mem_len = 7, so most slots have slid out.
+LENGTHS = [1, 2, 3, 33]
+
+
+def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(11, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("fast", FAST)
+@pytest.mark.parametrize("norm_memory", [False, True])
+@pytest.mark.parametrize("empty_memory", ["skip", "zeros"])
+@pytest.mark.parametrize("share_kv", [False, True])
+@pytest.mark.parametrize("T", LENGTHS)
+def test_equals_the_reference(T, share_kv, empty_memory, norm_memory, fast):
+    """Both forms of the memory, both answers to an empty one, with and without its norm."""
+    config = ModelConfig(
+        **SMALL, share_kv=share_kv, empty_memory=empty_memory, norm_memory=norm_memory
+    )
+    expected, actual = (
+        outputs_and_gradients(model, [tokens(2, T)])
+        for model in same_models(config, "reference", fast)
+    )
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("fast", FAST)
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("share_kv", [False, True])
+@pytest.mark.parametrize("lengths", [(1, 1, 1), (3, 2, 5), (9, 1, 12)])
+def test_equals_the_reference_with_carried_memory(lengths, share_kv, detach, fast):
+    """Segments that hand on their memory, attached or detached, shorter and longer than it."""
+    config = ModelConfig(**SMALL, share_kv=share_kv)
+    segments = [tokens(2, T, seed=T) for T in lengths]
+    expected, actual = (
+        outputs_and_gradients(model, segments, detach=detach)
+        for model in same_models(config, "reference", fast)
+    )
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("fast", FAST)
+@pytest.mark.parametrize("empty_memory", ["skip", "zeros"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "swiglu"])
+@pytest.mark.parametrize("T", LENGTHS)
+def test_equals_the_reference_with_dropout(T, activation, empty_memory, fast):
+    """Under one seed the same weights and units are dropped, in every feed-forward variant."""
+    config = ModelConfig(**SMALL, dropout=0.3, activation=activation, empty_memory=empty_memory)
+    segments = [tokens(2, T), tokens(2, 2)]
+    expected, actual = (
+        outputs_and_gradients(model, segments) for model in same_models(config, "reference", fast)
+    )
+    assert_same(actual, expected)
+    other = outputs_and_gradients(same_models(config, fast)[0], segments, seed=5)
+    assert not torch.equal(other["logits 0"], actual["logits 0"])
+
+
+@pytest.mark.parametrize("fast", FAST)
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_equals_the_reference_in_any_configuration(fast, data):
+    """Sizes, lengths and options drawn at random."""
+    draw = lambda strategy: data.draw(strategy)  # noqa: E731
+    n_heads = draw(st.integers(1, 3))
+    config = ModelConfig(
+        vocab_size=11,
+        d_model=n_heads * draw(st.integers(1, 5)),
+        n_layers=draw(st.integers(1, 4)),
+        n_heads=n_heads,
+        d_k=draw(st.none() | st.integers(1, 5)),
+        d_ff=draw(st.integers(1, 9)),
+        mem_len=draw(st.integers(1, 9)),
+        share_kv=draw(st.booleans()),
+        activation=draw(st.sampled_from(["relu", "gelu", "swiglu"])),
+        dropout=draw(st.sampled_from([0.0, 0.4])),
+        empty_memory=draw(st.sampled_from(["skip", "zeros"])),
+        norm_memory=draw(st.booleans()),
+    )
+    B = draw(st.integers(1, 3))
+    lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=3))
+    segments = [tokens(B, T, seed=T) for T in lengths]
+    expected, actual = (
+        outputs_and_gradients(model, segments) for model in same_models(config, "reference", fast)
+    )
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_interleaved_forwards_do_not_disturb_each_other(name):
+    """A second forward, of other shape and values, before the first backward changes nothing."""
+    config = ModelConfig(**SMALL)
+    (model,) = same_models(config, name)
+    x = tokens(2, 9)
+    parameters = list(model.parameters())
+    y, _ = model(x)
+    alone = torch.autograd.grad(y.square().sum(), parameters, materialize_grads=True)
+
+    y, memory = model(x)
+    z, _ = model(tokens(3, 12, seed=2))
+    again, _ = model(tokens(2, 9, seed=3), memory)
+    other = z.sum() + again.sum()
+    torch.autograd.grad(other, parameters, materialize_grads=True, retain_graph=True)
+    interleaved = torch.autograd.grad(y.square().sum(), parameters, materialize_grads=True)
+    for a, b in zip(alone, interleaved, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_backward_twice_gives_the_same_gradient_twice(name):
+    """On a retained graph the second backward equals the first."""
+    (model,) = same_models(ModelConfig(**SMALL), name)
+    y, _ = model(tokens(2, 9))
+    parameters = list(model.parameters())
+    first, second = (
+        torch.autograd.grad(
+            y.square().sum(), parameters, materialize_grads=True, retain_graph=True
+        )
+        for _ in range(2)
+    )
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_without_gradients_the_outputs_are_the_same(name):
+    """`torch.no_grad` changes no number, and leaves no graph."""
+    (model,) = same_models(ModelConfig(**SMALL), name)
+    x = tokens(2, 20)
+    with_grad, _ = model(x)
+    with torch.no_grad():
+        without, memory = model(x)
+    assert torch.equal(with_grad, without)
+    assert not without.requires_grad and not memory.m.requires_grad
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_the_gradient_of_the_input_is_the_reference_s(name):
+    """The bare stack hands the gradient on to the embeddings below it, and to old memory."""
+    config = ModelConfig(**SMALL)
+    reference, model = same_models(config, "reference", name)
+    grads = []
+    for stack in (reference.transformer, model.transformer):
+        generator = torch.Generator().manual_seed(0)
+        x, more = (
+            torch.randn(2, 9, 12, dtype=torch.float64, generator=generator).requires_grad_()
+            for _ in range(2)
+        )
+        _, memory = stack(x)
+        y, _ = stack(more, memory)
+        grads.append(torch.autograd.grad(y.square().sum(), [x, more]))
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-12)
+    assert grads[0][0].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_bfloat16_autocast_is_close_to_the_reference(name):
+    """Under autocast the implementations agree to the precision of bfloat16."""
+    config = ModelConfig(**SMALL)
+    results = []
+    for model in same_models(config, "reference", name):
+        model.float()
+        with torch.autocast("cpu", torch.bfloat16):
+            y, _ = model(tokens(2, 12))
+        y.float().square().mean().backward()
+        results.append((y.float().detach(), model.transformer.kv.key.weight.grad))
+    for expected, actual in zip(*results, strict=True):
+        scale = expected.abs().max()
+        torch.testing.assert_close(actual / scale, expected / scale, rtol=0, atol=0.05)

@@ -1,0 +1,72 @@
+"""The custom autograd function: its gradient, its second derivative, and that it copies nothing."""
+
+import pytest
+import torch
+
+from feedback.stack import Append, Stack
+
+
+def read_all(past, rows, mem_len):
+    """Appends the rows and mixes every window nonlinearly into one result."""
+    stack = Stack(past, len(rows), mem_len)
+    results = [stack.window.sum(dim=2)]
+    for row in rows:
+        stack.append(row)
+        weights = torch.linspace(1, 2, stack.window.shape[2], dtype=past.dtype)
+        results.append((stack.window.sin() * weights[:, None]).sum(dim=2))
+    return torch.stack(results)
+
+
+@pytest.mark.parametrize("S", [0, 1, 3])
+@pytest.mark.parametrize("mem_len", [3, 10])
+def test_first_and_second_derivatives(S, mem_len):
+    """`gradcheck` and `gradgradcheck`, with and without carried rows, before and after sliding."""
+    torch.manual_seed(0)
+    past = torch.randn(2, 1, S, 2, dtype=torch.float64, requires_grad=True)
+    rows = torch.randn(5, 2, 1, 2, dtype=torch.float64, requires_grad=True)
+
+    def f(past, rows):
+        return read_all(past, rows, mem_len)
+
+    assert torch.autograd.gradcheck(f, (past, rows))
+    assert torch.autograd.gradgradcheck(f, (past, rows))
+
+
+def test_windows_are_what_concatenation_gives():
+    """Each window holds the last `mem_len` rows, in order."""
+    past, rows = torch.randn(2, 3, 2, 4), torch.randn(6, 2, 3, 4)
+    stack, expected = Stack(past, 6, mem_len=4), past
+    for row in rows:
+        stack.append(row)
+        expected = torch.cat([expected, row.unsqueeze(2)], dim=2)[:, :, -4:]
+        assert torch.equal(stack.window, expected)
+
+
+def test_all_windows_share_one_buffer():
+    """No row is copied when another one is appended."""
+    rows = torch.randn(5, 2, 1, 4, requires_grad=True)
+    stack = Stack(torch.empty(2, 1, 0, 4), 5, mem_len=3)
+    storages = set()
+    for row in rows:
+        stack.append(row)
+        storages.add(stack.window.untyped_storage().data_ptr())
+    assert storages == {stack.buffer.untyped_storage().data_ptr()}
+
+
+def test_a_plain_write_would_be_refused():
+    """Why `.data` stands in `Append.forward`: autograd would reject the windows saved before."""
+
+    class PlainAppend(Append):
+        @staticmethod
+        def forward(ctx, window, row, buffer, end, mem_len):
+            ctx.dropped = 0
+            buffer[:, :, end] = row
+            return buffer[:, :, : end + 1]
+
+    rows = torch.randn(2, 1, 1, 3, requires_grad=True)
+    buffer, window, total = torch.empty(1, 1, 2, 3), torch.empty(1, 1, 0, 3), 0.0
+    for end, row in enumerate(rows):
+        window = PlainAppend.apply(window, row, buffer, end, 2)
+        total = total + window.square().sum()
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        total.backward()
