@@ -89,9 +89,7 @@ def test_stop_token_fills_the_row_and_ends_early(model):
     """A row that has stopped stays stopped; when all have, generation ends."""
     free = model.generate(START, 40, generator=torch.Generator().manual_seed(0))
     stop = int(free[0, 5])
-    out = model.generate(
-        START, 400, stop_token=stop, generator=torch.Generator().manual_seed(0)
-    )
+    out = model.generate(START, 400, stop_token=stop, generator=torch.Generator().manual_seed(0))
     assert out.shape[1] < 401
     for row in out[:, 1:]:
         first = row.tolist().index(stop)

@@ -129,9 +129,7 @@ def test_backward_twice_gives_the_same_gradient_twice(name):
     y, _ = model(tokens(2, 9))
     parameters = list(model.parameters())
     first, second = (
-        torch.autograd.grad(
-            y.square().sum(), parameters, materialize_grads=True, retain_graph=True
-        )
+        torch.autograd.grad(y.square().sum(), parameters, materialize_grads=True, retain_graph=True)
         for _ in range(2)
     )
     for a, b in zip(first, second, strict=True):

@@ -1,0 +1,83 @@
+"""What the README says is so: its commands parse, its code runs, its tree and links exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from feedback.__main__ import parse
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+COMMANDS = re.findall(r"python -m feedback (.+)$", README, re.M)
+
+
+def test_the_two_commands_stand_on_the_first_screen():
+    """Training and testing, each complete in one line, within the first 30 lines."""
+    first_screen = README.splitlines()[:30]
+    assert "pip install -r requirements.txt && python -m feedback train" in first_screen
+    assert "pip install -r requirements.txt && python -m pytest" in first_screen
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c])
+def test_commands_parse(command):
+    """Each command is one that the command line understands."""
+    parse(shlex.split(command))
+
+
+def test_python_blocks_run(tmp_path, monkeypatch):
+    """The code of the README, from top to bottom, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(body for language, body in BLOCKS if language == "python")
+    assert code
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_tree_is_the_tree():
+    """Each module is listed, and each file listed exists."""
+    tree = next(body for _, body in BLOCKS if body.startswith("feedback/"))
+    listed = set(re.findall(r"^  (\S+\.py)", tree, re.M))
+    assert listed == {p.name for p in (ROOT / "feedback").glob("*.py")} - {"__init__.py"}
+
+
+def test_links_within_the_repository_exist():
+    """Relative links lead somewhere."""
+    links = [t for t in re.findall(r"\]\(([^)]+)\)", README) if not t.startswith("http")]
+    assert links
+    for target in links:
+        assert (ROOT / target).exists(), target
+
+
+def test_style():
+    """ruff has nothing to say, neither of form nor of content."""
+    for arguments in (["format", "--check"], ["check"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments, "."],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_requirements_satisfy_the_package():
+    """Each dependency of the package is pinned in requirements.txt, within its range."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    pins = {}
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            (specifier,) = pin.specifier
+            assert specifier.operator == "==", line
+            pins[pin.name] = specifier.version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in project["dependencies"]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(pins[requirement.name]), line
