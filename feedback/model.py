@@ -33,13 +33,15 @@ from .layers import FeedbackTransformerLayer, Keep, LayerMix
 from .memory import Memory
 from .pretrained import Pretrained
 from .reference import Pairs, recurrent_step, reference_forward
+from .sequence import sequence_forward
 from .stack import stack_forward
 
-Implementation = Literal["reference", "stack"]
+Implementation = Literal["reference", "stack", "sequence"]
 
 IMPLEMENTATIONS: dict[str, Callable] = {
     "reference": reference_forward,
     "stack": stack_forward,
+    "sequence": sequence_forward,
 }
 
 

@@ -1,0 +1,634 @@
+r"""
+---
+title: The whole sequence
+summary: Fast and exact: one autograd function, its backward pass derived by hand.
+---
+
+# The whole sequence
+
+How fast can a model be trained that *must* go step by step? Autograd makes three things of each
+of the $T \cdot L$ layer steps: the operations, a node for each of them, and in the backward pass a
+gradient of *every weight for that one step*. The last is the great waste. A product of a
+handful of rows is the slowest kind there is, and nobody needs it: no step of the recurrence waits
+for a weight gradient. Only the gradients of *activations* have to travel back in time.
+
+So the work divides in three, and the same division serves any recurrent model:
+
+1. **Sweep forward**, writing what the backward pass will need into buffers made beforehand.
+2. **Sweep backward** over activations only, writing the gradient at the input of each weight.
+3. **All weight gradients at once.** With rows of all $T \cdot B$ steps, each is one large
+   matrix product: $\partial\mathcal{L}/\partial W = G^\top X$.
+
+Nothing is approximated and nothing truncated. This is backpropagation through time, reordered.
+
+## Folding
+
+Before the sweeps, what is constant over time is multiplied into the weights once, by ordinary
+autograd, which will also take it apart again: the gain $\gamma$ and offset $\beta$ of a LayerNorm
+into the matrix that follows it, and $1/\sqrt{K}$ into the query,
+
+$$W\big(\gamma \odot \hat x + \beta\big) = (W \odot \gamma)\,\hat x + W\beta .$$
+
+Inside the sweeps a norm is then only $\hat x = (x - \mu)/\sigma$, without parameters.
+
+## The backward pass
+
+With $\delta x^l = \partial\mathcal{L}/\partial x_t^l$ and so on, one layer step backwards is
+
+$$\begin{aligned}
+\delta h &= W_2^\top \delta x^l & \delta\mathrm{pre} &= \phi'(\mathrm{pre}) \odot \delta h \\
+\delta y &= \delta x^l + \mathrm{LN}'\big(W_1^\top \delta\mathrm{pre}\big) &
+\delta o &= W_o^\top \delta y \\
+\delta a_j &= \delta o^\top v_j & \delta s_j &= a_j \Big(\delta a_j - \sum_i a_i\, \delta a_i\Big) \\
+\delta q &= \sum_j \delta s_j\, (k_j + p_{t-j}) &
+\delta x^{l-1} &= \delta y + \mathrm{LN}'\big(W_q^\top \delta q\big) + \alpha_{l-1}\, \delta m_t
+\end{aligned}$$
+
+and what makes it recurrent is the gradient of a memory slot, to which every later step and layer
+that read it has contributed:
+
+$$\delta k_j = \sum_{t > j} \sum_l \delta s_{tlj}\, (q_{tl} + u_l), \qquad
+  \delta v_j = \sum_{t > j} \sum_l a_{tlj}\, \delta o_{tl}, \qquad
+  \delta m_j = W_k^\top \delta k_j + W_v^\top \delta v_j .$$
+
+When the sweep reaches step $j$, all of these are known. They are not added up as they arise,
+$T \cdot L$ times over a whole window; they are *gathered* at $j$, as one product.
+
+Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps are one matrix.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layers import Keep
+
+if TYPE_CHECKING:
+    from .model import FeedbackTransformer
+
+EPS = 1e-5
+"""Added to the variance by LayerNorm, as `nn.LayerNorm` does."""
+
+
+class Weights(NamedTuple):
+    r"""
+    ## The folded weights, one tensor for all layers
+
+    Queries and scores are scaled by $1/\sqrt{K}$. `P` is the number of key and value
+    projections: 1 if they are shared, else $L$.
+    """
+
+    wq: Tensor
+    """`(L, HK, D)`"""
+    bq: Tensor
+    """`(L, HK)`"""
+    u: Tensor
+    """`(L, HK)`"""
+    p: Tensor
+    """`(L, W, H, K)`, the positions within reach, oldest first"""
+    s: Tensor
+    """`(L, W, H)`"""
+    wo: Tensor
+    """`(L, D, HK)`"""
+    bo: Tensor
+    """`(L, D)`"""
+    w1: Tensor
+    """`(L, F, D)`; `(L, 2F, D)` with a gate below"""
+    b1: Tensor
+    """`(L, F)` or `(L, 2F)`"""
+    w2: Tensor
+    """`(L, D, F)`"""
+    b2: Tensor
+    """`(L, D)`"""
+    wkv: Tensor
+    """`(P * 2HK, D)`: keys, then values, of each projection"""
+    bkv: Tensor
+    """`(P * 2HK)`"""
+    alpha: Tensor
+    """`(L+1,)`"""
+
+    @classmethod
+    def fold(cls, model: "FeedbackTransformer", W: int) -> "Weights":
+        """Folds the parameters of `model`, whose windows are at most `W` wide here."""
+        layers, c = model.layers, model.config
+
+        def stack(name: str) -> Tensor:
+            return torch.stack([layer.get_parameter(name) for layer in layers])
+
+        def fold_norm(w: Tensor, gain: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+            # $(W \odot \gamma), \; W\beta$
+            return w * gain.unsqueeze(-2), (w @ offset.unsqueeze(-1)).squeeze(-1)
+
+        gain, offset = stack("norm_attn.weight"), stack("norm_attn.bias")
+        scale = 1 / math.sqrt(c.head_dim)
+        wq, bq = fold_norm(scale * stack("attn.query.weight"), gain, offset)
+
+        w1, b1 = stack("ff.up.weight"), stack("ff.up.bias")
+        if c.activation == "swiglu":
+            w1 = torch.cat([w1, stack("ff.gate.weight")], dim=1)
+            b1 = torch.cat([b1, stack("ff.gate.bias")], dim=1)
+        w1, b1_offset = fold_norm(w1, stack("norm_ff.weight"), stack("norm_ff.bias"))
+
+        if c.share_kv:
+            wkv = torch.cat([model.kv.key.weight, model.kv.value.weight])[None]
+            if c.norm_memory:
+                gain, offset = model.norm_memory.weight[None], model.norm_memory.bias[None]
+        else:
+            wkv = torch.cat([stack("kv.key.weight"), stack("kv.value.weight")], dim=1)
+        if c.norm_memory:
+            wkv, bkv = fold_norm(wkv, gain, offset)
+        else:
+            bkv = wkv.new_zeros(wkv.shape[:2])
+        return cls(
+            wq=wq,
+            bq=bq,
+            u=scale * stack("attn.query_bias").flatten(1),
+            p=stack("attn.pos_key")[:, -W:],
+            s=scale * stack("attn.pos_bias")[:, -W:],
+            wo=stack("attn.output.weight"),
+            bo=stack("attn.output.bias"),
+            w1=w1,
+            b1=b1 + b1_offset,
+            w2=stack("ff.down.weight"),
+            b2=stack("ff.down.bias"),
+            wkv=wkv.flatten(0, 1),
+            bkv=bkv.flatten(),
+            alpha=model.mix.weight.softmax(0),
+        )
+
+
+class Shape(NamedTuple):
+    """All sizes of one call; `S` is the number of slots carried in, `W` the widest window."""
+
+    T: int
+    B: int
+    D: int
+    H: int
+    K: int
+    L: int
+    F: int
+    P: int
+    S: int
+    W: int
+    activation: str
+    norm_memory: bool
+    dropout: float
+
+    @property
+    def relu_only(self) -> bool:
+        """Whether the units that fired are all that the derivative of the activation needs."""
+        return self.activation == "relu" and self.dropout == 0
+
+    def window(self, t: int) -> tuple[int, int]:
+        """The slots that step `t` reads: from, to."""
+        return max(0, self.S + t - self.W), self.S + t
+
+
+class Tape(NamedTuple):
+    r"""
+    ## What the forward sweep leaves for the backward sweep
+
+    Everything is preallocated. Without gradients a tape has a single row of time, which each
+    step writes over.
+    """
+
+    x: Tensor
+    """$x_t^l$, `(L+1, T, B, D)`"""
+    m: Tensor
+    """$m_t$, `(T, B, D)`"""
+    m_hat: Tensor
+    """$m_t$ as it is projected: normalised, or the same"""
+    m_rstd: Tensor
+    x_hat: Tensor
+    r"""$\hat x$ of the attention norm, `(L, T, B, D)`, and $1/\sigma$"""
+    x_rstd: Tensor
+    y_hat: Tensor
+    """The same of the feed-forward norm"""
+    y_rstd: Tensor
+    q: Tensor
+    """`(L, T, B, HK)`"""
+    attn: Tensor
+    """`(L, H, T, B, W)`; a window ends at the right: column $-d$ is the slot at distance $d$"""
+    o: Tensor
+    """`(L, T, B, HK)`"""
+    pre: Tensor
+    r"""Before $\phi$, `(L, T, B, F)`; for a ReLU without dropout, after it, which says as much"""
+    h: Tensor
+    """What $W_2$ reads, `(L, T, B, F)`"""
+    k: Tensor
+    """Keys of all slots, carried and new, `(P, H, B, S + T, K)`"""
+    v: Tensor
+
+    @classmethod
+    def make(cls, n: Shape, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
+        """Room for `T` steps, or for one; matrix products are of `dtype`, the rest as `like`."""
+        make, T = like.new_empty, n.T if recording else 1
+        m = make(n.T, n.B, n.D)
+        pre = make(n.L, T, n.B, n.F * (1 + (n.activation == "swiglu")), dtype=dtype)
+        tape = cls(
+            x=make(n.L + 1, T, n.B, n.D),
+            m=m,
+            m_hat=make(T, n.B, n.D) if n.norm_memory else m,
+            m_rstd=make(T, n.B, 1),
+            x_hat=make(n.L, T, n.B, n.D),
+            x_rstd=make(n.L, T, n.B, 1),
+            y_hat=make(n.L, T, n.B, n.D),
+            y_rstd=make(n.L, T, n.B, 1),
+            q=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
+            attn=like.new_zeros(n.L, n.H, T, n.B, n.W),
+            o=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
+            pre=pre,
+            h=pre if n.relu_only else make(n.L, T, n.B, n.F, dtype=dtype),
+            k=make(n.P, n.H, n.B, n.S + n.T, n.K, dtype=dtype),
+            v=make(n.P, n.H, n.B, n.S + n.T, n.K, dtype=dtype),
+        )
+        if n.S == 0:
+            # The first step attends to nothing; what it did not compute must be nothing.
+            for unwritten in (tape.q, tape.o, tape.x_hat):
+                unwritten[:, 0].zero_()
+        return tape
+
+    def row(self, t: int) -> int:
+        """The row of time in which step `t` is written."""
+        return t if self.x.shape[1] > 1 else 0
+
+
+class Adjoint(NamedTuple):
+    r"""
+    ## What the backward sweep leaves for the weights
+
+    For each weight the gradient of what it produced, for all steps; `dx` is $\delta x_t^l$ of
+    $l = 1 \dots L$, and `dx0` that of the embeddings.
+    """
+
+    dx0: Tensor
+    """`(T, B, D)`"""
+    dx: Tensor
+    """`(L, T, B, D)`"""
+    dpre: Tensor
+    """`(L, T, B, F)`, or `2F` with a gate"""
+    dy: Tensor
+    """`(L, T, B, D)`"""
+    ds: Tensor
+    """`(L, H, T, B, W)`, aligned like `attn`"""
+    dq: Tensor
+    """`(L, T, B, HK)`"""
+    dm: Tensor
+    """`(T, B, D)`"""
+    dkv: Tensor
+    """`(T, B, P * 2HK)`"""
+    dk_past: Tensor
+    """`(P, H, B, S, K)`"""
+    dv_past: Tensor
+
+    @classmethod
+    def make(cls, n: Shape, tape: Tape) -> "Adjoint":
+        """Room for it all."""
+        x, q = tape.x.new_empty, tape.q.new_empty
+        adjoint = cls(
+            dx0=x(n.T, n.B, n.D),
+            dx=x(n.L, n.T, n.B, n.D),
+            dpre=torch.empty_like(tape.pre),
+            dy=x(n.L, n.T, n.B, n.D),
+            ds=torch.zeros_like(tape.attn),
+            dq=torch.empty_like(tape.q),
+            dm=x(n.T, n.B, n.D),
+            dkv=q(n.T, n.B, n.P * 2 * n.H * n.K),
+            dk_past=q(n.P, n.H, n.B, n.S, n.K),
+            dv_past=q(n.P, n.H, n.B, n.S, n.K),
+        )
+        if n.S == 0:
+            for unwritten in (adjoint.dy, adjoint.dq):
+                unwritten[:, 0].zero_()
+        return adjoint
+
+
+def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""$\hat x$ and $1/\sigma$ over the last dimension."""
+    hat, _, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, EPS)
+    return hat, rstd
+
+
+def normalise_backward(grad: Tensor, hat: Tensor, rstd: Tensor) -> Tensor:
+    r"""$\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$"""
+    g = grad.to(hat.dtype)
+    # PyTorch's fused kernel, told that $\hat x$ is the input, with $\mu = 0$ and $\sigma = 1$.
+    zero, one = torch.zeros_like(rstd), torch.ones_like(rstd)
+    dx, _, _ = torch.ops.aten.native_layer_norm_backward(
+        g, hat, hat.shape[-1:], zero, one, None, None, [True, False, False]
+    )
+    return dx.mul_(rstd)
+
+
+def heads(x: Tensor, n: Shape) -> Tensor:
+    """`(B, HK)` as `(H, B, K)`."""
+    return x.view(n.B, n.H, n.K).transpose(0, 1)
+
+
+def activate(pre: Tensor, activation: str) -> Tensor:
+    r"""$\phi$ of the feed-forward sublayer; the gate, if any, is the second half of `pre`."""
+    if activation == "relu":
+        return pre.relu()
+    if activation == "gelu":
+        return F.gelu(pre)
+    up, gate = pre.chunk(2, dim=-1)
+    return F.silu(up) * gate
+
+
+def activate_backward(grad: Tensor, pre: Tensor, activation: str) -> Tensor:
+    r"""$\phi'(\mathrm{pre}) \odot \delta h$"""
+    if activation == "relu":
+        return torch.ops.aten.threshold_backward(grad, pre, 0)
+    if activation == "gelu":
+        return torch.ops.aten.gelu_backward(grad, pre)
+    up, gate = pre.chunk(2, dim=-1)
+    return torch.cat([torch.ops.aten.silu_backward(grad * gate, up), grad * F.silu(up)], dim=-1)
+
+
+def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
+    r"""
+    ## Forward sweep
+
+    `x` is `(T, B, D)`. Fills `tape` and returns $x_t^L$ of all steps, `(T, B, D)`.
+    """
+    dtype, out = w.wq.dtype, torch.empty_like(x)
+    wq, wo, w1, w2 = (matrix.mT for matrix in (w.wq, w.wo, w.w1, w.w2))
+    p, s = w.p.permute(0, 2, 3, 1), w.s.mT
+    for t in range(n.T):
+        r, (start, end) = tape.row(t), n.window(t)
+        S = end - start
+        x_l = tape.x[0, r].copy_(x[t])
+        for l in range(n.L):
+            y = x_l
+            if S > 0:
+                hat, tape.x_rstd[l, r] = normalise(x_l)
+                tape.x_hat[l, r] = hat
+                # $q = W_q \hat x + b_q$
+                q = torch.addmm(w.bq[l], hat.to(dtype), wq[l], out=tape.q[l, r])
+                # $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
+                k, v = (kv[l % n.P, :, :, start:end].flatten(0, 1) for kv in (tape.k, tape.v))
+                qu = heads(q + w.u[l], n).reshape(-1, 1, n.K)
+                distance = torch.baddbmm(s[l, :, None, -S:], heads(q, n), p[l, :, :, -S:])
+                scores = torch.baddbmm(distance.view(-1, 1, S), qu, k.mT)
+                # $a = \mathrm{softmax}(\mathrm{score})$
+                attn = torch.softmax(scores, -1, dtype=x.dtype).view(n.H, n.B, S)
+                tape.attn[l, :, r, :, n.W - S :] = attn
+                attn = drop(attn, keep, n, t, l, S)
+                # $o = \sum_j a_j v_j$
+                o = torch.bmm(attn.view(-1, 1, S).to(dtype), v).view(n.H, n.B, n.K)
+                o = tape.o[l, r].copy_(o.transpose(0, 1).flatten(1))
+                # $y = x + W_o o + b_o$
+                y = x_l + torch.addmm(w.bo[l], o, wo[l])
+            hat, tape.y_rstd[l, r] = normalise(y)
+            tape.y_hat[l, r] = hat
+            # $h = \phi(W_1 \hat y + b_1)$
+            pre = torch.addmm(w.b1[l], hat.to(dtype), w1[l], out=tape.pre[l, r])
+            if n.relu_only:
+                h = pre.relu_()
+            else:
+                h = activate(pre, n.activation)
+                if keep is not None:
+                    h = h * keep.at(t, l, S)[1] / (1 - n.dropout)
+                tape.h[l, r] = h
+            # $x^l = y + W_2 h + b_2$
+            x_l = torch.add(y, torch.addmm(w.b2[l], h, w2[l]), out=tape.x[l + 1, r])
+        out[t] = x_l
+        # $m_t = \sum_l \alpha_l x_t^l$
+        m = torch.einsum("l,lbd->bd", w.alpha, tape.x[:, r])
+        tape.m[t] = m
+        if n.norm_memory:
+            m, tape.m_rstd[r] = normalise(m)
+            tape.m_hat[r] = m
+        # $k_t = W_k m_t, \; v_t = W_v m_t$
+        kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
+        tape.k[:, :, :, end], tape.v[:, :, :, end] = kv.permute(2, 1, 3, 0, 4)
+    return out
+
+
+def drop(attn: Tensor, keep: Keep | None, n: Shape, t: int, l: int, S: int) -> Tensor:
+    """Dropout of attention weights `(H, B, S)`, or of their gradient."""
+    if keep is None:
+        return attn
+    return attn * keep.at(t, l, S)[0].transpose(0, 1) / (1 - n.dropout)
+
+
+class Readers:
+    r"""
+    ## Who has read a slot
+
+    Every query that reads slot $j$, from all steps and layers, lies in one contiguous block, `rows`;
+    what it thought of the slot is a diagonal of `weights`, since at each
+    later step the slot is one column further left. So
+    $\delta k_j = \sum_{t,l} \delta s_{tlj} (q_{tl} + u_l)$ is one product for each head.
+    """
+
+    def __init__(self, n: Shape, weights: Tensor, dtype: torch.dtype):
+        """`weights` is `(L, H, T, B, W)`, aligned to the right."""
+        self.n, self.weights = n, weights
+        self.rows = weights.new_empty(n.P, n.H, n.B, n.T, n.L // n.P, n.K, dtype=dtype)
+
+    def write(self, t: int, l: int, row: Tensor) -> None:
+        """The vector `(H, B, K)` with which step `t`, layer `l`, reads."""
+        self.rows[l % self.n.P, :, :, t, l // self.n.P] = row
+
+    def gather(self, j: int) -> Tensor:
+        """The sum over all readers of slot `j`, `(P, H, B, K)`."""
+        n = self.n
+        first, last = max(0, j - n.S + 1), min(n.T, j - n.S + n.W + 1)
+        if last <= first:
+            return self.rows.new_zeros(n.P, n.H, n.B, n.K)
+        layers, head, time, batch, slot = self.weights.stride()
+        Q = n.L // n.P
+        weights = self.weights.as_strided(
+            (n.P, n.H, n.B, last - first, Q),
+            (layers, head, batch, time - slot, layers),
+            first * time + (n.W - (n.S + first - j)) * slot,
+        )
+        rows = self.rows[:, :, :, first:last].flatten(3, 4).flatten(0, 2)
+        weights = weights.reshape(rows.shape[0], 1, -1).to(rows.dtype)
+        return torch.bmm(weights, rows).view(n.P, n.H, n.B, n.K)
+
+
+def sweep_backward(
+    n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
+) -> Adjoint:
+    r"""
+    ## Backward sweep
+
+    `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$.
+    """
+    g, dtype = Adjoint.make(n, tape), w.wq.dtype
+    dropped = tape.attn if keep is None else drop_all(tape.attn, keep, n)
+    queries, answers = Readers(n, g.ds, dtype), Readers(n, dropped, dtype)
+    p = w.p.transpose(1, 2)
+    for t in reversed(range(n.T)):
+        start, end = n.window(t)
+        S = end - start
+        # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, from all who read it
+        dkv = torch.stack([queries.gather(end), answers.gather(end)])
+        dkv = g.dkv[t].copy_(dkv.permute(3, 1, 0, 2, 4).flatten(1))
+        dm = dkv @ w.wkv
+        if n.norm_memory:
+            dm = normalise_backward(dm, tape.m_hat[t], tape.m_rstd[t])
+        dm = torch.add(dm_out[t], dm, out=g.dm[t])
+        dx = torch.add(dout[t], w.alpha[n.L] * dm, out=g.dx[n.L - 1, t])
+        for l in reversed(range(n.L)):
+            # $\delta h = W_2^\top \delta x$
+            dh = dx.to(dtype) @ w.w2[l]
+            if keep is not None:
+                dh = dh * keep.at(t, l, S)[1] / (1 - n.dropout)
+            # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
+            dpre = g.dpre[l, t].copy_(activate_backward(dh, tape.pre[l, t], n.activation))
+            # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
+            dy = dx + normalise_backward(dpre @ w.w1[l], tape.y_hat[l, t], tape.y_rstd[l, t])
+            dx = dy
+            if S > 0:
+                g.dy[l, t] = dy
+                # $\delta o = W_o^\top \delta y$
+                do = heads(dy.to(dtype) @ w.wo[l], n)
+                answers.write(t, l, do)
+                queries.write(t, l, heads(tape.q[l, t] + w.u[l], n))
+                # $\delta a_j = \delta o^\top v_j$
+                k, v = (kv[l % n.P, :, :, start:end].flatten(0, 1) for kv in (tape.k, tape.v))
+                da = torch.bmm(do.reshape(-1, 1, n.K), v.mT).view(n.H, n.B, S)
+                da = drop(da, keep, n, t, l, S).to(tape.attn.dtype)
+                # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
+                attn = tape.attn[l, :, t, :, n.W - S :]
+                ds = torch.ops.aten._softmax_backward_data(da, attn, -1, da.dtype)
+                g.ds[l, :, t, :, n.W - S :] = ds
+                # $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
+                ds = ds.to(dtype)
+                dq = torch.bmm(ds.view(-1, 1, S), k).view(n.H, n.B, n.K)
+                dq = torch.baddbmm(dq, ds, p[l, :, -S:])
+                dq = g.dq[l, t].copy_(dq.transpose(0, 1).flatten(1))
+                # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
+                dx = dy + normalise_backward(dq @ w.wq[l], tape.x_hat[l, t], tape.x_rstd[l, t])
+            # $\dots + \alpha_{l-1}\, \delta m_t$
+            below = g.dx[l - 1, t] if l > 0 else g.dx0[t]
+            dx = torch.add(dx, w.alpha[l] * dm, out=below)
+    for j in range(n.S):
+        g.dk_past[:, :, :, j], g.dv_past[:, :, :, j] = queries.gather(j), answers.gather(j)
+    return g
+
+
+def drop_all(attn: Tensor, keep: Keep, n: Shape) -> Tensor:
+    """Dropout of all attention weights, `(L, H, T, B, W)`."""
+    kept = keep.attn[..., keep.attn.shape[-1] - n.W :].permute(1, 3, 0, 2, 4)
+    return attn * kept / (1 - n.dropout)
+
+
+def weight_gradients(n: Shape, w: Weights, tape: Tape, g: Adjoint) -> Weights:
+    r"""
+    ## All weight gradients at once
+
+    Each is one product over the rows of all steps, $G^\top X$.
+    """
+    dtype = w.wq.dtype
+
+    def product(grad: Tensor, rows: Tensor) -> Tensor:
+        # $\partial\mathcal{L}/\partial W = G^\top X$
+        grad, rows = grad.flatten(-3, -2).to(dtype), rows.flatten(-3, -2).to(dtype)
+        return grad.mT @ rows
+
+    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$, `(L, W, H)`
+    ds = g.ds.sum(dim=(2, 3)).mT
+    # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, W, H, K)`
+    q = tape.q.view(n.L, n.T * n.B, n.H, n.K).transpose(1, 2)
+    dp = (g.ds.flatten(2, 3).mT.to(dtype) @ q).transpose(1, 2)
+    # $\delta q$ sums $\delta s\,(k + p)$ and $\delta u$ only $\delta s\, k$: take the $p$ away.
+    du = g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-1) * w.p).sum(1).flatten(1)
+    return Weights(
+        wq=product(g.dq, tape.x_hat),
+        bq=g.dq.sum(dim=(1, 2)),
+        u=du,
+        p=dp,
+        s=ds,
+        wo=product(g.dy, tape.o),
+        bo=g.dy.sum(dim=(1, 2)),
+        w1=product(g.dpre, tape.y_hat),
+        b1=g.dpre.sum(dim=(1, 2)),
+        w2=product(g.dx, tape.h),
+        b2=g.dx.sum(dim=(1, 2)),
+        wkv=product(g.dkv, tape.m_hat),
+        bkv=g.dkv.sum(dim=(0, 1)),
+        alpha=torch.stack([(x * g.dm).sum() for x in tape.x]),
+    )
+
+
+class Sequence(torch.autograd.Function):
+    """
+    ## The autograd function
+
+    Two sweeps and a set of products. All state is in the tape that belongs to this
+    call, so calls can interleave, and backward can run twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        n: Shape,
+        keep: Keep | None,
+        recording: bool,
+        x: Tensor,
+        k_past: Tensor,
+        v_past: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`x` is `(T, B, D)`, the past `(P, H, B, S, K)`; returns $x_t^L$ and $m_t$."""
+        w = Weights(*weights)
+        tape = Tape.make(n, x, w.wq.dtype, recording)
+        tape.k[:, :, :, : n.S], tape.v[:, :, :, : n.S] = k_past, v_past
+        out = sweep_forward(n, w, tape, x, keep)
+        ctx.n, ctx.keep = n, keep
+        ctx.save_for_backward(*w, *tape)
+        return out, tape.m
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dout: Tensor, dm: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of `x`, of the past, and of the weights."""
+        saved, count = ctx.saved_tensors, len(Weights._fields)
+        w, tape = Weights(*saved[:count]), Tape(*saved[count:])
+        g = sweep_backward(ctx.n, w, tape, dout, dm, ctx.keep)
+        dw = weight_gradients(ctx.n, w, tape, g)
+        dw = (grad.to(weight.dtype) for grad, weight in zip(dw, w, strict=True))
+        return None, None, None, g.dx0, g.dk_past, g.dv_past, *dw
+
+
+def sequence_forward(
+    model: "FeedbackTransformer", x: Tensor, past: Tensor, keep: Keep | None
+) -> tuple[Tensor, Tensor]:
+    r"""
+    ## The whole sequence
+
+    The same function of the same arguments as the reference.
+    """
+    c, (T, B, D) = model.config, x.shape
+    k_past, v_past = (
+        torch.stack(kv).transpose(1, 2) for kv in zip(*model.window(past), strict=True)
+    )
+    P, H, _, S, K = k_past.shape
+    n = Shape(
+        T=T, B=B, D=D, H=H, K=K, L=c.n_layers, F=c.d_ff, P=P, S=S, W=min(c.mem_len, S + T),
+        activation=c.activation, norm_memory=c.norm_memory,
+        dropout=0.0 if keep is None else c.dropout,
+    )  # fmt: skip
+    weights = Weights.fold(model, n.W)
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        k_past, v_past = k_past.to(dtype), v_past.to(dtype)
+        weights = Weights(
+            *(
+                w if f == "alpha" else w.to(dtype)
+                for f, w in zip(Weights._fields, weights, strict=True)
+            )
+        )
+    recording = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (x, k_past, v_past, *weights)
+    )
+    with torch.autocast(x.device.type, enabled=False):
+        y, m = Sequence.apply(n, keep, recording, x, k_past, v_past, *weights)
+    return y, torch.cat([past.to(m.dtype), m])
