@@ -88,9 +88,9 @@ class Weights(NamedTuple):
     u: Tensor
     """`(L, HK)`"""
     p: Tensor
-    """`(L, W, H, K)`, the positions within reach, oldest first"""
+    """`(L, H, K, W)`, the positions within reach, oldest first"""
     s: Tensor
-    """`(L, W, H)`"""
+    """`(L, H, W)`"""
     wo: Tensor
     """`(L, D, HK)`"""
     bo: Tensor
@@ -146,8 +146,8 @@ class Weights(NamedTuple):
             wq=wq,
             bq=bq,
             u=scale * stack("attn.query_bias").flatten(1),
-            p=stack("attn.pos_key")[:, -W:],
-            s=scale * stack("attn.pos_bias")[:, -W:],
+            p=stack("attn.pos_key")[:, -W:].permute(0, 2, 3, 1),
+            s=scale * stack("attn.pos_bias")[:, -W:].mT,
             wo=stack("attn.output.weight"),
             bo=stack("attn.output.bias"),
             w1=w1,
@@ -219,7 +219,7 @@ class Tape(NamedTuple):
     h: Tensor
     """What $W_2$ reads, `(L, T, B, F)`"""
     k: Tensor
-    """Keys of all slots, carried and new, `(P, H, B, S + T, K)`"""
+    """Keys of all slots, carried and new, `(P, H, B, K, S + T)`"""
     v: Tensor
 
     @classmethod
@@ -242,8 +242,8 @@ class Tape(NamedTuple):
             o=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
             pre=pre,
             h=pre if n.relu_only else make(n.L, T, n.B, n.F, dtype=dtype),
-            k=make(n.P, n.H, n.B, n.S + n.T, n.K, dtype=dtype),
-            v=make(n.P, n.H, n.B, n.S + n.T, n.K, dtype=dtype),
+            k=make(n.P, n.H, n.B, n.K, n.S + n.T, dtype=dtype),
+            v=make(n.P, n.H, n.B, n.K, n.S + n.T, dtype=dtype),
         )
         if n.S == 0:
             # The first step attends to nothing; what it did not compute must be nothing.
@@ -281,7 +281,7 @@ class Adjoint(NamedTuple):
     dkv: Tensor
     """`(T, B, P * 2HK)`"""
     dk_past: Tensor
-    """`(P, H, B, S, K)`"""
+    """`(P, H, B, K, S)`"""
     dv_past: Tensor
 
     @classmethod
@@ -297,8 +297,8 @@ class Adjoint(NamedTuple):
             dq=torch.empty_like(tape.q),
             dm=x(n.T, n.B, n.D),
             dkv=q(n.T, n.B, n.P * 2 * n.H * n.K),
-            dk_past=q(n.P, n.H, n.B, n.S, n.K),
-            dv_past=q(n.P, n.H, n.B, n.S, n.K),
+            dk_past=q(n.P, n.H, n.B, n.K, n.S),
+            dv_past=q(n.P, n.H, n.B, n.K, n.S),
         )
         if n.S == 0:
             for unwritten in (adjoint.dy, adjoint.dq):
@@ -356,7 +356,6 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
     """
     dtype, out = w.wq.dtype, torch.empty_like(x)
     wq, wo, w1, w2 = (matrix.mT for matrix in (w.wq, w.wo, w.w1, w.w2))
-    p, s = w.p.permute(0, 2, 3, 1), w.s.mT
     for t in range(n.T):
         r, (start, end) = tape.row(t), n.window(t)
         S = end - start
@@ -369,16 +368,16 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
                 # $q = W_q \hat x + b_q$
                 q = torch.addmm(w.bq[l], hat.to(dtype), wq[l], out=tape.q[l, r])
                 # $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
-                k, v = (kv[l % n.P, :, :, start:end].flatten(0, 1) for kv in (tape.k, tape.v))
+                k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
                 qu = heads(q + w.u[l], n).reshape(-1, 1, n.K)
-                distance = torch.baddbmm(s[l, :, None, -S:], heads(q, n), p[l, :, :, -S:])
-                scores = torch.baddbmm(distance.view(-1, 1, S), qu, k.mT)
+                distance = torch.baddbmm(w.s[l, :, None, -S:], heads(q, n), w.p[l, :, :, -S:])
+                scores = torch.baddbmm(distance.view(-1, 1, S), qu, k)
                 # $a = \mathrm{softmax}(\mathrm{score})$
                 attn = torch.softmax(scores, -1, dtype=x.dtype).view(n.H, n.B, S)
                 tape.attn[l, :, r, :, n.W - S :] = attn
                 attn = drop(attn, keep, n, t, l, S)
                 # $o = \sum_j a_j v_j$
-                o = torch.bmm(attn.view(-1, 1, S).to(dtype), v).view(n.H, n.B, n.K)
+                o = torch.bmm(attn.view(-1, 1, S).to(dtype), v.mT).view(n.H, n.B, n.K)
                 o = tape.o[l, r].copy_(o.transpose(0, 1).flatten(1))
                 # $y = x + W_o o + b_o$
                 y = x_l + torch.addmm(w.bo[l], o, wo[l])
@@ -404,7 +403,7 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
             tape.m_hat[r] = m
         # $k_t = W_k m_t, \; v_t = W_v m_t$
         kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
-        tape.k[:, :, :, end], tape.v[:, :, :, end] = kv.permute(2, 1, 3, 0, 4)
+        tape.k[..., end], tape.v[..., end] = kv.permute(2, 1, 3, 0, 4)
     return out
 
 
@@ -463,7 +462,6 @@ def sweep_backward(
     g, dtype = Adjoint.make(n, tape), w.wq.dtype
     dropped = tape.attn if keep is None else drop_all(tape.attn, keep, n)
     queries, answers = Readers(n, g.ds, dtype), Readers(n, dropped, dtype)
-    p = w.p.transpose(1, 2)
     for t in reversed(range(n.T)):
         start, end = n.window(t)
         S = end - start
@@ -492,8 +490,8 @@ def sweep_backward(
                 answers.write(t, l, do)
                 queries.write(t, l, heads(tape.q[l, t] + w.u[l], n))
                 # $\delta a_j = \delta o^\top v_j$
-                k, v = (kv[l % n.P, :, :, start:end].flatten(0, 1) for kv in (tape.k, tape.v))
-                da = torch.bmm(do.reshape(-1, 1, n.K), v.mT).view(n.H, n.B, S)
+                k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
+                da = torch.bmm(do.reshape(-1, 1, n.K), v).view(n.H, n.B, S)
                 da = drop(da, keep, n, t, l, S).to(tape.attn.dtype)
                 # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
                 attn = tape.attn[l, :, t, :, n.W - S :]
@@ -501,8 +499,8 @@ def sweep_backward(
                 g.ds[l, :, t, :, n.W - S :] = ds
                 # $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
                 ds = ds.to(dtype)
-                dq = torch.bmm(ds.view(-1, 1, S), k).view(n.H, n.B, n.K)
-                dq = torch.baddbmm(dq, ds, p[l, :, -S:])
+                dq = torch.bmm(ds.view(-1, 1, S), k.mT).view(n.H, n.B, n.K)
+                dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
                 dq = g.dq[l, t].copy_(dq.transpose(0, 1).flatten(1))
                 # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
                 dx = dy + normalise_backward(dq @ w.wq[l], tape.x_hat[l, t], tape.x_rstd[l, t])
@@ -510,7 +508,7 @@ def sweep_backward(
             below = g.dx[l - 1, t] if l > 0 else g.dx0[t]
             dx = torch.add(dx, w.alpha[l] * dm, out=below)
     for j in range(n.S):
-        g.dk_past[:, :, :, j], g.dv_past[:, :, :, j] = queries.gather(j), answers.gather(j)
+        g.dk_past[..., j], g.dv_past[..., j] = queries.gather(j), answers.gather(j)
     return g
 
 
@@ -533,13 +531,13 @@ def weight_gradients(n: Shape, w: Weights, tape: Tape, g: Adjoint) -> Weights:
         grad, rows = grad.flatten(-3, -2).to(dtype), rows.flatten(-3, -2).to(dtype)
         return grad.mT @ rows
 
-    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$, `(L, W, H)`
-    ds = g.ds.sum(dim=(2, 3)).mT
-    # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, W, H, K)`
+    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$, `(L, H, W)`
+    ds = g.ds.sum(dim=(2, 3))
+    # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
     q = tape.q.view(n.L, n.T * n.B, n.H, n.K).transpose(1, 2)
-    dp = (g.ds.flatten(2, 3).mT.to(dtype) @ q).transpose(1, 2)
+    dp = q.mT @ g.ds.flatten(2, 3).to(dtype)
     # $\delta q$ sums $\delta s\,(k + p)$ and $\delta u$ only $\delta s\, k$: take the $p$ away.
-    du = g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-1) * w.p).sum(1).flatten(1)
+    du = g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-2) * w.p).sum(-1).flatten(1)
     return Weights(
         wq=product(g.dq, tape.x_hat),
         bq=g.dq.sum(dim=(1, 2)),
@@ -556,6 +554,15 @@ def weight_gradients(n: Shape, w: Weights, tape: Tape, g: Adjoint) -> Weights:
         bkv=g.dkv.sum(dim=(0, 1)),
         alpha=torch.stack([(x * g.dm).sum() for x in tape.x]),
     )
+
+
+def sweeps(x: Tensor, w: Weights) -> tuple[Any, Any]:
+    """The two sweeps: the native ones where they can be used, else those above."""
+    from . import native
+
+    if native.usable(x, w):
+        return native.sweep_forward, native.sweep_backward
+    return sweep_forward, sweep_backward
 
 
 class Sequence(torch.autograd.Function):
@@ -577,11 +584,11 @@ class Sequence(torch.autograd.Function):
         v_past: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """`x` is `(T, B, D)`, the past `(P, H, B, S, K)`; returns $x_t^L$ and $m_t$."""
+        """`x` is `(T, B, D)`, the past `(P, H, B, K, S)`; returns $x_t^L$ and $m_t$."""
         w = Weights(*weights)
         tape = Tape.make(n, x, w.wq.dtype, recording)
-        tape.k[:, :, :, : n.S], tape.v[:, :, :, : n.S] = k_past, v_past
-        out = sweep_forward(n, w, tape, x, keep)
+        tape.k[..., : n.S], tape.v[..., : n.S] = k_past, v_past
+        out = sweeps(x, w)[0](n, w, tape, x, keep)
         ctx.n, ctx.keep = n, keep
         ctx.save_for_backward(*w, *tape)
         return out, tape.m
@@ -592,7 +599,7 @@ class Sequence(torch.autograd.Function):
         """The gradients of `x`, of the past, and of the weights."""
         saved, count = ctx.saved_tensors, len(Weights._fields)
         w, tape = Weights(*saved[:count]), Tape(*saved[count:])
-        g = sweep_backward(ctx.n, w, tape, dout, dm, ctx.keep)
+        g = sweeps(tape.x, w)[1](ctx.n, w, tape, dout, dm, ctx.keep)
         dw = weight_gradients(ctx.n, w, tape, g)
         dw = (grad.to(weight.dtype) for grad, weight in zip(dw, w, strict=True))
         return None, None, None, g.dx0, g.dk_past, g.dv_past, *dw
@@ -608,9 +615,9 @@ def sequence_forward(
     """
     c, (T, B, D) = model.config, x.shape
     k_past, v_past = (
-        torch.stack(kv).transpose(1, 2) for kv in zip(*model.window(past), strict=True)
+        torch.stack(kv).permute(0, 2, 1, 4, 3) for kv in zip(*model.window(past), strict=True)
     )
-    P, H, _, S, K = k_past.shape
+    P, H, _, K, S = k_past.shape
     n = Shape(
         T=T, B=B, D=D, H=H, K=K, L=c.n_layers, F=c.d_ff, P=P, S=S, W=min(c.mem_len, S + T),
         activation=c.activation, norm_memory=c.norm_memory,
@@ -620,12 +627,8 @@ def sequence_forward(
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         k_past, v_past = k_past.to(dtype), v_past.to(dtype)
-        weights = Weights(
-            *(
-                w if f == "alpha" else w.to(dtype)
-                for f, w in zip(Weights._fields, weights, strict=True)
-            )
-        )
+        # The mix stays in full precision: it sums the residual streams.
+        weights = Weights(*(w.to(dtype) for w in weights))._replace(alpha=weights.alpha)
     recording = torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in (x, k_past, v_past, *weights)
     )

@@ -23,6 +23,7 @@ def awaken(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 def same_models(config: ModelConfig, *implementations: str) -> list[FeedbackLM]:
     """One model under each implementation, in float64, loaded from the first one's state."""
+    torch.manual_seed(0)
     first, *others = (FeedbackLM(config, name).double() for name in implementations)
     awaken(first)
     for other in others:

@@ -1,0 +1,523 @@
+// The two sweeps of sequence.py as one loop in C++.
+//
+// Why: a layer step is some thirty small operations. In PyTorch each one costs several
+// microseconds of dispatch, a fresh output, and weights that the matrix library packs anew at every
+// call. Here nothing is dispatched or allocated, and the weights come packed once per training
+// step. The mathematics, the names and the buffers are those of sweep_forward and sweep_backward
+// there, line for line; this file has no ideas of its own about the model.
+//
+// Threads stand in a grid: a group owns some rows of the batch from beginning to end and never
+// waits for another group; the members of a group share the columns of each product and meet at
+// a barrier after it. Many groups are best while the weights fit into the cache of one core, one
+// group where they do not.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+
+typedef int64_t Int;
+
+enum Activation { RELU, GELU, SWIGLU };
+
+// The layout is that of Arguments in native.py.
+template <typename T>
+struct Arguments {
+  Int T_, B, D, H, K, L, F, P, S, W, activation, norm_memory, relu_only, recording, keep_slots;
+  Int threads, groups;
+  double dropout;
+  // Folded weights: packed matrices, and the rest as they are.
+  const T *wq, *bq, *u, *p, *s, *wo, *bo, *w1, *b1, *w2, *b2, *wkv, *bkv, *alpha;
+  // Tape
+  T *x, *m, *m_hat, *m_rstd, *x_hat, *x_rstd, *y_hat, *y_rstd, *q, *attn, *o, *pre, *h, *k, *v;
+  // Adjoint
+  T *dx0, *dx, *dpre, *dy, *ds, *dq, *dm, *dkv, *dk, *dv;
+  // Inputs and outputs
+  const T *in, *dout, *dm_out;
+  T *out;
+  const uint8_t *keep_attn, *keep_ff;
+  T *scratch;
+};
+
+template <typename T>
+struct Vector {
+  static constexpr int width = BYTES / sizeof(T);
+  typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+};
+
+// Columns of a packed panel: two vectors.
+template <typename T>
+constexpr int PANEL = 2 * Vector<T>::width;
+
+class Barrier {
+ public:
+  explicit Barrier(int members) : members_(members) {}
+  void wait() {
+    if (members_ == 1) return;
+    const int phase = phase_.load(std::memory_order_relaxed);
+    if (waiting_.fetch_add(1, std::memory_order_acq_rel) + 1 == members_) {
+      waiting_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins)
+      if (spins > 4000) std::this_thread::yield();
+  }
+
+ private:
+  const int members_;
+  std::atomic<int> waiting_{0}, phase_{0};
+};
+
+// R rows of x, (R, depth), times one panel, (depth, PANEL): the sums stay in registers.
+template <typename T, int R>
+__attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, T *sums) {
+  typedef typename Vector<T>::type V;
+  constexpr int width = Vector<T>::width;
+  V sum[R][2] = {};
+  for (Int i = 0; i < depth; ++i) {
+    const V left = *(const V *)(panel + i * 2 * width);
+    const V right = *(const V *)(panel + i * 2 * width + width);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      const T a = x[r * depth + i];
+      sum[r][0] += a * left;
+      sum[r][1] += a * right;
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+    *(V *)(sums + r * 2 * width) = sum[r][0];
+    *(V *)(sums + r * 2 * width + width) = sum[r][1];
+  }
+}
+
+template <typename T>
+struct Worker {
+  const Arguments<T> &a;
+  Barrier &barrier;
+  const Int row0, row1;           // rows of this group
+  const Int member, members;      // place in the group
+  const Int wide, HK, slots;      // width of `pre`, H * K, S + T
+  Int t = 0, r = 0, start = 0, end = 0, n = 0;  // step, its row on the tape, its window
+
+  Worker(const Arguments<T> &a, Barrier &barrier, Int row0, Int row1, Int member, Int members)
+      : a(a), barrier(barrier), row0(row0), row1(row1), member(member), members(members),
+        wide(a.activation == SWIGLU ? 2 * a.F : a.F), HK(a.H * a.K), slots(a.S + a.T_) {}
+
+  void at(Int step) {
+    t = step;
+    r = a.recording ? t : 0;
+    start = std::max<Int>(0, a.S + t - a.W);
+    end = a.S + t;
+    n = end - start;
+  }
+  Int time() const { return a.recording ? a.T_ : 1; }
+  // Row b of (L, T, B, width), at this layer and step.
+  T *at(T *base, Int l, Int width, Int b = 0) const {
+    return base + ((l * time() + r) * a.B + b) * width;
+  }
+  // The share of this member in `count` equal things.
+  void share(Int count, Int &from, Int &to) const {
+    from = count * member / members;
+    to = count * (member + 1) / members;
+  }
+
+  // For each row of this member: f(b).
+  template <typename Each>
+  void rows(Each f) {
+    Int from, to;
+    share(row1 - row0, from, to);
+    for (Int b = row0 + from; b < row0 + to; ++b) f(b);
+    barrier.wait();
+  }
+
+  // For each head and row of this member: f(h, b).
+  template <typename Each>
+  void heads(Each f) {
+    Int from, to;
+    share((row1 - row0) * a.H, from, to);
+    for (Int i = from; i < to; ++i) f(i / (row1 - row0), row0 + i % (row1 - row0));
+    barrier.wait();
+  }
+
+  // x (B, depth) times a packed matrix (depth, columns); f(b, c, width, sums) takes
+  // `width` sums of row b from column c on.
+  template <typename Each>
+  void product(const T *x, Int depth, const T *packed, Int columns, Each f) {
+    Int from, to;
+    share((columns + PANEL<T> - 1) / PANEL<T>, from, to);
+    for (Int i = from; i < to; ++i) {
+      const T *panel = packed + i * depth * PANEL<T>;
+      const Int c = i * PANEL<T>, width = std::min<Int>(PANEL<T>, columns - c);
+      alignas(64) T sums[6 * PANEL<T>];
+      for (Int b = row0; b < row1;) {
+        // Six rows fill the registers; the last two tiles share evenly what is left.
+        const Int left = row1 - b, count = left > 6 && left < 12 ? (left + 1) / 2 : left;
+        const Int size = std::min<Int>(count, 6);
+        const T *rows = x + b * depth;
+        switch (size) {
+          case 1: tile<T, 1>(rows, depth, panel, sums); break;
+          case 2: tile<T, 2>(rows, depth, panel, sums); break;
+          case 3: tile<T, 3>(rows, depth, panel, sums); break;
+          case 4: tile<T, 4>(rows, depth, panel, sums); break;
+          case 5: tile<T, 5>(rows, depth, panel, sums); break;
+          default: tile<T, 6>(rows, depth, panel, sums);
+        }
+        for (Int i = 0; i < size; ++i) f(b + i, c, width, sums + i * PANEL<T>);
+        b += size;
+      }
+    }
+    barrier.wait();
+  }
+  // Elements of a packed (depth, columns) matrix.
+  static Int packed(Int depth, Int columns) {
+    return (columns + PANEL<T> - 1) / PANEL<T> * PANEL<T> * depth;
+  }
+
+  // x_hat = (x - mean) / sigma
+  void normalise(const T *x, T *hat, T *rstd) const {
+    T mean = 0, square = 0;
+#pragma omp simd reduction(+ : mean)
+    for (Int d = 0; d < a.D; ++d) mean += x[d];
+    mean /= a.D;
+#pragma omp simd reduction(+ : square)
+    for (Int d = 0; d < a.D; ++d) square += (x[d] - mean) * (x[d] - mean);
+    *rstd = 1 / std::sqrt(square / a.D + T(1e-5));
+    const T scale = *rstd;
+#pragma omp simd
+    for (Int d = 0; d < a.D; ++d) hat[d] = (x[d] - mean) * scale;
+  }
+
+  // f(d, value): value = (g - mean(g) - x_hat mean(g x_hat)) / sigma
+  template <typename Each>
+  void normalise_backward(const T *g, const T *hat, T rstd, Each f) const {
+    T mean = 0, dot = 0;
+#pragma omp simd reduction(+ : mean, dot)
+    for (Int d = 0; d < a.D; ++d) mean += g[d], dot += g[d] * hat[d];
+    mean /= a.D, dot /= a.D;
+#pragma omp simd
+    for (Int d = 0; d < a.D; ++d) f(d, (g[d] - mean - hat[d] * dot) * rstd);
+  }
+
+  // Keys or values of one head and row: (K, S + T); those a step reads begin at `start`.
+  T *cache(T *base, Int l, Int h, Int b) const {
+    return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * slots;
+  }
+  const T *positions(Int l, Int h) const { return a.p + (l * a.H + h) * a.K * a.W + a.W - n; }
+  // Attention weights, or gradients of scores, of one head and row: (n,), aligned right.
+  T *weights(T *base, Int l, Int h, Int b) const {
+    return base + (((l * a.H + h) * time() + r) * a.B + b) * a.W + a.W - n;
+  }
+  const uint8_t *kept(Int l, Int h, Int b) const {
+    return a.keep_attn + ((((t * a.L + l) * a.B + b) * a.H + h) + 1) * a.keep_slots - n;
+  }
+  T rescale() const { return T(1 / (1 - a.dropout)); }
+
+  void attend(Int l, Int h, Int b) {
+    const T *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
+    const T *k = cache(a.k, l, h, b) + start, *v = cache(a.v, l, h, b) + start;
+    const T *p = positions(l, h), *s = a.s + (l * a.H + h) * a.W + a.W - n;
+    T *attn = weights(a.attn, l, h, b), *o = at(a.o, l, HK, b) + h * a.K;
+    // (q + u) k + q p + s
+    for (Int j = 0; j < n; ++j) attn[j] = s[j];
+    for (Int i = 0; i < a.K; ++i) {
+      const T both = q[i] + u[i], distance = q[i];
+#pragma omp simd
+      for (Int j = 0; j < n; ++j) attn[j] += both * k[i * slots + j] + distance * p[i * a.W + j];
+    }
+    T high = attn[0], sum = 0;
+    for (Int j = 1; j < n; ++j) high = std::max(high, attn[j]);
+    for (Int j = 0; j < n; ++j) sum += attn[j] = std::exp(attn[j] - high);
+    for (Int j = 0; j < n; ++j) attn[j] /= sum;
+    const T *read = attn;
+    if (a.keep_attn) read = dropped(attn, l, h, b);
+    for (Int i = 0; i < a.K; ++i) {
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (Int j = 0; j < n; ++j) total += read[j] * v[i * slots + j];
+      o[i] = total;
+    }
+  }
+
+  // A copy of attention weights, or of their gradient, after dropout; one per member.
+  const T *dropped(const T *attn, Int l, Int h, Int b) {
+    T *copy = a.scratch + scratch_size(a) - (row0 * members + member + 1) * a.W;
+    const uint8_t *keep = kept(l, h, b);
+    for (Int j = 0; j < n; ++j) copy[j] = attn[j] * (keep[j] * rescale());
+    return copy;
+  }
+
+  static T normal_cdf(T x) { return T(0.5) * std::erfc(-x * T(M_SQRT1_2)); }
+
+  void activate(Int l, Int b) {
+    const T *pre = at(a.pre, l, wide, b);
+    T *h = at(a.h, l, a.F, b);
+    const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
+    for (Int i = 0; i < a.F; ++i) {
+      const T z = pre[i];
+      T value = std::max<T>(z, 0);
+      if (a.activation == GELU) value = z * normal_cdf(z);
+      if (a.activation == SWIGLU) value = z / (1 + std::exp(-z)) * pre[a.F + i];
+      h[i] = keep ? value * (keep[i] * rescale()) : value;
+    }
+  }
+
+  void activate_backward(Int l, Int b, const T *dh) {
+    const T *pre = at(a.pre, l, wide, b);
+    T *dpre = at(a.dpre, l, wide, b);
+    const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
+    for (Int i = 0; i < a.F; ++i) {
+      const T z = pre[i], g = keep ? dh[i] * (keep[i] * rescale()) : dh[i];
+      if (a.activation == RELU) dpre[i] = z > 0 ? g : 0;
+      if (a.activation == GELU) {
+        const T density = std::exp(-z * z / 2) * T(M_2_SQRTPI * M_SQRT1_2 / 2);
+        dpre[i] = g * (normal_cdf(z) + z * density);
+      }
+      if (a.activation == SWIGLU) {
+        const T sigmoid = 1 / (1 + std::exp(-z));
+        dpre[i] = g * pre[a.F + i] * sigmoid * (1 + z * (1 - sigmoid));
+        dpre[a.F + i] = g * z * sigmoid;
+      }
+    }
+  }
+
+  // Scratch: y or dz (B, D); dh (B, F); do (L, B, HK); dropped (B * threads, W).
+  static Int scratch_size(const Arguments<T> &a) {
+    return a.B * (2 * a.D + a.F + a.L * a.H * a.K + a.threads * a.W);
+  }
+  T *scratch_y() const { return a.scratch; }
+  T *scratch_z() const { return a.scratch + a.B * a.D; }
+  T *scratch_h() const { return a.scratch + a.B * 2 * a.D; }
+  T *scratch_o(Int l) const { return a.scratch + a.B * (2 * a.D + a.F + l * HK); }
+
+  void forward() {
+    const Int D = a.D, F = a.F;
+    T *y = scratch_y();
+    for (Int step = 0; step < a.T_; ++step) {
+      at(step);
+      rows([&](Int b) { std::copy_n(a.in + (t * a.B + b) * D, D, at(a.x, 0, D, b)); });
+      for (Int l = 0; l < a.L; ++l) {
+        const T *x = at(a.x, l, D);
+        if (n > 0) {
+          rows([&](Int b) { normalise(x + b * D, at(a.x_hat, l, D, b), at(a.x_rstd, l, 1, b)); });
+          // q = W_q x_hat + b_q
+          product(at(a.x_hat, l, D), D, a.wq + l * packed(D, HK), HK,
+                  [&](Int b, Int c, Int width, const T *sums) {
+                    T *q = at(a.q, l, HK, b) + c;
+                    for (Int i = 0; i < width; ++i) q[i] = sums[i] + a.bq[l * HK + c + i];
+                  });
+          heads([&](Int h, Int b) { attend(l, h, b); });
+          // y = x + W_o o + b_o
+          product(at(a.o, l, HK), HK, a.wo + l * packed(HK, D), D,
+                  [&](Int b, Int c, Int width, const T *sums) {
+                    for (Int i = c; i < c + width; ++i)
+                      y[b * D + i] = x[b * D + i] + sums[i - c] + a.bo[l * D + i];
+                  });
+        } else {
+          rows([&](Int b) { std::copy_n(x + b * D, D, y + b * D); });
+        }
+        rows([&](Int b) { normalise(y + b * D, at(a.y_hat, l, D, b), at(a.y_rstd, l, 1, b)); });
+        // pre = W_1 y_hat + b_1
+        product(at(a.y_hat, l, D), D, a.w1 + l * packed(D, wide), wide,
+                [&](Int b, Int c, Int width, const T *sums) {
+                  T *pre = at(a.pre, l, wide, b) + c;
+                  const T *bias = a.b1 + l * wide + c;
+                  for (Int i = 0; i < width; ++i) {
+                    const T z = sums[i] + bias[i];
+                    pre[i] = a.relu_only ? std::max<T>(z, 0) : z;
+                  }
+                });
+        if (!a.relu_only) rows([&](Int b) { activate(l, b); });
+        // x = y + W_2 h + b_2
+        product(at(a.h, l, F), F, a.w2 + l * packed(F, D), D,
+                [&](Int b, Int c, Int width, const T *sums) {
+                  T *above = at(a.x, l + 1, D, b);
+                  for (Int i = c; i < c + width; ++i)
+                    above[i] = y[b * D + i] + sums[i - c] + a.b2[l * D + i];
+                });
+      }
+      rows([&](Int b) { remember(b); });
+      // k, v = W_kv m
+      product(a.norm_memory ? a.m_hat + r * a.B * D : a.m + t * a.B * D, D, a.wkv, a.P * 2 * HK,
+              [&](Int b, Int c, Int width, const T *sums) {
+                for (Int i = 0; i < width; ++i)
+                  *memory(a.k, a.v, c + i, b) = sums[i] + a.bkv[c + i];
+              });
+    }
+  }
+
+  // Where column c of (P, 2, H, K) lives in the caches of keys and values, at this step.
+  T *memory(T *k, T *v, Int c, Int b) const {
+    const Int i = c % a.K, h = c / a.K % a.H, value = c / HK % 2, p = c / (2 * HK);
+    return cache(value ? v : k, p, h, b) + i * slots + end;
+  }
+
+  // m = sum_l alpha_l x^l
+  void remember(Int b) {
+    T *m = a.m + (t * a.B + b) * a.D;
+    std::fill_n(m, a.D, T(0));
+    for (Int l = 0; l <= a.L; ++l) {
+      const T *x = at(a.x, l, a.D, b), alpha = a.alpha[l];
+      for (Int d = 0; d < a.D; ++d) m[d] += alpha * x[d];
+    }
+    std::copy_n(at(a.x, a.L, a.D, b), a.D, a.out + (t * a.B + b) * a.D);
+    if (a.norm_memory) normalise(m, a.m_hat + (r * a.B + b) * a.D, a.m_rstd + r * a.B + b);
+  }
+
+  void attend_backward(Int l, Int h, Int b) {
+    const T *k = cache(a.k, l, h, b) + start, *v = cache(a.v, l, h, b) + start;
+    const T *p = positions(l, h), *attn = weights(a.attn, l, h, b);
+    const T *g_o = scratch_o(l) + b * HK + h * a.K;
+    T *ds = weights(a.ds, l, h, b), *dq = at(a.dq, l, HK, b) + h * a.K;
+    // da = do v
+    for (Int j = 0; j < n; ++j) ds[j] = 0;
+    for (Int i = 0; i < a.K; ++i) {
+      const T g = g_o[i];
+#pragma omp simd
+      for (Int j = 0; j < n; ++j) ds[j] += g * v[i * slots + j];
+    }
+    if (a.keep_attn) {
+      const uint8_t *keep = kept(l, h, b);
+      for (Int j = 0; j < n; ++j) ds[j] *= keep[j] * rescale();
+    }
+    // ds = a (da - sum a da)
+    T dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (Int j = 0; j < n; ++j) dot += attn[j] * ds[j];
+    for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (ds[j] - dot);
+    // dq = sum ds (k + p)
+    for (Int i = 0; i < a.K; ++i) {
+      T total = 0;
+#pragma omp simd reduction(+ : total)
+      for (Int j = 0; j < n; ++j) total += ds[j] * (k[i * slots + j] + p[i * a.W + j]);
+      dq[i] = total;
+    }
+  }
+
+  // Adds what this step, in all layers, has asked of each slot of its window.
+  void accumulate(Int h, Int b) {
+    for (Int l = 0; l < a.L; ++l) {
+      T *dk = cache(a.dk, l, h, b) + start, *dv = cache(a.dv, l, h, b) + start;
+      const T *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
+      const T *g = scratch_o(l) + b * HK + h * a.K;
+      const T *ds = weights(a.ds, l, h, b), *attn = weights(a.attn, l, h, b);
+      if (a.keep_attn) attn = dropped(attn, l, h, b);
+      for (Int i = 0; i < a.K; ++i) {
+        const T both = q[i] + u[i], answer = g[i];
+        T *dk_i = dk + i * slots, *dv_i = dv + i * slots;
+#pragma omp simd
+        for (Int j = 0; j < n; ++j) dk_i[j] += both * ds[j], dv_i[j] += answer * attn[j];
+      }
+    }
+  }
+
+  void backward() {
+    const Int D = a.D, F = a.F, KV = a.P * 2 * HK;
+    T *dy = scratch_y(), *dz = scratch_z(), *dh = scratch_h();
+    const auto into = [&](T *target, Int stride) {
+      return [=](Int b, Int c, Int width, const T *sums) {
+        std::copy_n(sums, width, target + b * stride + c);
+      };
+    };
+    for (Int step = a.T_ - 1; step >= 0; --step) {
+      at(step);
+      T *dkv = a.dkv + t * a.B * KV, *dm = a.dm + t * a.B * D;
+      rows([&](Int b) {
+        for (Int c = 0; c < KV; ++c) dkv[b * KV + c] = *memory(a.dk, a.dv, c, b);
+      });
+      // dm = W_k^T dk + W_v^T dv
+      product(dkv, KV, a.wkv, D, into(dz, D));
+      rows([&](Int b) {
+        T *g = dz + b * D, *m = dm + b * D, *top = at(a.dx, a.L - 1, D, b);
+        const T *given = a.dm_out + (t * a.B + b) * D, *out = a.dout + (t * a.B + b) * D;
+        if (a.norm_memory)
+          normalise_backward(g, a.m_hat + (t * a.B + b) * D, a.m_rstd[t * a.B + b],
+                             [&](Int d, T value) { m[d] = given[d] + value; });
+        else
+          for (Int d = 0; d < D; ++d) m[d] = given[d] + g[d];
+        for (Int d = 0; d < D; ++d) top[d] = out[d] + a.alpha[a.L] * m[d];
+      });
+      for (Int l = a.L - 1; l >= 0; --l) {
+        const T *dx = at(a.dx, l, D);
+        // dh = W_2^T dx, and dpre = phi'(pre) dh
+        product(dx, D, a.w2 + l * packed(D, F), F, [&](Int b, Int c, Int width, const T *sums) {
+          if (!a.relu_only) {
+            std::copy_n(sums, width, dh + b * F + c);
+            return;
+          }
+          const T *pre = at(a.pre, l, F, b) + c;
+          T *dpre = at(a.dpre, l, F, b) + c;
+          for (Int i = 0; i < width; ++i) dpre[i] = pre[i] > 0 ? sums[i] : 0;
+        });
+        if (!a.relu_only) rows([&](Int b) { activate_backward(l, b, dh + b * F); });
+        // dy = dx + LN'(W_1^T dpre)
+        product(at(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
+        T *kept_dy = n > 0 ? at(a.dy, l, D) : dy;
+        rows([&](Int b) {
+          const T *x = dx + b * D;
+          T *y = kept_dy + b * D;
+          normalise_backward(dz + b * D, at(a.y_hat, l, D, b), *at(a.y_rstd, l, 1, b),
+                             [&](Int d, T value) { y[d] = x[d] + value; });
+        });
+        T *below = l > 0 ? at(a.dx, l - 1, D) : a.dx0 + t * a.B * D;
+        const T alpha = a.alpha[l];
+        if (n > 0) {
+          // do = W_o^T dy
+          product(kept_dy, D, a.wo + l * packed(D, HK), HK, into(scratch_o(l), HK));
+          heads([&](Int h, Int b) { attend_backward(l, h, b); });
+          // dx = dy + LN'(W_q^T dq) + alpha dm
+          product(at(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
+        }
+        rows([&](Int b) {
+          const T *y = kept_dy + b * D, *m = dm + b * D;
+          T *x = below + b * D;
+          for (Int d = 0; d < D; ++d) x[d] = y[d] + alpha * m[d];
+          if (n > 0)
+            normalise_backward(dz + b * D, at(a.x_hat, l, D, b), *at(a.x_rstd, l, 1, b),
+                               [&](Int d, T value) { x[d] += value; });
+        });
+      }
+      if (n > 0) heads([&](Int h, Int b) { accumulate(h, b); });
+    }
+  }
+};
+
+template <typename T>
+void run(const Arguments<T> &a, void (Worker<T>::*sweep)()) {
+  const Int groups = a.groups, members = a.threads / groups;
+  std::vector<Barrier *> barriers;
+  for (Int g = 0; g < groups; ++g) barriers.push_back(new Barrier(members));
+  const auto work = [&](Int i) {
+    const Int g = i / members;
+    Worker<T> worker(a, *barriers[g], a.B * g / groups, a.B * (g + 1) / groups, i % members,
+                     members);
+    (worker.*sweep)();
+  };
+  std::vector<std::thread> threads;
+  for (Int i = 1; i < groups * members; ++i) threads.emplace_back(work, i);
+  work(0);
+  for (auto &thread : threads) thread.join();
+  for (Barrier *barrier : barriers) delete barrier;
+}
+
+extern "C" {
+int panel_float() { return PANEL<float>; }
+int panel_double() { return PANEL<double>; }
+int64_t scratch_float(const Arguments<float> *a) { return Worker<float>::scratch_size(*a); }
+int64_t scratch_double(const Arguments<double> *a) { return Worker<double>::scratch_size(*a); }
+void forward_float(const Arguments<float> *a) { run(*a, &Worker<float>::forward); }
+void forward_double(const Arguments<double> *a) { run(*a, &Worker<double>::forward); }
+void backward_float(const Arguments<float> *a) { run(*a, &Worker<float>::backward); }
+void backward_double(const Arguments<double> *a) { run(*a, &Worker<double>::backward); }
+}
