@@ -55,11 +55,14 @@ class Train:
     overwrite: bool = False
     """Replace the run that the folder holds."""
 
+    def model_config(self) -> ModelConfig:
+        """The model, with the preset's choices."""
+        return replace(self.model, **FAIR) if self.preset == "fair" else self.model
+
     def main(self) -> int:
         """Trains, and says what came of it; 130 if it was interrupted."""
         require(not (self.resume and self.overwrite), "--resume and --overwrite exclude each other")
-        model = replace(self.model, **FAIR) if self.preset == "fair" else self.model
-        trainer = train(model, self.training, self.resume, self.overwrite)
+        trainer = train(self.model_config(), self.training, self.resume, self.overwrite)
         run = trainer.run
         if trainer.step < self.training.max_steps:
             print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
@@ -157,6 +160,16 @@ class Plot:
 DESCRIPTION = "The Feedback Transformer: train it, let it write, look at its runs."
 
 
+def first_paragraph(box: str) -> str:
+    """The message in tyro's box: what stands between its title and the next rule, as one line."""
+    lines = [line.strip("╭╮╰╯│ ") for line in box.strip().splitlines()]
+    rules = [i for i, line in enumerate(lines) if line[:1] in ("─", "-") and i != 1] + [len(lines)]
+    # With the characters of a terminal the title is part of the first rule; in plain text it
+    # has a line of its own, and a rule below.
+    start, end = (1, rules[1]) if rules[0] == 0 else (2, rules[0])
+    return " ".join(lines[start:end])
+
+
 def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plot:
     """
     The command that `args` describe, with `train` as the defaults of training. Raises
@@ -175,10 +188,7 @@ def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plo
     except SystemExit as exit:
         if exit.code != 2:
             raise
-        inside = [line.strip("│ ") for line in box.getvalue().splitlines() if "│" in line]
-        ends = [i for i, line in enumerate(inside) if line.startswith("─")]
-        message = " ".join(inside[: ends[0] if ends else None])
-        raise ValueError(f"{message}; see python -m feedback --help") from None
+        raise ValueError(f"{first_paragraph(box.getvalue())}; see --help") from None
     if isinstance(command, Train) and command.resume and train is None:
         # A resumed run has the settings it began with, unless an option says otherwise.
         stored = Run(command.training.run).read()

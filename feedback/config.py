@@ -142,7 +142,7 @@ class TrainConfig:
     """Folder that receives the run."""
     data: str = "tiny_shakespeare"
     """tiny_shakespeare, a UTF-8 text file, or a folder of .txt files."""
-    implementation: Literal["reference", "stack"] = "stack"
+    implementation: Literal["reference", "stack", "sequence"] = "sequence"
     """How the recurrence is computed; the function is the same."""
     batch_size: int = 32
     """Sequences trained on at once."""
@@ -179,7 +179,7 @@ class TrainConfig:
         )
         _require_one_of(
             self,
-            implementation=("reference", "stack"),
+            implementation=("reference", "stack", "sequence"),
             segments=("random", "carried"),
             precision=("float32", "bfloat16"),
         )

@@ -80,7 +80,7 @@ class FeedbackTransformer(nn.Module):
     before it.
     """
 
-    def __init__(self, config: ModelConfig, implementation: Implementation = "stack"):
+    def __init__(self, config: ModelConfig, implementation: Implementation = "sequence"):
         super().__init__()
         require(
             implementation in IMPLEMENTATIONS,
@@ -209,5 +209,5 @@ class FeedbackLM(LanguageModel):
     `implementation` is how the recurrence is computed, never what.
     """
 
-    def __init__(self, config: ModelConfig, implementation: Implementation = "stack"):
+    def __init__(self, config: ModelConfig, implementation: Implementation = "sequence"):
         super().__init__(config, FeedbackTransformer(config, implementation))

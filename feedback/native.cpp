@@ -33,7 +33,7 @@ enum Activation { RELU, GELU, SWIGLU };
 // The layout is that of Arguments in native.py.
 template <typename T>
 struct Arguments {
-  Int T_, B, D, H, K, L, F, P, S, W, activation, norm_memory, relu_only, recording, keep_slots;
+  Int T_, B, D, H, K, L, F, P, S, W, slots, activation, norm_memory, relu_only, recording, keep_slots;
   Int threads, groups;
   double dropout;
   // Folded weights: packed matrices, and the rest as they are.
@@ -79,15 +79,18 @@ class Barrier {
   std::atomic<int> waiting_{0}, phase_{0};
 };
 
-// R rows of x, (R, depth), times one panel, (depth, PANEL): the sums stay in registers.
+// R rows of x, (R, depth), times one panel, (depth, PANEL): the sums stay in registers. Meanwhile
+// a part of the next panel, from `ahead` on, is called from memory, `step` numbers for each row.
 template <typename T, int R>
-__attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, T *sums) {
+__attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, const T *ahead, Int step,
+                                    T *sums) {
   typedef typename Vector<T>::type V;
   constexpr int width = Vector<T>::width;
   V sum[R][2] = {};
   for (Int i = 0; i < depth; ++i) {
     const V left = *(const V *)(panel + i * 2 * width);
     const V right = *(const V *)(panel + i * 2 * width + width);
+    __builtin_prefetch(ahead + i * step, 0, 2);
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const T a = x[r * depth + i];
@@ -102,18 +105,77 @@ __attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, T *su
   }
 }
 
+// N vectors of slots: out_j = sum_i a_i k_ij (+ b_i p_ij), where the slots of a row lie side by side.
+template <typename T, int N>
+inline void score(Int K, const T *a, const T *k, Int slots, const T *b, const T *p, Int W, T *out) {
+  typedef typename Vector<T>::type V;
+  constexpr int width = Vector<T>::width;
+  V first[N] = {}, second[N] = {};
+  for (Int i = 0; i < K; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      first[j] += a[i] * *(const V *)(k + i * slots + j * width);
+      if (p) second[j] += b[i] * *(const V *)(p + i * W + j * width);
+    }
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) *(V *)(out + j * width) = first[j] + second[j];
+}
+
+// All n slots of a window, n a multiple of the vector width.
+template <typename T>
+void scores(Int n, Int K, const T *a, const T *k, Int slots, const T *b, const T *p, Int W, T *out) {
+  constexpr int width = Vector<T>::width;
+  Int j = 0;
+  for (; j + 4 * width <= n; j += 4 * width)
+    score<T, 4>(K, a, k + j, slots, b, p ? p + j : p, W, out + j);
+  for (; j < n; j += width) score<T, 1>(K, a, k + j, slots, b, p ? p + j : p, W, out + j);
+}
+
+// R numbers: out_i = sum_j a_j (v_ij + p_ij), over n slots, n a multiple of the vector width.
+template <typename T, int R>
+inline void read(Int n, const T *a, const T *v, Int slots, const T *p, Int W, T *out) {
+  typedef typename Vector<T>::type V;
+  constexpr int width = Vector<T>::width;
+  V sum[R] = {};
+  for (Int j = 0; j < n; j += width) {
+    const V weight = *(const V *)(a + j);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+      V value = *(const V *)(v + i * slots + j);
+      if (p) value += *(const V *)(p + i * W + j);
+      sum[i] += weight * value;
+    }
+  }
+  for (int i = 0; i < R; ++i) {
+    T total = 0;
+    for (int lane = 0; lane < width; ++lane) total += sum[i][lane];
+    out[i] = total;
+  }
+}
+
+// All K numbers of a head.
+template <typename T>
+void reads(Int n, Int K, const T *a, const T *v, Int slots, const T *p, Int W, T *out) {
+  Int i = 0;
+  for (; i + 8 <= K; i += 8)
+    read<T, 8>(n, a, v + i * slots, slots, p ? p + i * W : p, W, out + i);
+  for (; i < K; ++i) read<T, 1>(n, a, v + i * slots, slots, p ? p + i * W : p, W, out + i);
+}
+
 template <typename T>
 struct Worker {
   const Arguments<T> &a;
   Barrier &barrier;
   const Int row0, row1;           // rows of this group
   const Int member, members;      // place in the group
-  const Int wide, HK, slots;      // width of `pre`, H * K, S + T
+  const Int wide, HK, slots;      // width of `pre`, H * K, slots that there is room for
   Int t = 0, r = 0, start = 0, end = 0, n = 0;  // step, its row on the tape, its window
+  Int padded = 0;                 // n, rounded up to whole vectors
 
   Worker(const Arguments<T> &a, Barrier &barrier, Int row0, Int row1, Int member, Int members)
       : a(a), barrier(barrier), row0(row0), row1(row1), member(member), members(members),
-        wide(a.activation == SWIGLU ? 2 * a.F : a.F), HK(a.H * a.K), slots(a.S + a.T_) {}
+        wide(a.activation == SWIGLU ? 2 * a.F : a.F), HK(a.H * a.K), slots(a.slots) {}
 
   void at(Int step) {
     t = step;
@@ -121,6 +183,7 @@ struct Worker {
     start = std::max<Int>(0, a.S + t - a.W);
     end = a.S + t;
     n = end - start;
+    padded = (n + Vector<T>::width - 1) / Vector<T>::width * Vector<T>::width;
   }
   Int time() const { return a.recording ? a.T_ : 1; }
   // Row b of (L, T, B, width), at this layer and step.
@@ -161,18 +224,20 @@ struct Worker {
       const T *panel = packed + i * depth * PANEL<T>;
       const Int c = i * PANEL<T>, width = std::min<Int>(PANEL<T>, columns - c);
       alignas(64) T sums[6 * PANEL<T>];
-      for (Int b = row0; b < row1;) {
+      const Int tiles = (row1 - row0 + 5) / 6, step = PANEL<T> / tiles;
+      const T *ahead = panel + depth * PANEL<T>;
+      for (Int b = row0; b < row1; ahead += depth * step) {
         // Six rows fill the registers; the last two tiles share evenly what is left.
         const Int left = row1 - b, count = left > 6 && left < 12 ? (left + 1) / 2 : left;
         const Int size = std::min<Int>(count, 6);
         const T *rows = x + b * depth;
         switch (size) {
-          case 1: tile<T, 1>(rows, depth, panel, sums); break;
-          case 2: tile<T, 2>(rows, depth, panel, sums); break;
-          case 3: tile<T, 3>(rows, depth, panel, sums); break;
-          case 4: tile<T, 4>(rows, depth, panel, sums); break;
-          case 5: tile<T, 5>(rows, depth, panel, sums); break;
-          default: tile<T, 6>(rows, depth, panel, sums);
+          case 1: tile<T, 1>(rows, depth, panel, ahead, step, sums); break;
+          case 2: tile<T, 2>(rows, depth, panel, ahead, step, sums); break;
+          case 3: tile<T, 3>(rows, depth, panel, ahead, step, sums); break;
+          case 4: tile<T, 4>(rows, depth, panel, ahead, step, sums); break;
+          case 5: tile<T, 5>(rows, depth, panel, ahead, step, sums); break;
+          default: tile<T, 6>(rows, depth, panel, ahead, step, sums);
         }
         for (Int i = 0; i < size; ++i) f(b + i, c, width, sums + i * PANEL<T>);
         b += size;
@@ -214,7 +279,8 @@ struct Worker {
   T *cache(T *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * slots;
   }
-  const T *positions(Int l, Int h) const { return a.p + (l * a.H + h) * a.K * a.W + a.W - n; }
+  Int reach() const { return a.W + Vector<T>::width; }
+  const T *positions(Int l, Int h) const { return a.p + (l * a.H + h) * a.K * reach() + a.W - n; }
   // Attention weights, or gradients of scores, of one head and row: (n,), aligned right.
   T *weights(T *base, Int l, Int h, Int b) const {
     return base + (((l * a.H + h) * time() + r) * a.B + b) * a.W + a.W - n;
@@ -224,38 +290,37 @@ struct Worker {
   }
   T rescale() const { return T(1 / (1 - a.dropout)); }
 
-  void attend(Int l, Int h, Int b) {
-    const T *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
-    const T *k = cache(a.k, l, h, b) + start, *v = cache(a.v, l, h, b) + start;
-    const T *p = positions(l, h), *s = a.s + (l * a.H + h) * a.W + a.W - n;
-    T *attn = weights(a.attn, l, h, b), *o = at(a.o, l, HK, b) + h * a.K;
-    // (q + u) k + q p + s
-    for (Int j = 0; j < n; ++j) attn[j] = s[j];
-    for (Int i = 0; i < a.K; ++i) {
-      const T both = q[i] + u[i], distance = q[i];
-#pragma omp simd
-      for (Int j = 0; j < n; ++j) attn[j] += both * k[i * slots + j] + distance * p[i * a.W + j];
-    }
-    T high = attn[0], sum = 0;
-    for (Int j = 1; j < n; ++j) high = std::max(high, attn[j]);
-    for (Int j = 0; j < n; ++j) sum += attn[j] = std::exp(attn[j] - high);
-    for (Int j = 0; j < n; ++j) attn[j] /= sum;
-    const T *read = attn;
-    if (a.keep_attn) read = dropped(attn, l, h, b);
-    for (Int i = 0; i < a.K; ++i) {
-      T total = 0;
-#pragma omp simd reduction(+ : total)
-      for (Int j = 0; j < n; ++j) total += read[j] * v[i * slots + j];
-      o[i] = total;
-    }
+  // One of this member's own windows, (padded,): whole vectors, so that no loop has a remainder.
+  // What lies behind slot n is zero or never used.
+  T *own(Int i) const {
+    const Int each = std::max(a.W, a.K) + Vector<T>::width;
+    return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) +
+           ((row0 * members + member) * 2 * a.L + i) * each;
+  }
+  void copy(const T *from, T *to, const uint8_t *keep) const {
+    std::copy_n(from, n, to);
+    std::fill(to + n, to + padded, T(0));
+    if (keep)
+      for (Int j = 0; j < n; ++j) to[j] *= keep[j] * rescale();
   }
 
-  // A copy of attention weights, or of their gradient, after dropout; one per member.
-  const T *dropped(const T *attn, Int l, Int h, Int b) {
-    T *copy = a.scratch + scratch_size(a) - (row0 * members + member + 1) * a.W;
-    const uint8_t *keep = kept(l, h, b);
-    for (Int j = 0; j < n; ++j) copy[j] = attn[j] * (keep[j] * rescale());
-    return copy;
+  void attend(Int l, Int h, Int b) {
+    const T *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
+    const T *s = a.s + (l * a.H + h) * a.W + a.W - n;
+    T *attn = weights(a.attn, l, h, b), *window = own(0), *both = own(1);
+    // (q + u) k + q p + s
+    for (Int i = 0; i < a.K; ++i) both[i] = q[i] + u[i];
+    scores(padded, a.K, both, cache(a.k, l, h, b) + start, slots, q, positions(l, h), reach(),
+           window);
+    T high = window[0] + s[0], sum = 0;
+    for (Int j = 0; j < n; ++j) high = std::max(high, window[j] += s[j]);
+    for (Int j = 0; j < n; ++j) sum += window[j] = std::exp(window[j] - high);
+    const T scale = 1 / sum;
+    for (Int j = 0; j < n; ++j) attn[j] = window[j] * scale;
+    // o = sum a v
+    copy(attn, window, a.keep_attn ? kept(l, h, b) : nullptr);
+    reads<T>(padded, a.K, window, cache(a.v, l, h, b) + start, slots, nullptr, 0,
+             at(a.o, l, HK, b) + h * a.K);
   }
 
   static T normal_cdf(T x) { return T(0.5) * std::erfc(-x * T(M_SQRT1_2)); }
@@ -292,9 +357,10 @@ struct Worker {
     }
   }
 
-  // Scratch: y or dz (B, D); dh (B, F); do (L, B, HK); dropped (B * threads, W).
+  // Scratch: y (B, D); dz (B, D); dh (B, F); do (L, B, HK); and each member's own windows.
   static Int scratch_size(const Arguments<T> &a) {
-    return a.B * (2 * a.D + a.F + a.L * a.H * a.K + a.threads * a.W);
+    const Int each = std::max(a.W, a.K) + Vector<T>::width;
+    return a.B * (2 * a.D + a.F + a.L * a.H * a.K + a.threads * std::max<Int>(2, 2 * a.L) * each);
   }
   T *scratch_y() const { return a.scratch; }
   T *scratch_z() const { return a.scratch + a.B * a.D; }
@@ -376,48 +442,47 @@ struct Worker {
   }
 
   void attend_backward(Int l, Int h, Int b) {
-    const T *k = cache(a.k, l, h, b) + start, *v = cache(a.v, l, h, b) + start;
-    const T *p = positions(l, h), *attn = weights(a.attn, l, h, b);
-    const T *g_o = scratch_o(l) + b * HK + h * a.K;
-    T *ds = weights(a.ds, l, h, b), *dq = at(a.dq, l, HK, b) + h * a.K;
+    const T *attn = weights(a.attn, l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
+    T *ds = weights(a.ds, l, h, b), *window = own(0);
     // da = do v
-    for (Int j = 0; j < n; ++j) ds[j] = 0;
-    for (Int i = 0; i < a.K; ++i) {
-      const T g = g_o[i];
-#pragma omp simd
-      for (Int j = 0; j < n; ++j) ds[j] += g * v[i * slots + j];
-    }
+    scores<T>(padded, a.K, g_o, cache(a.v, l, h, b) + start, slots, nullptr, nullptr, 0, window);
     if (a.keep_attn) {
       const uint8_t *keep = kept(l, h, b);
-      for (Int j = 0; j < n; ++j) ds[j] *= keep[j] * rescale();
+      for (Int j = 0; j < n; ++j) window[j] *= keep[j] * rescale();
     }
     // ds = a (da - sum a da)
     T dot = 0;
 #pragma omp simd reduction(+ : dot)
-    for (Int j = 0; j < n; ++j) dot += attn[j] * ds[j];
-    for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (ds[j] - dot);
+    for (Int j = 0; j < n; ++j) dot += attn[j] * window[j];
+    for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (window[j] - dot);
     // dq = sum ds (k + p)
-    for (Int i = 0; i < a.K; ++i) {
-      T total = 0;
-#pragma omp simd reduction(+ : total)
-      for (Int j = 0; j < n; ++j) total += ds[j] * (k[i * slots + j] + p[i * a.W + j]);
-      dq[i] = total;
-    }
+    copy(ds, window, nullptr);
+    reads(padded, a.K, window, cache(a.k, l, h, b) + start, slots, positions(l, h), reach(),
+          at(a.dq, l, HK, b) + h * a.K);
   }
 
-  // Adds what this step, in all layers, has asked of each slot of its window.
-  void accumulate(Int h, Int b) {
-    for (Int l = 0; l < a.L; ++l) {
-      T *dk = cache(a.dk, l, h, b) + start, *dv = cache(a.dv, l, h, b) + start;
-      const T *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
-      const T *g = scratch_o(l) + b * HK + h * a.K;
-      const T *ds = weights(a.ds, l, h, b), *attn = weights(a.attn, l, h, b);
-      if (a.keep_attn) attn = dropped(attn, l, h, b);
-      for (Int i = 0; i < a.K; ++i) {
-        const T both = q[i] + u[i], answer = g[i];
-        T *dk_i = dk + i * slots, *dv_i = dv + i * slots;
-#pragma omp simd
-        for (Int j = 0; j < n; ++j) dk_i[j] += both * ds[j], dv_i[j] += answer * attn[j];
+  // Adds what this step has asked of each slot of its window, in the layers that read
+  // projection p. Behind the window lie slots that are done with, so whole vectors do no harm.
+  void accumulate(Int p, Int h, Int b) {
+    typedef typename Vector<T>::type V;
+    const Int readers = a.L / a.P;
+    for (Int i = 0; i < readers; ++i) {
+      copy(weights(a.ds, p + i, h, b), own(2 * i), nullptr);
+      copy(weights(a.attn, p + i, h, b), own(2 * i + 1),
+           a.keep_attn ? kept(p + i, h, b) : nullptr);
+    }
+    T *dk = cache(a.dk, p, h, b) + start, *dv = cache(a.dv, p, h, b) + start;
+    const Int each = own(1) - own(0);
+    for (Int i = 0; i < a.K; ++i, dk += slots, dv += slots) {
+      const Int c = h * a.K + i;
+      for (Int l = 0; l < readers; ++l) {
+        const V query = at(a.q, p + l, HK, b)[c] + a.u[(p + l) * HK + c] + V{};
+        const V answer = scratch_o(p + l)[b * HK + c] + V{};
+        const T *ds = own(2 * l), *attn = ds + each;
+        for (Int j = 0; j < padded; j += Vector<T>::width) {
+          *(V *)(dk + j) += query * *(const V *)(ds + j);
+          *(V *)(dv + j) += answer * *(const V *)(attn + j);
+        }
       }
     }
   }
@@ -488,7 +553,10 @@ struct Worker {
                                [&](Int d, T value) { x[d] += value; });
         });
       }
-      if (n > 0) heads([&](Int h, Int b) { accumulate(h, b); });
+      if (n > 0)
+        heads([&](Int h, Int b) {
+          for (Int p = 0; p < a.P; ++p) accumulate(p, h, b);
+        });
     }
   }
 };

@@ -66,6 +66,7 @@ INTEGERS = [
     "P",
     "S",
     "W",
+    "slots",
     "activation",
     "norm_memory",
     "relu_only",
@@ -158,6 +159,7 @@ def call(
     threads = torch.get_num_threads()
     arguments = Arguments(
         **{name: getattr(n, name) for name in ["T", "B", "D", "H", "K", "L", "F", "P", "S", "W"]},
+        slots=tensors["k"].shape[-1],
         activation=ACTIVATIONS.index(n.activation),
         norm_memory=n.norm_memory,
         relu_only=n.relu_only,
@@ -179,20 +181,31 @@ def call(
     getattr(loop, f"{sweep}_{kind}")(ctypes.byref(arguments))
 
 
+def panel_width(w: Weights) -> int:
+    """Columns of a panel: two vectors of this processor."""
+    return getattr(library(), f"panel_{NAMES[w.wq.dtype]}")()
+
+
 def panels(w: Weights, n: Shape, transpose: bool) -> dict[str, Tensor]:
     """The matrices packed for `x W^T`, or, with `transpose=False`, for `g W`."""
-    panel = getattr(library(), f"panel_{NAMES[w.wq.dtype]}")()
+    panel = panel_width(w)
     matrices = {name: getattr(w, name) for name in ("wq", "wo", "w1", "w2", "wkv")}
     return {
         name: pack(matrix.mT if transpose else matrix, panel) for name, matrix in matrices.items()
     }
 
 
+def in_order(w: Weights) -> dict[str, Tensor]:
+    """The weights as the C++ code reads them; a row of positions has room for one vector more."""
+    w = w._replace(p=F.pad(w.p, (0, panel_width(w) // 2)))
+    return {name: tensor.contiguous() for name, tensor in w._asdict().items()}
+
+
 def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
     """The forward sweep of `sequence`, native."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    weights = {name: tensor.contiguous() for name, tensor in w._asdict().items()}
+    weights = in_order(w)
     tensors = {**weights, **tape._asdict(), "in": x, "out": out}
     call("forward", n, panels(w, n, transpose=True), tensors, keep)
     return out
@@ -204,7 +217,7 @@ def sweep_backward(
     """The backward sweep of `sequence`, native."""
     g = Adjoint.make(n, tape)
     dk, dv = torch.zeros_like(tape.k), torch.zeros_like(tape.v)
-    weights = {name: tensor.contiguous() for name, tensor in w._asdict().items()}
+    weights = in_order(w)
     tensors = {**weights, **tape._asdict(), **g._asdict(), "dk": dk, "dv": dv}
     tensors = {k: v for k, v in tensors.items() if not k.endswith("_past")}
     tensors |= {"dout": dout.contiguous(), "dm_out": dm_out.contiguous()}

@@ -39,7 +39,8 @@ $$\begin{aligned}
 \delta h &= W_2^\top \delta x^l & \delta\mathrm{pre} &= \phi'(\mathrm{pre}) \odot \delta h \\
 \delta y &= \delta x^l + \mathrm{LN}'\big(W_1^\top \delta\mathrm{pre}\big) &
 \delta o &= W_o^\top \delta y \\
-\delta a_j &= \delta o^\top v_j & \delta s_j &= a_j \Big(\delta a_j - \sum_i a_i\, \delta a_i\Big) \\
+\delta a_j &= \delta o^\top v_j &
+\delta s_j &= a_j \Big(\delta a_j - \sum_i a_i\, \delta a_i\Big) \\
 \delta q &= \sum_j \delta s_j\, (k_j + p_{t-j}) &
 \delta x^{l-1} &= \delta y + \mathrm{LN}'\big(W_q^\top \delta q\big) + \alpha_{l-1}\, \delta m_t
 \end{aligned}$$
@@ -71,6 +72,10 @@ if TYPE_CHECKING:
 
 EPS = 1e-5
 """Added to the variance by LayerNorm, as `nn.LayerNorm` does."""
+
+
+MARGIN = 16
+"""Zero slots behind the last one, so that a loop over whole vectors may read past it."""
 
 
 class Weights(NamedTuple):
@@ -219,7 +224,7 @@ class Tape(NamedTuple):
     h: Tensor
     """What $W_2$ reads, `(L, T, B, F)`"""
     k: Tensor
-    """Keys of all slots, carried and new, `(P, H, B, K, S + T)`"""
+    """Keys of all slots, carried and new, `(P, H, B, K, S + T)`, and a margin of zeros"""
     v: Tensor
 
     @classmethod
@@ -242,8 +247,8 @@ class Tape(NamedTuple):
             o=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
             pre=pre,
             h=pre if n.relu_only else make(n.L, T, n.B, n.F, dtype=dtype),
-            k=make(n.P, n.H, n.B, n.K, n.S + n.T, dtype=dtype),
-            v=make(n.P, n.H, n.B, n.K, n.S + n.T, dtype=dtype),
+            k=like.new_zeros(n.P, n.H, n.B, n.K, n.S + n.T + MARGIN, dtype=dtype),
+            v=like.new_zeros(n.P, n.H, n.B, n.K, n.S + n.T + MARGIN, dtype=dtype),
         )
         if n.S == 0:
             # The first step attends to nothing; what it did not compute must be nothing.
@@ -418,8 +423,8 @@ class Readers:
     r"""
     ## Who has read a slot
 
-    Every query that reads slot $j$, from all steps and layers, lies in one contiguous block, `rows`;
-    what it thought of the slot is a diagonal of `weights`, since at each
+    Every query that reads slot $j$, from all steps and layers, lies in one contiguous block of
+    `rows`; what it thought of the slot is a diagonal of `weights`, since at each
     later step the slot is one column further left. So
     $\delta k_j = \sum_{t,l} \delta s_{tlj} (q_{tl} + u_l)$ is one product for each head.
     """

@@ -9,7 +9,7 @@ SMALL = {"vocab_size": 11, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_ff": 2
 TIGHT = {"rtol": 0.0, "atol": 1e-12}
 
 
-def awaken(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+def awaken(model: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.nn.Module:
     """
     Moves every parameter away from its starting value. Positions, biases and mix start at zero,
     where a term that was forgotten could not be seen.
@@ -17,7 +17,7 @@ def awaken(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.data += 0.2 * noise.to(parameter.dtype)
+        parameter.data += scale * noise.to(parameter.dtype)
     return model
 
 

@@ -1,0 +1,152 @@
+"""The command line: complete help, and one line for every mistake."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from feedback import ModelConfig, TrainConfig
+from feedback.__main__ import main, parse
+
+TINY = (
+    "--batch-size 3 --seq-len 8 --max-steps 4 --d-model 16 --n-layers 2 --n-heads 2 --d-ff 16 "
+    "--mem-len 8 --warmup-steps 1 --eval-steps 2 --checkpoint-steps 2 --device cpu"
+).split()
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A text file in an empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("the cat sat on the mat\n" * 60)
+    return ["--data", "text.txt", "--run", "r"]
+
+
+def test_train_generate_plot(text, capsys):
+    """The three commands, one after the other, as the README has them."""
+    assert main(["train", *text, *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "validation loss" in said and "r/loss.png" in said
+    assert "python -m feedback generate --run r" in said
+    assert main(["generate", "--run", "r", "--prompt", "the c", "--max-new-tokens", "20"]) == 0
+    assert capsys.readouterr().out.startswith("the c")
+    assert main(["plot", "r", "--x", "seconds", "--out", "x.png"]) == 0
+    assert capsys.readouterr().out == "x.png\n"
+
+
+def test_generate_options(text, capsys):
+    """The same seed writes the same text; samples are apart; a stop character stops."""
+    main(["train", *text, *TINY])
+    capsys.readouterr()
+    options = ["generate", "--run", "r", "--prompt", "t", "--max-new-tokens", "30"]
+    outputs = []
+    for seed in ("1", "1", "2"):
+        assert main([*options, "--seed", seed]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != outputs[2]
+    main([*options, "--samples", "3", "--seed", "1"])
+    assert capsys.readouterr().out.count("---") == 2
+    main([*options, "--stop", "a", "--seed", "1", "--max-new-tokens", "500"])
+    assert capsys.readouterr().out.strip().count("a") == 1
+
+
+def test_help_has_every_option(capsys):
+    """Each field of the dataclasses is an option with a text, but the one the data decides."""
+    with pytest.raises(SystemExit):
+        parse(["train", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for cls in (ModelConfig, TrainConfig):
+        for field in dataclasses.fields(cls):
+            option = f"--{field.name.replace('_', '-')}"
+            assert (option in said) == (field.name != "vocab_size"), option
+    assert "how many steps back attention reaches" in said
+
+
+def test_preset_fair():
+    """`--preset fair` is both choices of the authors' code."""
+    command = parse(["train", "--preset", "fair", "--d-model", "64"])
+    assert command.model_config() == ModelConfig.fair(d_model=64)
+
+
+def test_resume_takes_the_settings_of_the_run(text, capsys):
+    """No option has to be repeated; one that contradicts is refused; max_steps may grow."""
+    main(["train", *text, *TINY])
+    capsys.readouterr()
+    assert main(["train", "--run", "r", "--resume", "--max-steps", "6"]) == 0
+    assert main(["train", "--run", "r", "--resume", "--d-model", "32"]) == 2
+    assert "begun with d_model = 16, but now it is 32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train --no-such-option 3", "Unrecognized options: --no-such-option"),
+        ("train --d-model wide", "--d-model"),
+        ("train --activation tanh", "'tanh'"),
+        ("sing", "sing"),
+        ("", "train, generate"),
+        ("train --d-model 30", "d_model is 30, which n_heads = 4 does not divide"),
+        ("train --dropout 2", "dropout is 2.0"),
+        ("train --data missing.txt", "data is 'missing.txt'"),
+        ("train --data latin.txt", "latin.txt is not UTF-8: byte 1"),
+        ("train --data empty.txt", "empty.txt is empty"),
+        ("train --data text.txt --seq-len 9999", "do not fit"),
+        ("train --data text.txt --batch-size 900 --segments carried", "use more text"),
+        ("train --data text.txt --device gpu", "device is 'gpu'"),
+        ("train --run missing --resume", "missing holds no run"),
+        ("train --resume --overwrite", "holds no run"),
+        ("generate --run missing", "missing holds no run"),
+        ("plot missing", "missing holds no metrics.jsonl"),
+    ],
+)
+def test_mistakes(text, capsys, tmp_path, arguments, words):
+    """Exit code 2, one line on standard error that says what is wrong, and nothing written."""
+    (tmp_path / "latin.txt").write_bytes(b"a\xe9")
+    (tmp_path / "empty.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("feedback: ") and err.count("\n") == 1
+    assert words in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prompt", "QUIZ"], "the text has 'I', 'Q', 'U', 'Z', which the model does not know"),
+        (["--prompt", ""], "the prompt is empty"),
+        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--top-p", "0"], "top_p is 0.0"),
+        (["--samples", "0"], "samples is 0"),
+        (["--stop", "ab"], "stop is 'ab'"),
+    ],
+)
+def test_mistakes_of_generate(text, capsys, arguments, words):
+    """The same for a model that exists."""
+    main(["train", *text, *TINY])
+    capsys.readouterr()
+    assert main(["generate", "--run", "r", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert words in err
+
+
+def test_a_real_process(text):
+    """`python -m feedback` ends with the exit code, one line, and no traceback."""
+    result = subprocess.run(
+        [sys.executable, "-m", "feedback", "train", "--d-model", "30"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
+
+
+def test_a_second_run_is_refused(text, capsys):
+    """A folder that holds a run is not written over, and the line says what can be done."""
+    assert main(["train", *text, *TINY]) == 0
+    capsys.readouterr()
+    assert main(["train", *text, *TINY]) == 2
+    assert "r already holds a run; continue it with --resume" in capsys.readouterr().err

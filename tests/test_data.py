@@ -1,0 +1,123 @@
+"""Text in, batches out: nothing lost, nothing twice, and errors that say what is wrong."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedback.data import (
+    IGNORE,
+    Tokenizer,
+    carried_batch,
+    load_text,
+    random_batch,
+    split,
+    validation_batches,
+)
+
+
+@given(st.text(min_size=1))
+def test_tokenizer_round_trip(text):
+    """Decoding what was encoded gives the text back; ids are places in the sorted characters."""
+    tokenizer = Tokenizer.of(text)
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == text
+    assert len(tokenizer) == len(set(text)) == int(tokens.max()) + 1
+
+
+def test_unknown_characters_are_named():
+    """The error lists what the model does not know, and what it does."""
+    with pytest.raises(ValueError, match="the text has 'Q', 'x', which the model does not know"):
+        Tokenizer("abc").encode("aQcx")
+
+
+def test_text_file(tmp_path):
+    """Any UTF-8 file is a text."""
+    (tmp_path / "a.txt").write_text("naïve", encoding="utf-8")
+    assert load_text(str(tmp_path / "a.txt")) == "naïve"
+
+
+def test_folder_of_text_files_in_order(tmp_path):
+    """The .txt files of a folder and its folders, by name; other files do not count."""
+    (tmp_path / "inner").mkdir()
+    for name, text in (("b.txt", "two"), ("a.txt", "one"), ("inner/c.txt", "3"), ("d.md", "no")):
+        (tmp_path / name).write_text(text)
+    assert load_text(str(tmp_path)) == "one\ntwo\n3"
+
+
+def test_not_utf8(tmp_path):
+    """The error names the file, the place and the byte."""
+    (tmp_path / "latin.txt").write_bytes("abcé".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"latin.txt is not UTF-8: byte 3 is 0xe9"):
+        load_text(str(tmp_path / "latin.txt"))
+
+
+def test_no_text(tmp_path):
+    """Empty, missing, and a folder without text: each says which."""
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(ValueError, match=r"empty\.txt is empty"):
+        load_text(str(tmp_path / "empty.txt"))
+    with pytest.raises(ValueError, match="expected tiny_shakespeare, a text file, or a folder"):
+        load_text(str(tmp_path / "missing"))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match=r"bare has no \.txt file"):
+        load_text(str(tmp_path / "bare"))
+
+
+def test_split_keeps_the_last_tenth():
+    """Nine tenths and one tenth, in order, nothing lost; too short a text is refused."""
+    tokens = torch.arange(100)
+    train, val = split(tokens, seq_len=8)
+    assert torch.equal(torch.cat([train, val]), tokens)
+    assert len(val) == 10
+    with pytest.raises(ValueError, match="the text has 9 characters, 8 of them for training"):
+        split(torch.arange(9), seq_len=8)
+
+
+@given(N=st.integers(20, 200), B=st.integers(1, 4), T=st.integers(1, 4), steps=st.integers(1, 40))
+def test_carried_segments_continue(N, B, T, steps):
+    """Each batch begins where the last one ended, until the rows are used up and all start over."""
+    tokens = torch.arange(N)
+    previous = None
+    for step in range(steps):
+        batch = carried_batch(tokens, B, T, step)
+        assert torch.equal(batch.targets, batch.tokens + 1)
+        if batch.new:
+            assert torch.equal(batch.tokens[:, 0], torch.arange(B) * ((N - 1) // B))
+        else:
+            assert torch.equal(batch.tokens[:, 0], previous.tokens[:, -1] + 1)
+        previous = batch
+    assert carried_batch(tokens, B, T, 0).new
+
+
+def test_carried_rows_too_short():
+    """More rows than the text has room for are refused."""
+    with pytest.raises(ValueError, match="batch_size = 5 rows make rows of 1, shorter than"):
+        carried_batch(torch.arange(10), 5, 4, 0)
+
+
+def test_random_windows():
+    """Windows of the text, their targets one later, the same under the same seed."""
+    batches = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        batches.append(random_batch(torch.arange(50), 6, 8))
+    assert torch.equal(batches[0].tokens, batches[1].tokens)
+    assert not torch.equal(batches[0].tokens, batches[2].tokens)
+    assert torch.equal(batches[0].targets, batches[0].tokens + 1)
+    assert (batches[0].tokens.diff() == 1).all()
+    assert batches[0].new
+
+
+@settings(deadline=None)
+@given(N=st.integers(2, 120), B=st.integers(1, 9), T=st.integers(1, 9))
+def test_validation_predicts_every_token_once(N, B, T):
+    """Every token but the first is a target exactly once, after the token before it."""
+    tokens = torch.arange(N)
+    seen = []
+    for i, batch in enumerate(validation_batches(tokens, B, T)):
+        assert batch.new == (i == 0)
+        real = batch.targets != IGNORE
+        assert torch.equal(batch.tokens[real] + 1, batch.targets[real])
+        seen += batch.targets[real].tolist()
+    assert sorted(seen) == list(range(1, N))

@@ -1,0 +1,44 @@
+"""A file is written completely or not at all."""
+
+import subprocess
+import sys
+
+import pytest
+
+from feedback.files import write_whole
+
+
+def test_writes_text_and_bytes(tmp_path):
+    """Text as UTF-8, bytes as they are; folders are made; nothing else is left."""
+    write_whole(tmp_path / "new" / "a.txt", "é")
+    write_whole(tmp_path / "new" / "a.txt", b"\x00")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"\x00"
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+def test_failed_rename_leaves_the_old_file(tmp_path, monkeypatch):
+    """If the last moment goes wrong, the old file stands and the new one is gone."""
+    write_whole(tmp_path / "a", "old")
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(5, "gone")))
+    with pytest.raises(OSError, match="gone"):
+        write_whole(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_full_disk_leaves_the_old_file(tmp_path):
+    """A real failing write: the process may write no file larger than 1000 bytes."""
+    write_whole(tmp_path / "a", "old")
+    code = (
+        "import resource, signal, sys; from pathlib import Path; "
+        "from feedback.files import write_whole; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
+        "write_whole(Path(sys.argv[1]), b'x' * 5000)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True
+    )
+    assert "OSError: [Errno 27]" in result.stderr
+    assert (tmp_path / "a").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1

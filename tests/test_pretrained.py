@@ -1,0 +1,133 @@
+"""A model survives its folder, and a damaged folder says what is wrong with it."""
+
+import json
+import socket
+
+import pytest
+import torch
+from parity import SMALL, awaken
+from safetensors.torch import load_file, save_file
+
+from feedback import FeedbackLM, ModelConfig, TransformerLM
+
+X = torch.arange(8)[None]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with a model of the awake SMALL configuration."""
+    torch.manual_seed(0)
+    awaken(FeedbackLM(ModelConfig(**SMALL))).save_pretrained(tmp_path / "m")
+    return tmp_path / "m"
+
+
+@pytest.mark.parametrize("cls", [FeedbackLM, TransformerLM])
+def test_round_trip(cls, tmp_path):
+    """The loaded model has the same configuration and gives the same logits, to the bit."""
+    model = awaken(cls(ModelConfig.fair(**SMALL))).eval()
+    model.save_pretrained(tmp_path)
+    loaded = cls.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    assert torch.equal(loaded(X)[0], model(X)[0])
+    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_config_is_plain_json(saved):
+    """`config.json` says which model it is, in the names of the configuration."""
+    values = json.loads((saved / "config.json").read_text())
+    assert values["architecture"] == "FeedbackLM"
+    assert {k: values[k] for k in SMALL} == SMALL
+
+
+def test_any_implementation_loads(saved):
+    """Files know nothing of implementations."""
+    results = [
+        FeedbackLM.from_pretrained(saved, implementation=name)(X)[0]
+        for name in ("reference", "stack", "sequence")
+    ]
+    for y in results[1:]:
+        torch.testing.assert_close(y, results[0], rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_class(saved):
+    """A FeedbackLM is no TransformerLM, and the error says what to use."""
+    with pytest.raises(ValueError, match=r"holds a FeedbackLM.* use FeedbackLM.from_pretrained"):
+        TransformerLM.from_pretrained(saved)
+
+
+def test_missing_files(saved):
+    """Each file that is missing is named."""
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"holds no model.safetensors"):
+        FeedbackLM.from_pretrained(saved)
+    (saved / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"holds no config.json"):
+        FeedbackLM.from_pretrained(saved)
+
+
+def test_damaged_files(saved):
+    """Truncated weights and broken JSON are errors that name the file."""
+    weights = (saved / "model.safetensors").read_bytes()
+    (saved / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged or truncated"):
+        FeedbackLM.from_pretrained(saved)
+    (saved / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is damaged: not JSON"):
+        FeedbackLM.from_pretrained(saved)
+
+
+def test_weights_of_another_configuration(saved):
+    """The first parameter that does not fit is named, with both shapes."""
+    values = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**values, "d_ff": 24}))
+    with pytest.raises(ValueError, match=r"ff.up.weight of shape \(20, 12\), expected \(24, 12\)"):
+        FeedbackLM.from_pretrained(saved)
+    (saved / "config.json").write_text(json.dumps(values))
+    weights = load_file(saved / "model.safetensors")
+    weights["stranger"] = weights.pop("head.bias")
+    save_file(weights, saved / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lacks the parameter head.bias"):
+        FeedbackLM.from_pretrained(saved)
+
+
+def test_no_folder_and_no_hub(monkeypatch, tmp_path):
+    """A name that is neither here nor on the hub is an error that repeats the name."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with pytest.raises(ValueError, match="'someone/nothing' is no folder, and could not be loaded"):
+        FeedbackLM.from_pretrained("someone/nothing", cache_dir=tmp_path)
+
+
+def test_a_failing_save_leaves_the_old_model(saved, monkeypatch):
+    """Weights that cannot be written leave weights and configuration as they were."""
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        FeedbackLM(ModelConfig(**SMALL)).save_pretrained(saved)
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+
+
+def test_push_to_hub_uploads_the_model(monkeypatch):
+    """What is uploaded is a folder from which the model can be loaded, with a model card."""
+    from huggingface_hub import HfApi
+
+    model, seen = awaken(FeedbackLM(ModelConfig(**SMALL))).eval(), {}
+
+    def create_repo(self, repo_id, **options):
+        return type("Url", (), {"repo_id": repo_id})
+
+    def upload_folder(self, *, repo_id, folder_path, **options):
+        seen["repo_id"], seen["files"] = repo_id, {p.name for p in folder_path.iterdir()}
+        seen["logits"] = FeedbackLM.from_pretrained(folder_path)(X)[0]
+        return "url"
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    assert model.push_to_hub("someone/feedback") == "url"
+    assert seen["repo_id"] == "someone/feedback"
+    assert seen["files"] == {"config.json", "model.safetensors", "README.md"}
+    assert torch.equal(seen["logits"], model(X)[0])

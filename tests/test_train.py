@@ -1,0 +1,373 @@
+"""A run can be trusted: repeated, stopped, resumed, and never half-written."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import require_or_skip
+
+from feedback import FeedbackLM, ModelConfig, TrainConfig
+from feedback.data import Tokenizer
+from feedback.runs import METRIC_KEYS, Run
+from feedback.train import Trainer, evaluate, learning_rate, make_optimizer, train
+
+SMALL = ModelConfig(d_model=16, n_layers=2, n_heads=2, d_ff=16, mem_len=8, dropout=0.2)
+
+
+def settings(folder, **changes) -> TrainConfig:
+    """A run of six small steps on a text of its own."""
+    text = folder / "text.txt"
+    if not text.exists():
+        generator = torch.Generator().manual_seed(0)
+        letters = torch.randint(6, (1500,), generator=generator).tolist()
+        text.write_text("".join("abcde\n"[i] for i in letters))
+    defaults = dict(
+        run=folder / "run", data=str(text), batch_size=3, seq_len=8, max_steps=6, warmup_steps=2,
+        eval_steps=2, checkpoint_steps=2, device="cpu",
+    )  # fmt: skip
+    return TrainConfig(**{**defaults, **changes})
+
+
+def quiet(*args, **kwargs):
+    return train(*args, show=lambda line: None, **kwargs)
+
+
+def metrics(config) -> list:
+    """The metrics of a run, without its timings."""
+    return [{**row, "seconds": None} for row in Run(config.run).metrics()]
+
+
+def assert_same_run(a: Trainer, b: Trainer):
+    """Bitwise: metrics, weights, and the state of the optimiser."""
+    assert metrics(a.config) == metrics(b.config)
+    for x, y in zip(a.model.parameters(), b.model.parameters(), strict=True):
+        assert torch.equal(x, y)
+    states = (t.optimizer.state_dict()["state"] for t in (a, b))
+    for x, y in zip(*(s.values() for s in states), strict=True):
+        assert all(torch.equal(x[k], y[k]) for k in x)
+
+
+@pytest.mark.parametrize("segments", ["random", "carried"])
+def test_same_seed_same_run(tmp_path, segments):
+    """The same seed gives the same losses and weights to the bit, dropout included."""
+    config = settings(tmp_path, segments=segments)
+    first = quiet(SMALL, config)
+    second = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "again"))
+    assert_same_run(first, second)
+    other = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "other", seed=2))
+    assert metrics(other.config) != metrics(config)
+
+
+@pytest.mark.parametrize("segments", ["random", "carried"])
+@pytest.mark.parametrize("implementation", ["stack", "sequence"])
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path, segments, implementation):
+    """Killed after step 3, with a half-written line, and resumed from step 2: no bit differs."""
+    config = settings(tmp_path, segments=segments, implementation=implementation)
+    whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole"))
+
+    class Killed(Exception):
+        pass
+
+    original = Trainer.train_step
+
+    def step_until_killed(self):
+        if self.step == 3:
+            raise Killed
+        return original(self)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "train_step", step_until_killed)
+        quiet(SMALL, config)
+    with (config.run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "tok')
+    assert_same_run(quiet(SMALL, config, resume=True), whole)
+
+
+def test_the_run_folder(tmp_path):
+    """Exactly the files of the design, and in each what it promises."""
+    config = settings(tmp_path)
+    trainer = quiet(SMALL, config)
+    files = {str(p.relative_to(config.run)) for p in config.run.rglob("*") if p.is_file()}
+    assert files == {
+        "config.json", "metrics.jsonl", "model.safetensors", "checkpoint/state.pt", "loss.png",
+        "sample.txt",
+    }  # fmt: skip
+    rows = Run(config.run).metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(tuple(row) == METRIC_KEYS for row in rows)
+    assert [row["tokens"] for row in rows] == [24 * i for i in range(1, 7)]
+    assert [row["val_loss"] is not None for row in rows] == [False, True] * 3
+    assert all(a["seconds"] < b["seconds"] for a, b in zip(rows, rows[1:], strict=False))
+    stored = json.loads((config.run / "config.json").read_text())
+    assert stored["characters"] == "\nabcde"
+    assert stored["train"]["batch_size"] == 3
+    loaded = FeedbackLM.from_pretrained(config.run)
+    assert rows[-1]["val_loss"] == evaluate(loaded, trainer.val_tokens, 8)
+    assert len((config.run / "sample.txt").read_text()) == 400
+
+
+def test_loss_falls(tmp_path):
+    """A text that repeats itself is learnt: from ln 4 to below 0.1 nats in 60 steps."""
+    (tmp_path / "text.txt").write_text("abcd" * 400)
+    config = settings(
+        tmp_path, max_steps=60, learning_rate=1e-2, eval_steps=60, checkpoint_steps=60
+    )
+    model = dataclasses.replace(SMALL, dropout=0.0)
+    trainer = quiet(model, config)
+    assert trainer.val_loss < 0.1 < math.log(4)
+
+
+def test_evaluation_is_the_mean_over_the_whole_split():
+    """`evaluate` equals cross-entropy row by row, whatever the segments it is cut into."""
+    torch.manual_seed(0)
+    model = FeedbackLM(dataclasses.replace(SMALL, vocab_size=6)).double()
+    tokens = torch.randint(6, (83,))
+    losses, N, B = [], 82, 4
+    width = -(-N // B)
+    for start in range(0, N, width):
+        row = tokens[start : min(start + width, N) + 1]
+        logits, _ = model.eval()(row[None, :-1])
+        losses.append(F.cross_entropy(logits[0].float(), row[1:], reduction="none"))
+    expected = torch.cat(losses)
+    assert len(expected) == N
+    model.train()
+    for seq_len in (1, 5, 100):
+        assert abs(evaluate(model, tokens, seq_len, B) - expected.mean().item()) < 1e-6
+    assert model.training
+
+
+def test_learning_rate_schedule():
+    """Linear up to the peak in `warmup_steps`, then a cosine down to a tenth."""
+    config = TrainConfig(learning_rate=1.0, warmup_steps=4, max_steps=104)
+    rates = [learning_rate(i, config) for i in range(105)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert abs(rates[54] - 0.55) < 1e-12
+    assert abs(rates[104] - 0.1) < 1e-12
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+
+
+def test_only_matrices_decay():
+    """Weight decay acts on the weights of linear maps, each parameter is in one group."""
+    model = FeedbackLM(SMALL)
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, others = make_optimizer(model, TrainConfig()).param_groups
+    assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
+    linear = {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    assert {names[id(p)] for p in decayed["params"]} == {f"{n}.weight" for n in linear}
+
+
+@pytest.mark.parametrize("grad_clip", [0.0, 1.0])
+def test_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path, grad_clip):
+    """The step is named, and the last good checkpoint can be loaded and resumed."""
+    config = settings(tmp_path, grad_clip=grad_clip)
+    original = Trainer.train_step
+
+    def poisoned(self):
+        if self.step == 3:
+            self.model.head.bias.data[0] = math.nan
+        return original(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", poisoned)
+        with pytest.raises(ValueError, match="the loss is nan at step 4; the last good checkpoint"):
+            quiet(SMALL, config)
+    assert all(p.isfinite().all() for p in FeedbackLM.from_pretrained(config.run).parameters())
+    resumed = quiet(SMALL, config, resume=True)
+    assert math.isfinite(resumed.val_loss)
+    assert len(metrics(config)) == 6
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    """A second run in the same folder is refused and changes nothing; a stranger's file stays."""
+    config = settings(tmp_path)
+    quiet(SMALL, config)
+    (config.run / "mine.txt").write_text("keep")
+    before = {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"already holds a run; .*--resume.*--overwrite.*--run"):
+        quiet(SMALL, config)
+    assert before == {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+    quiet(SMALL, dataclasses.replace(config, max_steps=1), overwrite=True)
+    assert len(metrics(config)) == 1
+    assert (config.run / "mine.txt").read_text() == "keep"
+
+
+def test_overwrite_with_a_mistake_loses_nothing(tmp_path):
+    """The old run is removed only after text and settings were found good."""
+    config = settings(tmp_path)
+    quiet(SMALL, config)
+    with pytest.raises(ValueError, match="do not fit"):
+        quiet(SMALL, dataclasses.replace(config, seq_len=5000), overwrite=True)
+    assert len(metrics(config)) == 6
+
+
+def test_resume_refuses_what_does_not_belong(tmp_path):
+    """A truncated checkpoint, other settings, another text, no run: each is named."""
+    config = settings(tmp_path)
+    with pytest.raises(ValueError, match="holds no run; start one with"):
+        quiet(SMALL, config, resume=True)
+    quiet(SMALL, config)
+    with pytest.raises(ValueError, match=r"begun with d_ff = 16, but now it is 24"):
+        quiet(dataclasses.replace(SMALL, d_ff=24), config, resume=True)
+    with pytest.raises(ValueError, match=r"begun with batch_size = 3, but now it is 4"):
+        quiet(SMALL, dataclasses.replace(config, batch_size=4), resume=True)
+    path = config.run / "checkpoint" / "state.pt"
+    state = path.read_bytes()
+    path.write_bytes(state[: len(state) // 2])
+    with pytest.raises(ValueError, match=r"state.pt is damaged or truncated"):
+        quiet(SMALL, config, resume=True)
+    path.write_bytes(state)
+    text = tmp_path / "text.txt"
+    text.write_text(text.read_text()[::-1])
+    with pytest.raises(ValueError, match="was made with another text"):
+        quiet(SMALL, config, resume=True)
+    path.unlink()
+    with pytest.raises(ValueError, match="has no checkpoint to resume from"):
+        text.write_text(text.read_text()[::-1])
+        quiet(SMALL, config, resume=True)
+
+
+def test_checkpoint_of_another_model(tmp_path):
+    """A checkpoint copied from a run with other sizes names the parameter that does not fit."""
+    config = settings(tmp_path)
+    quiet(SMALL, config)
+    other = dataclasses.replace(config, run=tmp_path / "other")
+    quiet(dataclasses.replace(SMALL, d_ff=24), other)
+    checkpoint = (other.run / "checkpoint" / "state.pt").read_bytes()
+    (config.run / "checkpoint" / "state.pt").write_bytes(checkpoint)
+    with pytest.raises(ValueError, match=r"ff.up.weight of shape \(24, 16\), expected \(16, 16\)"):
+        quiet(SMALL, config, resume=True)
+
+
+def test_a_longer_run_goes_on(tmp_path):
+    """`max_steps` may grow when a run is resumed."""
+    config = settings(tmp_path)
+    quiet(SMALL, config)
+    quiet(SMALL, dataclasses.replace(config, max_steps=8), resume=True)
+    assert len(metrics(config)) == 8
+
+
+def test_bfloat16(tmp_path):
+    """A run under autocast trains to a finite loss."""
+    trainer = quiet(SMALL, settings(tmp_path, precision="bfloat16"))
+    assert math.isfinite(trainer.val_loss)
+
+
+def test_unknown_device(tmp_path):
+    """A device that is not there is named, and nothing is written."""
+    config = settings(tmp_path, device="gpu")
+    with pytest.raises(ValueError, match="device is 'gpu', which PyTorch cannot use here"):
+        quiet(SMALL, config)
+    assert not config.run.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_steps": 1.5}, "max_steps is 1.5"),
+        ({"segments": "none"}, "segments is 'none', expected one of random, carried"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"precision": "float16"}, "precision is 'float16'"),
+    ],
+)
+def test_wrong_settings(changes, words):
+    """Each is a ValueError that names the value and what was expected."""
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**changes)
+
+
+def test_tensorboard_missing(tmp_path, monkeypatch):
+    """Without the package the error says what to install."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        quiet(SMALL, settings(tmp_path, tensorboard=True))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_events(tmp_path):
+    """With the package, the losses of the run are in its events."""
+    require_or_skip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = settings(tmp_path, tensorboard=True)
+    quiet(SMALL, config)
+    events = EventAccumulator(str(config.run))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("train_loss")]
+    assert losses == pytest.approx([row["train_loss"] for row in metrics(config)])
+    assert len(events.Scalars("val_loss")) == 3
+
+
+def command(config: TrainConfig, *more: str) -> list[str]:
+    """The command line of a run of SMALL."""
+    return [
+        sys.executable, "-m", "feedback", "train", "--run", str(config.run), "--data", config.data,
+        "--batch-size", "3", "--seq-len", "8", "--d-model", "16", "--n-layers", "2",
+        "--n-heads", "2", "--d-ff", "16", "--mem-len", "8", *more,
+    ]  # fmt: skip
+
+
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
+    """A real SIGINT: exit code 130, a checkpoint, and a resumed run that finishes."""
+    config = settings(tmp_path)
+    process = subprocess.Popen(
+        command(config, "--max-steps", "100000", "--eval-steps", "100000"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    path = config.run / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.read_text().count("\n") > 3):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Stopped after step" in out and "--resume" in out
+    assert "Traceback" not in err
+    steps = len(metrics(config))
+    resumed = [sys.executable, "-m", "feedback", "train", "--run", str(config.run), "--resume"]
+    result = subprocess.run(
+        [*resumed, "--max-steps", str(steps + 2)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(metrics(config)) == steps + 2
+
+
+def test_full_disk(tmp_path):
+    """No file may grow beyond 20 kB: one line, exit code 2, and the older run is untouched."""
+    config = settings(tmp_path)
+    quiet(SMALL, config)
+    before = {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+    code = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        "runpy.run_module('feedback', run_name='__main__')"
+    )
+    arguments = command(config, "--resume", "--max-steps", "9")[3:]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert "File too large" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    after = {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+    assert {p for p in before if before[p] != after[p]} <= {config.run / "metrics.jsonl"}
+    assert before.keys() == after.keys()
+
+
+def test_sample_needs_no_line_break(tmp_path):
+    """A text without line breaks is sampled from its first character."""
+    (tmp_path / "text.txt").write_text("xyzzy" * 200)
+    trainer = Trainer(SMALL, settings(tmp_path))
+    assert set(trainer.sample(20)) <= set("xyz")
+    assert trainer.tokenizer.characters == Tokenizer.of("xyz").characters
