@@ -14,13 +14,16 @@ The modules in reading order. Each is a chapter: the idea, the mathematics, the 
 4. `memory`: the state that one call hands to the next
 5. `reference`: the recurrence, in its plainest form
 6. `stack`: the same, without copying at each step
-7. `model`: the parameters, and the language model
-8. `transformer`: the parallel Transformer, for comparison
-9. `generate`: cached decoding
-10. `pretrained` and `files`: saving and loading
-11. `data` and `tiny_shakespeare`: text
-12. `train`: the loop, `runs`: its folder, `plot`: its picture
-13. `__main__`: the command line
+7. `sequence`: the whole sequence at once, with a backward pass derived by hand
+8. `native`: its sweeps in C++, and `graphs`: one CUDA graph a training step
+9. `model`: the parameters, and the language model
+10. `transformer`: the parallel Transformer, for comparison and as a warm start
+11. `generate`: cached decoding
+12. `pretrained` and `files`: saving and loading
+13. `data` and `tiny_shakespeare`: text
+14. `train`: the loop, `runs`: its folder, `plot`: its picture
+15. `contestants`, `benchmark`, `report`: how fast, next to others
+16. `__main__`: the command line
 """
 
 from .config import ModelConfig, TrainConfig

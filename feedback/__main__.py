@@ -1,7 +1,7 @@
 r"""
 ---
 title: The command line
-summary: python -m feedback train, generate, plot.
+summary: python -m feedback train, generate, plot, benchmark.
 ---
 
 # The command line
@@ -10,6 +10,7 @@ summary: python -m feedback train, generate, plot.
 python -m feedback train                       # Tiny Shakespeare, a few minutes on a laptop
 python -m feedback generate --prompt "ROMEO:"  # what it has learnt to write
 python -m feedback plot runs/a runs/b          # two runs in one picture
+python -m feedback benchmark                   # how fast, on this machine, next to others
 ```
 
 The options are the fields of the dataclasses, and their help is the text below each
@@ -28,15 +29,18 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from .benchmark import PICTURE, RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig, TrainConfig, require
 from .data import Tokenizer
 from .model import FeedbackLM
 from .plot import Axis, plot_runs
 from .runs import CHECKPOINT, PLOT, SAMPLE, Run
-from .train import choose_device, train
+from .train import SEEDS, choose_device, train
+from .transformer import TransformerLM
 
 Model = Annotated[ModelConfig, tyro.conf.arg(name="")]
 Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
+Measured = Annotated[Settings, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,10 @@ class Generate:
             f"stop is {self.stop!r}, expected a single character",
         )
         stored = Run(self.run).read()
-        require("characters" in stored, f"{self.run} has no vocabulary; it was not made by train")
+        require(
+            isinstance(stored.get("characters"), str),
+            f"{self.run} has no vocabulary; it was not made by train",
+        )
         tokenizer = Tokenizer(stored["characters"])
         device = choose_device(self.device)
         tokens = tokenizer.encode(self.prompt).expand(self.samples, -1).to(device)
@@ -123,8 +130,9 @@ class Generate:
         if self.seed is None:
             generator.seed()
         else:
-            generator.manual_seed(self.seed)
-        model = FeedbackLM.from_pretrained(self.run).to(device)
+            generator.manual_seed(self.seed % SEEDS)
+        cls = TransformerLM if stored.get("architecture") == "TransformerLM" else FeedbackLM
+        model = cls.from_pretrained(self.run).to(device)
         out = model.generate(
             tokens,
             self.max_new_tokens,
@@ -157,6 +165,25 @@ class Plot:
         return 0
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure training and decoding on this machine, against a Transformer and other code.
+
+    About ten minutes on two CPU cores; all contestants take turns in one process."""
+
+    settings: Measured = field(default_factory=Settings)
+    out: Path = Path("runs/benchmark")
+    """Folder for the numbers and the picture."""
+    overwrite: bool = False
+    """Replace the benchmark that the folder holds."""
+
+    def main(self) -> int:
+        """Measures, and says where the numbers are."""
+        benchmark(self.settings, self.out, self.overwrite)
+        print(f"\nnumbers {self.out / RESULTS}\nplot    {self.out / PICTURE}")
+        return 0
+
+
 DESCRIPTION = "The Feedback Transformer: train it, let it write, look at its runs."
 
 
@@ -170,7 +197,7 @@ def first_paragraph(box: str) -> str:
     return " ".join(lines[start:end])
 
 
-def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plot:
+def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plot | Benchmark:
     """
     The command that `args` describe, with `train` as the defaults of training. Raises
     `ValueError` for a mistake. tyro explains it in a box on standard error; here its first
@@ -180,6 +207,7 @@ def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plo
         Annotated[Train, tyro.conf.subcommand("train", default=train or Train())]
         | Annotated[Generate, tyro.conf.subcommand("generate")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
+        | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
     )
     box = io.StringIO()
     try:
@@ -202,7 +230,9 @@ def main(args: list[str] | None = None) -> int:
     try:
         return parse(sys.argv[1:] if args is None else args).main()
     except (ValueError, OSError) as error:
-        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror is not None:
+            text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
         print(f"feedback: {' '.join(text.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -129,6 +129,15 @@ class ModelConfig:
 FAIR: dict[str, Any] = {"empty_memory": "zeros", "norm_memory": True}
 
 
+def short_lengths(seq_len: int) -> list[int]:
+    """The lengths below `seq_len` that reach it by doubling, shortest first."""
+    lengths = []
+    while seq_len % 2 == 0:
+        seq_len //= 2
+        lengths.insert(0, seq_len)
+    return lengths
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     r"""
@@ -142,15 +151,21 @@ class TrainConfig:
     """Folder that receives the run."""
     data: str = "tiny_shakespeare"
     """tiny_shakespeare, a UTF-8 text file, or a folder of .txt files."""
+    architecture: Literal["feedback", "transformer"] = "feedback"
+    """The Feedback Transformer, or the parallel Transformer to compare it with."""
     implementation: Literal["reference", "stack", "sequence"] = "sequence"
     """How the recurrence is computed; the function is the same."""
     batch_size: int = 32
     """Sequences trained on at once."""
     seq_len: int = 64
     """Tokens in one training sequence."""
+    start_seq_len: int | None = None
+    """Short to long: begin with sequences of this length and double it, over half the run."""
+    warm_start: Path | None = None
+    """Run folder of a parallel Transformer of the same sizes, whose weights to begin with."""
     segments: Literal["random", "carried"] = "random"
     """random windows of the text; or each sequence continues the last, its memory carried on."""
-    max_steps: int = 220
+    max_steps: int = 700
     """Optimiser steps."""
     learning_rate: float = 3e-3
     """Peak of the schedule; it ends at a tenth of this."""
@@ -160,9 +175,9 @@ class TrainConfig:
     """AdamW weight decay of the matrices."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0 never clips."""
-    eval_steps: int = 110
+    eval_steps: int = 175
     """Steps between two evaluations on the whole validation split."""
-    checkpoint_steps: int = 110
+    checkpoint_steps: int = 350
     """Steps between two checkpoints."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes the matrix products under autocast."""
@@ -177,8 +192,16 @@ class TrainConfig:
         _require_positive(
             self, "batch_size", "seq_len", "max_steps", "eval_steps", "checkpoint_steps"
         )
+        start = self.start_seq_len
+        require(
+            start is None or start in short_lengths(self.seq_len),
+            f"start_seq_len is {start!r}, expected a length that doubles to seq_len = "
+            f"{self.seq_len}: "
+            f"{', '.join(map(str, short_lengths(self.seq_len))) or 'there is none'}",
+        )
         _require_one_of(
             self,
+            architecture=("feedback", "transformer"),
             implementation=("reference", "stack", "sequence"),
             segments=("random", "carried"),
             precision=("float32", "bfloat16"),
@@ -189,10 +212,12 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them."""
-        return {**asdict(self), "run": str(self.run)}
+        warm_start = None if self.warm_start is None else str(self.warm_start)
+        return {**asdict(self), "run": str(self.run), "warm_start": warm_start}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
         """The inverse of `to_dict`."""
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        return cls(**{**known, "run": Path(known.get("run", cls.run))})
+        paths = {k: Path(known[k]) for k in ("run", "warm_start") if known.get(k) is not None}
+        return cls(**{**known, **paths})

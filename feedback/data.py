@@ -133,11 +133,11 @@ def random_batch(tokens: Tensor, B: int, T: int) -> Batch:
     return Batch(rows[:, :-1], rows[:, 1:], new=True)
 
 
-def carried_batch(tokens: Tensor, B: int, T: int, step: int) -> Batch:
+def carried_batch(tokens: Tensor, B: int, T: int, position: int) -> Batch:
     """
-    The segment number `step` of the text in `B` rows. It depends on nothing else, so
-    a run that is resumed needs no memory of where it was. After the last whole segment the rows
-    start over, with a new memory.
+    The segment that begins `position` tokens, a multiple of `T`, into each of `B` rows of the text.
+    It depends on nothing else, so a run that is resumed needs no memory of where it was. After
+    the last whole segment the rows start over, with a new memory.
     """
     rows = (len(tokens) - 1) // B
     require(
@@ -145,7 +145,7 @@ def carried_batch(tokens: Tensor, B: int, T: int, step: int) -> Batch:
         f"{len(tokens)} characters in batch_size = {B} rows make rows of {rows}, shorter than "
         f"seq_len = {T}; use more text, a smaller batch or shorter sequences",
     )
-    at = step % (rows // T) * T
+    at = position % (rows // T * T)
     places = torch.arange(B)[:, None] * rows + at + torch.arange(T + 1)
     segment = tokens[places]
     return Batch(segment[:, :-1], segment[:, 1:], new=at == 0)

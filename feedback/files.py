@@ -13,7 +13,19 @@ renames, which a file system does at once or not at all.
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets an `OSError` say which file it is about; a failed write does not on its own."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -21,17 +33,29 @@ def write_whole(path: Path, data: bytes | str) -> None:
     Writes `data`, text as UTF-8, to `path`. If anything fails, an older `path` is untouched,
     the half-written file is gone, and the `OSError` goes on to the caller.
     """
-    data = data.encode() if isinstance(data, str) else data
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    write_together({path: data})
+
+
+def write_together(files: dict[Path, bytes | str]) -> None:
+    """
+    The same for files that mean nothing without each other: no old one is replaced before all
+    the new ones are on the disk.
+    """
+    temporaries: dict[Path, Path] = {}
     try:
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # `mkstemp` makes private files; this one is as readable as any other in the folder.
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        for path, data in files.items():
+            with naming(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+                temporaries[path] = Path(name)
+                with open(handle, "wb") as file:
+                    file.write(data.encode() if isinstance(data, str) else data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # `mkstemp` makes private files; this one is as readable as any other there.
+                temporaries[path].chmod(0o644)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)

@@ -194,6 +194,8 @@ class LanguageModel(Generation, Pretrained, nn.Module):
             not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool),
             f"tokens have the type {tokens.dtype}, expected int64",
         )
+        if tokens.is_cuda and torch.cuda.is_current_stream_capturing():
+            return  # A graph that is being recorded cannot be asked for a number.
         low, high = (v.item() for v in tokens.aminmax())
         require(
             low >= 0 and high < self.config.vocab_size,

@@ -45,7 +45,7 @@ def draw_runs(folders: Sequence[Path], x: Axis = "tokens") -> Figure:
     for i, folder in enumerate(folders):
         rows = Run(Path(folder)).metrics()
         require(len(rows) > 0, f"{folder} has no step to plot yet")
-        colour, name = COLOURS[i % len(COLOURS)], Path(folder).name
+        colour, name = COLOURS[i % len(COLOURS)], Path(folder).resolve().name
         losses = smooth([row["train_loss"] for row in rows], max(1, len(rows) // 50))
         axes.plot([row[x] for row in rows], losses, color=colour, alpha=0.45, linewidth=1.2)
         val = [(row[x], row["val_loss"]) for row in rows if row["val_loss"] is not None]

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from .config import ModelConfig, require
-from .files import write_whole
+from .files import write_together
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -73,7 +73,7 @@ class Pretrained(
         self, save_directory: str | Path, *, extra: dict[str, Any] | None = None, **hub: Any
     ) -> str | None:
         """
-        Writes `model.safetensors` and `config.json`, each completely or not at all. `extra` keys
+        Writes `model.safetensors` and `config.json`, completely or not at all. `extra` keys
         are stored beside those of the model. Further options are those of
         `huggingface_hub.ModelHubMixin.save_pretrained`, for which a model card is written too.
         """
@@ -85,8 +85,8 @@ class Pretrained(
     def _save_pretrained(self, save_directory: Path, extra: dict[str, Any] | None = None) -> None:
         values = {"architecture": type(self).__name__, **asdict(self.config), **(extra or {})}
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        write_whole(save_directory / WEIGHTS, save(weights))
-        write_whole(save_directory / CONFIG, json.dumps(values, indent=2) + "\n")
+        config = json.dumps(values, indent=2) + "\n"
+        write_together({save_directory / WEIGHTS: save(weights), save_directory / CONFIG: config})
 
     @classmethod
     def from_pretrained(

@@ -20,7 +20,6 @@ A folder that holds a run is never written over unless that is asked for in so m
 
 import io
 import json
-import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +28,26 @@ from typing import Any
 import torch
 
 from .config import ModelConfig, TrainConfig, require
-from .files import write_whole
+from .files import naming, write_whole
 from .pretrained import CONFIG, WEIGHTS, read_config
 
 METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint/state.pt"
 PLOT, SAMPLE = "loss.png", "sample.txt"
 METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
 
-MAY_CHANGE = {"run", "max_steps", "eval_steps", "checkpoint_steps", "device", "tensorboard"}
+MAY_CHANGE = {
+    "run",
+    "warm_start",
+    "max_steps",
+    "eval_steps",
+    "checkpoint_steps",
+    "device",
+    "tensorboard",
+}
 """What a resumed run may do differently from how it began."""
+
+STATE_KEYS = {"step", "seconds", "val_loss", "digest", "model", "optimizer", "memory"}
+"""What a checkpoint holds."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +86,21 @@ class Run:
             f"{self.folder} holds no run; start one with: python -m feedback train "
             f"--run {self.folder}",
         )
-        return read_config(self.folder)
+        values = read_config(self.folder)
+        require(
+            isinstance(values.get("train", {}), dict),
+            f"{self / CONFIG} is damaged: expected a JSON object under train",
+        )
+        return values
 
     def check_same(self, model: ModelConfig, config: TrainConfig) -> None:
         """Raises `ValueError` if the run began with other settings than these."""
         stored = self.read()
         old = {**vars(ModelConfig.from_dict(stored)), **stored.get("train", {})}
         new = {**vars(model), **config.to_dict()}
-        for name in sorted(set(new) - MAY_CHANGE):
+        # Short to long shares out `max_steps`; with another number the run had another past.
+        fixed = {"max_steps"} if config.start_seq_len else set()
+        for name in sorted(set(new) - MAY_CHANGE | fixed):
             require(
                 old.get(name) == new[name],
                 f"{self.folder} was begun with {name} = {old.get(name)!r}, but now it is "
@@ -93,7 +110,8 @@ class Run:
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Adds one line to `metrics.jsonl`."""
         line = json.dumps({key: metrics[key] for key in METRIC_KEYS})
-        with (self / METRICS).open("a", encoding="utf-8") as file:
+        path = self / METRICS
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -101,13 +119,17 @@ class Run:
         path = self / METRICS
         require(path.is_file(), f"{self.folder} holds no {METRICS}, expected the folder of a run")
         rows = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.splitlines(), 1):
             try:
                 row = json.loads(line)
                 rows.append({key: row[key] for key in METRIC_KEYS})
+                # Only the validation loss is not there at every step.
+                given = [v for k, v in rows[-1].items() if (k, v) != ("val_loss", None)]
+                require(all(isinstance(v, int | float) for v in given), "not a number")
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"{path}, line {number} is damaged: expected an object with the keys "
+                    f"{path}, line {number} is damaged: expected an object with numbers under "
                     f"{' '.join(METRIC_KEYS)}"
                 ) from error
         return rows
@@ -129,10 +151,18 @@ class Run:
     def load_checkpoint(self) -> dict[str, Any]:
         """The last `state` saved; raises `ValueError` if it is missing or damaged."""
         path = self / CHECKPOINT
-        require(path.is_file(), f"{self.folder} has no checkpoint to resume from")
+        require(
+            path.is_file(),
+            f"{self.folder} has no checkpoint to resume from; start again with --overwrite",
+        )
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # Bytes that are no checkpoint fail in every way there is.
             raise ValueError(
                 f"{path} is damaged or truncated; start again with --overwrite"
             ) from error
+        require(
+            isinstance(state, dict) and state.keys() >= STATE_KEYS,
+            f"{path} is no checkpoint of a run; start again with --overwrite",
+        )
+        return state

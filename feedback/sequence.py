@@ -59,6 +59,7 @@ Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps ar
 """
 
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -121,7 +122,7 @@ class Weights(NamedTuple):
         layers, c = model.layers, model.config
 
         def stack(name: str) -> Tensor:
-            return torch.stack([layer.get_parameter(name) for layer in layers])
+            return torch.stack([attrgetter(name)(layer) for layer in layers])
 
         def fold_norm(w: Tensor, gain: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
             # $(W \odot \gamma), \; W\beta$

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import ModelConfig, TrainConfig, require
+from .config import ModelConfig, TrainConfig, require, short_lengths
 from .data import (
     IGNORE,
     Tokenizer,
@@ -47,11 +47,17 @@ from .data import (
     validation_batches,
 )
 from .files import write_whole
+from .graphs import GraphedStep
 from .memory import Memory
 from .model import FeedbackLM, LanguageModel
 from .plot import plot_runs
 from .pretrained import load_weights
 from .runs import PLOT, SAMPLE, Run
+from .transformer import TransformerLM, warm_start
+
+CPU = torch.device("cpu")
+SEEDS = 2**63
+"""Seeds are taken modulo this number, so that PyTorch knows all of them."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -70,7 +76,27 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * fraction)))
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def sequence_lengths(config: TrainConfig) -> list[int]:
+    r"""
+    ## Short to long
+
+    The length of the sequence at every step. The paper shortens training by beginning with short
+    sequences, whose steps are few. From `start_seq_len` the length doubles until it reaches
+    `seq_len` in the middle of the run; each length has an equal share of the steps before,
+    rounded so that what was read so far always ends where a longer segment can begin.
+    """
+    lengths = short_lengths(config.seq_len)
+    lengths = lengths[lengths.index(config.start_seq_len) :] if config.start_seq_len else []
+    schedule: list[int] = []
+    for length in lengths:
+        times = config.seq_len // length
+        schedule += [length] * (config.max_steps // (2 * len(lengths)) // times * times)
+    return schedule + [config.seq_len] * (config.max_steps - len(schedule))
+
+
+def make_optimizer(
+    model: nn.Module, config: TrainConfig, device: torch.device = CPU
+) -> torch.optim.AdamW:
     """AdamW; only the matrices of the linear maps decay, not biases, norms, or positions."""
     matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
     chosen = {id(p) for p in matrices}
@@ -79,7 +105,10 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    on_gpu = device.type == "cuda"
+    # A graph reads the learning rate where it lies, so there it must be a tensor.
+    rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
 
 
 def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -150,11 +179,17 @@ class Trainer:
         self.train_tokens, self.val_tokens = split(self.tokenizer.encode(text), config.seq_len)
         self.config, self.run = config, Run(config.run)
         self.device = choose_device(config.device)
-        torch.manual_seed(config.seed)
-        self.model = FeedbackLM(
-            replace(model_config, vocab_size=len(self.tokenizer)), config.implementation
-        ).to(self.device)
-        self.optimizer = make_optimizer(self.model, config)
+        torch.manual_seed(config.seed % SEEDS)
+        model_config = replace(model_config, vocab_size=len(self.tokenizer))
+        if config.architecture == "transformer":
+            self.model: LanguageModel = TransformerLM(model_config)
+        else:
+            self.model = FeedbackLM(model_config, config.implementation)
+        self.model.to(self.device)
+        self.seq_lens = sequence_lengths(config)
+        self.optimizer = make_optimizer(self.model, config, self.device)
+        on_gpu = self.device.type == "cuda"
+        self.graphed = GraphedStep(self.update, self.model, self.optimizer) if on_gpu else None
         self.memory: Memory | None = None
         self.step, self.seconds = 0, 0.0
         self.val_loss: float | None = None
@@ -163,50 +198,88 @@ class Trainer:
 
     def next_batch(self) -> Any:
         """The batch of the present step; depends only on the seed and the step."""
-        c = self.config
-        torch.manual_seed(c.seed * 1_000_003 + self.step)
+        c, T = self.config, self.seq_lens[self.step]
+        torch.manual_seed((c.seed * 1_000_003 + self.step) % SEEDS)
         if c.segments == "random":
-            return random_batch(self.train_tokens, c.batch_size, c.seq_len)
-        return carried_batch(self.train_tokens, c.batch_size, c.seq_len, self.step)
+            return random_batch(self.train_tokens, c.batch_size, T)
+        return carried_batch(self.train_tokens, c.batch_size, T, sum(self.seq_lens[: self.step]))
+
+    def gradients(
+        self, tokens: Tensor, targets: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, the norm of its gradient before clipping, and the memory vectors after."""
+        c, model = self.config, self.model
+        memory = None if past is None else Memory(past, model.config)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bfloat16"):
+            logits, memory = model(tokens, memory)
+        loss = loss_of(logits, targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), c.grad_clip or math.inf)
+        return loss.detach(), norm, memory.m.detach()
+
+    def update(
+        self, tokens: Tensor, targets: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and a step of the optimiser: what a GPU records as one graph."""
+        results = self.gradients(tokens, targets, past)
+        self.optimizer.step()
+        return results
 
     def train_step(self) -> dict[str, Any]:
         """
         ### One step
 
-        Raises `ValueError`, before anything is changed, if the loss or its gradient is
-        not finite.
+        Raises `ValueError` if the loss or its gradient is not finite; on a CPU before any
+        parameter has changed.
         """
-        c, model = self.config, self.model
-        rate = learning_rate(self.step, c)
+        rate = learning_rate(self.step, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         batch = self.next_batch()
-        memory = None if batch.new or self.memory is None else self.memory.detach()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bfloat16"):
-            logits, self.memory = model(batch.tokens.to(self.device), memory)
-        loss = loss_of(logits, batch.targets.to(self.device))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), c.grad_clip or math.inf)
-        for name, value in (("loss", loss.item()), ("gradient", norm.item())):
-            require(
-                math.isfinite(value),
-                f"the {name} is {value} at step {self.step + 1}; the last good checkpoint in "
-                f"{self.run.folder} is kept; try a lower learning_rate or grad_clip",
-            )
-        self.optimizer.step()
+        past = None if batch.new or self.memory is None else self.memory.m
+        inputs = batch.tokens.to(self.device), batch.targets.to(self.device), past
+        if self.graphed is not None:
+            loss, norm, m = self.graphed(*inputs)
+            self.check_finite(self.step + 1, loss=loss, gradient=norm)
+        else:
+            loss, norm, m = self.gradients(*inputs)
+            self.check_finite(self.step + 1, loss=loss, gradient=norm)
+            self.optimizer.step()
+        self.memory = Memory(m.clone(), self.model.config)
         self.step += 1
         return {
             "step": self.step,
-            "tokens": self.step * c.batch_size * c.seq_len,
+            "tokens": self.tokens(),
             "train_loss": loss.item(),
             "val_loss": None,
             "learning_rate": rate,
-            "seq_len": c.seq_len,
+            "seq_len": batch.tokens.shape[1],
         }
 
+    def check_finite(self, step: int, **values: Tensor | float) -> None:
+        """Raises `ValueError`, naming the step, if one of `values` is not finite."""
+        for name, value in values.items():
+            require(
+                math.isfinite(value),
+                f"the {name.replace('_', ' ')} is {float(value)} at step {step}; the last good "
+                f"checkpoint in {self.run.folder} is kept; try a lower learning_rate or grad_clip",
+            )
+
+    def tokens(self) -> int:
+        """Tokens trained on so far."""
+        return self.config.batch_size * sum(self.seq_lens[: self.step])
+
     def save(self) -> None:
-        """Writes the checkpoint, and the model as others load it."""
+        """
+        Writes the checkpoint, and the model as others load it. Raises `ValueError` before it
+        writes over a good checkpoint with weights that are not finite.
+        """
+        largest = torch.stack([p.detach().abs().max() for p in self.model.parameters()]).max()
+        self.check_finite(self.step, largest_weight=largest)
         self.run.save_checkpoint(
             {
                 "step": self.step,
@@ -234,8 +307,17 @@ class Trainer:
             state["digest"] == self.digest,
             f"{origin} was made with another text than {self.config.data!r} now holds",
         )
+        require(
+            state["step"] <= self.config.max_steps,
+            f"{origin} is of step {state['step']}, but max_steps is {self.config.max_steps}; "
+            f"expected at least {state['step']}",
+        )
         load_weights(self.model, state["model"], origin)
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            # The loaded rate may lie elsewhere; it is set anew at every step anyway.
+            group["lr"] = rate
         if state["memory"] is not None:
             self.memory = Memory(state["memory"].to(self.device), self.model.config)
         self.step, self.seconds, self.val_loss = state["step"], state["seconds"], state["val_loss"]
@@ -244,7 +326,7 @@ class Trainer:
     def sample(self, length: int = 400) -> str:
         """What the model writes after a line break, at temperature 0.8."""
         prompt = "\n" if "\n" in self.tokenizer.characters else self.tokenizer.characters[0]
-        generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        generator = torch.Generator(self.device).manual_seed(self.config.seed % SEEDS)
         tokens = self.tokenizer.encode(prompt)[None].to(self.device)
         out = self.model.generate(tokens, length, temperature=0.8, generator=generator)
         return self.tokenizer.decode(out[0, 1:])
@@ -304,15 +386,17 @@ def train(
     trainer = Trainer(model_config, config)
     if resume:
         trainer.resume()
-    else:
-        run.clear()
-        trainer.write_model()
+    elif config.warm_start is not None:
+        warm_start(trainer.model, TransformerLM.from_pretrained(config.warm_start))
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    show(
-        f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters to train on, "
-        f"{len(trainer.val_tokens):,} to validate, {trainer.device}"
-    )
     with event_writer(config) as record, Interrupt() as interrupt:
+        if not resume:
+            run.clear()
+            trainer.write_model()
+        show(
+            f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters to train on, "
+            f"{len(trainer.val_tokens):,} to validate, {trainer.device}"
+        )
         run_steps(trainer, record, interrupt)
     trainer.save()
     if trainer.step > 0:
@@ -326,10 +410,9 @@ def run_steps(
 ) -> None:
     """Steps, evaluations and checkpoints, until the last step or an interrupt."""
     config, started = trainer.config, time.perf_counter() - trainer.seconds
-    size = config.batch_size * config.seq_len
     with tqdm(
-        total=config.max_steps * size,
-        initial=trainer.step * size,
+        total=config.batch_size * sum(trainer.seq_lens),
+        initial=trainer.tokens(),
         unit="token",
         unit_scale=True,
         dynamic_ncols=True,
@@ -339,11 +422,12 @@ def run_steps(
             metrics = trainer.train_step()
             if trainer.step % config.eval_steps == 0 or trainer.step == config.max_steps:
                 trainer.val_loss = evaluate(trainer.model, trainer.val_tokens, config.seq_len)
+                trainer.check_finite(trainer.step, validation_loss=trainer.val_loss)
                 metrics["val_loss"] = trainer.val_loss
             metrics["seconds"] = trainer.seconds = time.perf_counter() - started
             trainer.run.append_metrics(metrics)
             record(metrics)
-            bar.update(size)
+            bar.update(trainer.tokens() - bar.n)
             validation = "" if trainer.val_loss is None else f", validation {trainer.val_loss:.3f}"
             bar.set_postfix_str(f"loss {metrics['train_loss']:.3f}{validation}")
             if trainer.step % config.checkpoint_steps == 0:

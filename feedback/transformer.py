@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .layers import FeedbackTransformerLayer
 from .memory import Memory
-from .model import LanguageModel, as_window, check_input, scale_outputs
+from .model import FeedbackLM, LanguageModel, as_window, check_input, scale_outputs
+from .pretrained import load_weights
 from .reference import Pairs
 
 
@@ -172,3 +173,34 @@ class TransformerLM(LanguageModel):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config, Transformer(config))
+
+
+@torch.no_grad()
+def warm_start(model: LanguageModel, trained: TransformerLM) -> None:
+    r"""
+    ## Start a Feedback Transformer from a trained parallel one
+
+    The paper's other way to shorten training: most of what there is to learn about a language
+    needs no feedback, and is learnt faster without. Every parameter goes where its name says.
+    Where one projection of the memory serves all layers, it starts as the mean of theirs,
+
+    $$W_k = \frac1L \sum_l W_k^l, \qquad W_v = \frac1L \sum_l W_v^l,$$
+
+    and a norm of the memory as the mean of their norms. The mix stays uniform, the only thing
+    that a Transformer cannot know. Raises `ValueError` if the sizes differ.
+    """
+    weights = trained.state_dict()
+    own = model.state_dict()
+    for name in own:
+        if name in weights or not isinstance(model, FeedbackLM):
+            continue
+        part = name.removeprefix("transformer.")
+        if part.startswith("norm_memory."):
+            part = part.replace("norm_memory.", "norm_attn.")
+        layers = [f"transformer.layers.{l}.{part}" for l in range(trained.config.n_layers)]
+        if all(layer in weights for layer in layers):
+            weights[name] = torch.stack([weights[layer] for layer in layers]).mean(0)
+        else:
+            weights[name] = own[name]
+    weights = {name: weights[name] for name in weights if name in own or "kv" not in name}
+    load_weights(model, weights, "the parallel Transformer")

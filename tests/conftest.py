@@ -5,6 +5,15 @@ import os
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+# Threads that wait for work may spin or sleep. Spinning is faster on an idle machine; on one that
+# is shared it makes these tiny models eight times slower. Read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# How long an example takes says something about the machine, nothing about the code.
+settings.register_profile("feedback", deadline=None)
+settings.load_profile("feedback")
 
 
 def require_or_skip(module: str) -> ModuleType:

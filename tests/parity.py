@@ -4,8 +4,13 @@ import torch
 from torch import Tensor
 
 from feedback import FeedbackLM, Memory, ModelConfig
+from feedback.model import IMPLEMENTATIONS
 
 SMALL = {"vocab_size": 11, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_ff": 20, "mem_len": 7}
+# The whole-sequence function has two loops, in C++ and in PyTorch; both are tested.
+PLAIN = "sequence, plain"
+ALL = [*IMPLEMENTATIONS, PLAIN]
+
 TIGHT = {"rtol": 0.0, "atol": 1e-12}
 
 
@@ -24,7 +29,9 @@ def awaken(model: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.n
 def same_models(config: ModelConfig, *implementations: str) -> list[FeedbackLM]:
     """One model under each implementation, in float64, loaded from the first one's state."""
     torch.manual_seed(0)
-    first, *others = (FeedbackLM(config, name).double() for name in implementations)
+    first, *others = (
+        FeedbackLM(config, name.removesuffix(", plain")).double() for name in implementations
+    )
     awaken(first)
     for other in others:
         other.load_state_dict(first.state_dict())

@@ -1,6 +1,9 @@
 """The command line: complete help, and one line for every mistake."""
 
+import ast
 import dataclasses
+import inspect
+import json
 import subprocess
 import sys
 
@@ -51,8 +54,19 @@ def test_generate_options(text, capsys):
     assert capsys.readouterr().out.strip().count("a") == 1
 
 
+def texts(cls) -> dict[str, str]:
+    """The text below each field of a dataclass; fails where there is none."""
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    found = {}
+    for field, below in zip(body, body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign):
+            found[field.target.id] = " ".join(ast.literal_eval(below.value).split())
+    assert set(found) == {field.name for field in dataclasses.fields(cls)}
+    return found
+
+
 def test_help_has_every_option(capsys):
-    """Each field of the dataclasses is an option with a text, but the one the data decides."""
+    """Each field of the dataclasses is an option, but the one the data decides, with its text."""
     with pytest.raises(SystemExit):
         parse(["train", "--help"])
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -60,7 +74,8 @@ def test_help_has_every_option(capsys):
         for field in dataclasses.fields(cls):
             option = f"--{field.name.replace('_', '-')}"
             assert (option in said) == (field.name != "vocab_size"), option
-    assert "how many steps back attention reaches" in said
+        for name, words in texts(cls).items():
+            assert name == "vocab_size" or words in said, name
 
 
 def test_preset_fair():
@@ -95,7 +110,9 @@ def test_resume_takes_the_settings_of_the_run(text, capsys):
         ("train --data text.txt --batch-size 900 --segments carried", "use more text"),
         ("train --data text.txt --device gpu", "device is 'gpu'"),
         ("train --run missing --resume", "missing holds no run"),
-        ("train --resume --overwrite", "holds no run"),
+        ("train --run text.txt --data text.txt", "Not a directory: text.txt"),
+        ("train --data text.txt --learning-rate nan", "learning_rate is nan"),
+        ("train --data text.txt --start-seq-len 5", "start_seq_len is 5"),
         ("generate --run missing", "missing holds no run"),
         ("plot missing", "missing holds no metrics.jsonl"),
     ],
@@ -131,6 +148,36 @@ def test_mistakes_of_generate(text, capsys, arguments, words):
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert words in err
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"characters": 5}, "r has no vocabulary"),
+        ({"train": [1]}, "config.json is damaged: expected a JSON object under train"),
+        ({"d_model": "16"}, "d_model is '16', expected a whole number"),
+        ({"architecture": "Other"}, "r holds a Other, not a FeedbackLM"),
+    ],
+)
+def test_a_damaged_run(text, capsys, tmp_path, damage, words):
+    """A `config.json` that says something impossible is a mistake too, not a traceback."""
+    main(["train", *text, *TINY, "--max-steps", "1"])
+    path = tmp_path / "r" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    capsys.readouterr()
+    assert main(["generate", "--run", "r", "--prompt", "t"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert words in err
+
+
+def test_resume_and_overwrite(text, capsys):
+    """The two contradict each other, and a run that is there stays."""
+    main(["train", *text, *TINY, "--max-steps", "1"])
+    capsys.readouterr()
+    assert main(["train", "--run", "r", "--resume", "--overwrite"]) == 2
+    assert "--resume and --overwrite exclude each other" in capsys.readouterr().err
+    assert main(["plot", "r"]) == 0
 
 
 def test_a_real_process(text):

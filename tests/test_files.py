@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from feedback.files import write_whole
+from feedback.files import write_together, write_whole
 
 
 def test_writes_text_and_bytes(tmp_path):
@@ -39,6 +39,25 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True
     )
-    assert "OSError: [Errno 27]" in result.stderr
+    assert f"OSError: [Errno 27] File too large: '{tmp_path / 'a'}'" in result.stderr
     assert (tmp_path / "a").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt()])
+def test_files_that_belong_together(tmp_path, monkeypatch, error):
+    """A full disk, or a Ctrl-C, at the second of two files leaves both old ones, and no others."""
+    write_together({tmp_path / "a": "old a", tmp_path / "b": b"old b"})
+    writes = []
+
+    def fail_at_the_second(handle):
+        writes.append(handle)
+        if len(writes) == 2:
+            raise error
+
+    monkeypatch.setattr("os.fsync", fail_at_the_second)
+    with pytest.raises(type(error)) as caught:
+        write_together({tmp_path / "a": "new a", tmp_path / "b": b"new b"})
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old a", "b": "old b"}
+    if isinstance(error, OSError):
+        assert caught.value.filename == str(tmp_path / "b")

@@ -6,18 +6,24 @@ All in float64, where a wrong formula shows as 1e-2 and rounding as 1e-15.
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parity import SMALL, assert_same, outputs_and_gradients, same_models
+from parity import ALL, PLAIN, SMALL, assert_same, outputs_and_gradients, same_models
 
-from feedback import ModelConfig
-from feedback.model import IMPLEMENTATIONS
+from feedback import ModelConfig, native
 
-FAST = [name for name in IMPLEMENTATIONS if name != "reference"]
+FAST = [name for name in ALL if name != "reference"]
 
 # 1: nothing to read; 2: the first read; 3: the first read through an append; 33 is far
 # past mem_len = 7, so most slots have slid out.
 LENGTHS = [1, 2, 3, 33]
+
+
+@pytest.fixture(autouse=True)
+def loop(request, monkeypatch):
+    """Turns the native loop off where the plain one is tested."""
+    if PLAIN in request.node.callspec.params.values():
+        monkeypatch.setattr(native, "usable", lambda *_: False)
 
 
 def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -74,7 +80,9 @@ def test_equals_the_reference_with_dropout(T, activation, empty_memory, fast):
 
 @pytest.mark.parametrize("fast", FAST)
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_equals_the_reference_in_any_configuration(fast, data):
     """Sizes, lengths and options drawn at random."""
     draw = lambda strategy: data.draw(strategy)  # noqa: E731
@@ -102,7 +110,7 @@ def test_equals_the_reference_in_any_configuration(fast, data):
     assert_same(actual, expected)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", ALL)
 def test_interleaved_forwards_do_not_disturb_each_other(name):
     """A second forward, of other shape and values, before the first backward changes nothing."""
     config = ModelConfig(**SMALL)
@@ -122,7 +130,7 @@ def test_interleaved_forwards_do_not_disturb_each_other(name):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", ALL)
 def test_backward_twice_gives_the_same_gradient_twice(name):
     """On a retained graph the second backward equals the first."""
     (model,) = same_models(ModelConfig(**SMALL), name)
@@ -136,7 +144,7 @@ def test_backward_twice_gives_the_same_gradient_twice(name):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", ALL)
 def test_without_gradients_the_outputs_are_the_same(name):
     """`torch.no_grad` changes no number, and leaves no graph."""
     (model,) = same_models(ModelConfig(**SMALL), name)
@@ -148,7 +156,7 @@ def test_without_gradients_the_outputs_are_the_same(name):
     assert not without.requires_grad and not memory.m.requires_grad
 
 
-@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_gradient_of_the_input_is_the_reference_s(name):
     """The bare stack hands the gradient on to the embeddings below it, and to old memory."""
     config = ModelConfig(**SMALL)
@@ -186,3 +194,40 @@ def test_bfloat16_autocast_is_as_close_as_the_reference(name):
     truth = run(exact, False)
     error, bound = distance(run(model.float(), True)), distance(run(reference.float(), True))
     assert 0 < error < 1.5 * bound
+
+
+@pytest.mark.parametrize("fast", FAST)
+@pytest.mark.parametrize("empty_memory", ["skip", "zeros"])
+@pytest.mark.parametrize("T", LENGTHS)
+def test_nothing_is_read_that_was_not_written(T, empty_memory, fast):
+    """With every fresh buffer full of NaN, outputs and gradients are the same, and finite."""
+    config = ModelConfig(**SMALL, dropout=0.2, empty_memory=empty_memory)
+    segments = [tokens(2, T), tokens(2, 4)]
+    reference, model = same_models(config, "reference", fast)
+    expected = outputs_and_gradients(reference, segments)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        actual = outputs_and_gradients(model, segments)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_native_loop_with_any_threads(monkeypatch, threads, groups):
+    """However the threads divide the rows and the columns, the result is the reference's."""
+    if native.library() is None:
+        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
+    if threads % groups:
+        groups = 1
+    monkeypatch.setattr(native, "choose_groups", lambda *_: groups)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    config = ModelConfig(**{**SMALL, "d_model": 18, "d_ff": 50}, activation="gelu")
+    expected, actual = (
+        outputs_and_gradients(model, [tokens(7, 5), tokens(7, 2)])
+        for model in same_models(config, "reference", "sequence")
+    )
+    assert_same(actual, expected)

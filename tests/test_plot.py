@@ -1,5 +1,8 @@
 """The picture shows the numbers of the run."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from feedback.plot import draw_runs, plot_runs, smooth
@@ -24,7 +27,9 @@ def test_curves_are_the_metrics(tmp_path, x, per):
     assert train.get_xydata().tolist() == [[i / per, 5.0 - i] for i in (1, 2, 3, 4)]
     assert val.get_xydata().tolist() == [[2 / per, 3.5], [4 / per, 1.5]]
     assert "nats per character" in axes.get_ylabel()
-    assert axes.get_xlabel()
+    assert axes.get_xlabel() == {
+        "tokens": "characters seen", "seconds": "time (seconds)", "step": "optimiser steps",
+    }[x]  # fmt: skip
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a: validation 1.500"]
 
 
@@ -40,6 +45,13 @@ def test_several_runs(tmp_path):
     ]
 
 
+def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
+    """The folder `.` is shown under its real name."""
+    monkeypatch.chdir(make_run(tmp_path / "mine", [1.0, 2.0]))
+    (axes,) = draw_runs([Path(".")]).axes
+    assert axes.get_legend().get_texts()[0].get_text() == "mine: validation 2.500"
+
+
 def test_smooth_is_a_trailing_mean():
     """Each value is averaged with those before it, as far as there are any."""
     assert smooth([1.0, 3.0, 5.0, 7.0], 2) == [1.0, 2.0, 4.0, 6.0]
@@ -52,7 +64,7 @@ def test_writes_a_png(tmp_path):
 
 
 def test_nothing_to_plot(tmp_path):
-    """No run, no metrics, no step, a damaged line: each is a ValueError that says so."""
+    """No run, no metrics, no step: each is a ValueError that says so."""
     with pytest.raises(ValueError, match="no run to plot"):
         draw_runs([])
     with pytest.raises(ValueError, match=r"holds no metrics.jsonl"):
@@ -60,6 +72,18 @@ def test_nothing_to_plot(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(ValueError, match="has no step to plot"):
         draw_runs([tmp_path])
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl, line 1 is damaged"):
-        draw_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"{", b"\xff", b"[1]", b'{"step": 1}', {"train_loss": "low"}, {"train_loss": None}],
+)
+def test_damaged_metrics(tmp_path, damage):
+    """A line that is cut off, not text, no object, or without its numbers is named."""
+    folder = make_run(tmp_path / "a", [1.0])
+    path = folder / "metrics.jsonl"
+    row = json.loads(path.read_text())
+    line = json.dumps({**row, **damage}).encode() if isinstance(damage, dict) else damage
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2 is damaged: expected .* seq_len"):
+        draw_runs([folder])

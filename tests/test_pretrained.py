@@ -1,6 +1,7 @@
 """A model survives its folder, and a damaged folder says what is wrong with it."""
 
 import json
+import os
 import socket
 
 import pytest
@@ -23,12 +24,15 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("cls", [FeedbackLM, TransformerLM])
 def test_round_trip(cls, tmp_path):
-    """The loaded model has the same configuration and gives the same logits, to the bit."""
+    """The loaded model has the same configuration, weights and logits, to the bit."""
     model = awaken(cls(ModelConfig.fair(**SMALL))).eval()
     model.save_pretrained(tmp_path)
     loaded = cls.from_pretrained(tmp_path)
     assert loaded.config == model.config
     assert torch.equal(loaded(X)[0], model(X)[0])
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
 
 
@@ -45,6 +49,10 @@ def test_any_implementation_loads(saved):
         FeedbackLM.from_pretrained(saved, implementation=name)(X)[0]
         for name in ("reference", "stack", "sequence")
     ]
+    loaded = FeedbackLM.from_pretrained(saved, implementation="stack")
+    assert loaded.transformer.implementation == "stack"
+    with pytest.raises(ValueError, match="implementation is 'magic', expected one of reference"):
+        FeedbackLM.from_pretrained(saved, implementation="magic")
     for y in results[1:]:
         torch.testing.assert_close(y, results[0], rtol=1e-4, atol=1e-4)
 
@@ -109,6 +117,22 @@ def test_a_failing_save_leaves_the_old_model(saved, monkeypatch):
     with pytest.raises(OSError, match="full"):
         FeedbackLM(ModelConfig(**SMALL)).save_pretrained(saved)
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+
+
+def test_a_save_that_fails_between_the_files_loses_no_model(saved, monkeypatch):
+    """A disk that is full after the weights leaves the old weights, which fit the old config."""
+    before, sync, done = FeedbackLM.from_pretrained(saved)(X)[0], os.fsync, []
+
+    def full_after_the_weights(handle):
+        if done:
+            raise OSError(28, "No space left on device")
+        done.append(handle)
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", full_after_the_weights)
+    with pytest.raises(OSError, match=r"No space left on device: .*config.json"):
+        FeedbackLM(ModelConfig(**{**SMALL, "d_ff": 24})).save_pretrained(saved)
+    assert torch.equal(FeedbackLM.from_pretrained(saved)(X)[0], before)
 
 
 def test_push_to_hub_uploads_the_model(monkeypatch):

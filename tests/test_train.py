@@ -14,10 +14,18 @@ import torch
 import torch.nn.functional as F
 from conftest import require_or_skip
 
-from feedback import FeedbackLM, ModelConfig, TrainConfig
+from feedback import FeedbackLM, ModelConfig, TrainConfig, TransformerLM
 from feedback.data import Tokenizer
 from feedback.runs import METRIC_KEYS, Run
-from feedback.train import Trainer, evaluate, learning_rate, make_optimizer, train
+from feedback.train import (
+    Interrupt,
+    Trainer,
+    evaluate,
+    learning_rate,
+    make_optimizer,
+    sequence_lengths,
+    train,
+)
 
 SMALL = ModelConfig(d_model=16, n_layers=2, n_heads=2, d_ff=16, mem_len=8, dropout=0.2)
 
@@ -114,6 +122,51 @@ def test_the_run_folder(tmp_path):
     assert len((config.run / "sample.txt").read_text()) == 400
 
 
+@pytest.mark.parametrize("seed", [0, 1_792_000_000_000_000_000, 10**21])
+def test_any_seed(tmp_path, seed):
+    """A seed may be of any size, such as the time in nanoseconds."""
+    config = settings(tmp_path, seed=seed, max_steps=1)
+    assert math.isfinite(quiet(SMALL, config).val_loss)
+
+
+def test_carried_memory_reaches_the_next_segment(tmp_path):
+    """With nothing learnt, the losses of carried segments are those of one pass over the rows."""
+    config = settings(
+        tmp_path, segments="carried", learning_rate=0.0, max_steps=4, eval_steps=9, batch_size=2
+    )
+    trainer = quiet(dataclasses.replace(SMALL, dropout=0.0), config)
+    tokens, B, N = trainer.train_tokens, 2, 4 * 8
+    rows = (len(tokens) - 1) // B
+    places = torch.arange(B)[:, None] * rows + torch.arange(N + 1)
+    with torch.no_grad():
+        logits, _ = trainer.model.eval()(tokens[places[:, :-1]])
+    losses = F.cross_entropy(logits.transpose(1, 2), tokens[places[:, 1:]], reduction="none")
+    expected = losses.view(B, 4, 8).mean((0, 2)).tolist()
+    found = [row["train_loss"] for row in metrics(config)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    with torch.no_grad():
+        forgetful = [
+            F.cross_entropy(trainer.model(part[:, :-1])[0].transpose(1, 2), part[:, 1:]).item()
+            for part in (tokens[places[:, at : at + 9]] for at in range(0, N, 8))
+        ]
+    assert found[0] == pytest.approx(forgetful[0], abs=1e-5)
+    assert found[1:] != pytest.approx(forgetful[1:], abs=1e-4)
+
+
+def test_gradients_are_clipped(tmp_path):
+    """The norm of the gradient is that of `grad_clip`, and with 0 it is what it was."""
+    norms = {}
+    for clip in (0.0, 0.01):
+        trainer = Trainer(SMALL, settings(tmp_path, grad_clip=clip))
+        tokens, targets, _ = trainer.next_batch()
+        _, before, _ = trainer.gradients(tokens, targets, None)
+        after = torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm().item()
+        norms[clip] = before.item(), after
+    assert norms[0.0][0] == norms[0.01][0] > 0.01
+    assert norms[0.0][1] == pytest.approx(norms[0.0][0], rel=1e-5)
+    assert norms[0.01][1] == pytest.approx(0.01, rel=1e-3)
+
+
 def test_loss_falls(tmp_path):
     """A text that repeats itself is learnt: from ln 4 to below 0.1 nats in 60 steps."""
     (tmp_path / "text.txt").write_text("abcd" * 400)
@@ -186,6 +239,51 @@ def test_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path, grad_clip):
     assert len(metrics(config)) == 6
 
 
+def test_a_learning_rate_without_measure(tmp_path):
+    """Weights that explode stop the run at the next loss, and are in none of its files."""
+    config = settings(tmp_path, learning_rate=1e30, grad_clip=0.0)
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step 2; the last good"):
+        quiet(SMALL, config)
+    assert len(metrics(config)) == 1
+    assert all(p.isfinite().all() for p in FeedbackLM.from_pretrained(config.run).parameters())
+
+
+@pytest.mark.parametrize("grad_clip", [0.0, 1.0])
+def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, grad_clip):
+    """What breaks in a step with a checkpoint does not replace the good one before it."""
+    config = settings(tmp_path, grad_clip=grad_clip, checkpoint_steps=1, eval_steps=9)
+    original = torch.optim.AdamW.step
+    with pytest.MonkeyPatch.context() as patch:
+
+        def step(self, *args):
+            original(self, *args)
+            if trainers[-1].step == 3:
+                self.param_groups[0]["params"][0].data[0, 0] = math.inf
+
+        trainers, init = [], Trainer.__init__
+
+        def remember(self, *args):
+            init(self, *args)
+            trainers.append(self)
+
+        patch.setattr(torch.optim.AdamW, "step", step)
+        patch.setattr(Trainer, "__init__", remember)
+        with pytest.raises(ValueError, match="the largest weight is inf at step 4; the last good"):
+            quiet(SMALL, config)
+    assert Run(config.run).load_checkpoint()["step"] == 3
+    assert all(p.isfinite().all() for p in FeedbackLM.from_pretrained(config.run).parameters())
+    whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole"))
+    assert_same_run(quiet(SMALL, config, resume=True), whole)
+
+
+def test_nan_in_the_validation_loss_stops_the_run(tmp_path):
+    """A run of one step that ruins the model does not end as if all were well."""
+    config = settings(tmp_path, learning_rate=1e30, grad_clip=0.0, max_steps=1)
+    with pytest.raises(ValueError, match=r"the validation loss is (nan|inf) at step 1; the last"):
+        quiet(SMALL, config)
+    assert not (config.run / "checkpoint").exists()
+
+
 def test_a_run_is_not_overwritten(tmp_path):
     """A second run in the same folder is refused and changes nothing; a stranger's file stays."""
     config = settings(tmp_path)
@@ -230,9 +328,28 @@ def test_resume_refuses_what_does_not_belong(tmp_path):
     with pytest.raises(ValueError, match="was made with another text"):
         quiet(SMALL, config, resume=True)
     path.unlink()
-    with pytest.raises(ValueError, match="has no checkpoint to resume from"):
+    with pytest.raises(ValueError, match=r"has no checkpoint to resume from; .* --overwrite"):
         text.write_text(text.read_text()[::-1])
         quiet(SMALL, config, resume=True)
+
+
+def test_every_damaged_checkpoint_is_an_error(tmp_path):
+    """Cut off anywhere, or not a checkpoint at all: a ValueError that names the file."""
+    run = Run(tmp_path)
+    state = dict(step=1, seconds=0.0, val_loss=None, digest="", model={}, optimizer={}, memory=None)
+    run.save_checkpoint(state)
+    assert run.load_checkpoint() == state
+    path = tmp_path / "checkpoint" / "state.pt"
+    whole = path.read_bytes()
+    lengths = range(0, len(whole), len(whole) // 40)
+    for data in [whole[:n] for n in lengths] + [b"hello world" * 30, bytes(500)]:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"state.pt is damaged or truncated"):
+            run.load_checkpoint()
+    for stranger in ({"step": 1}, [1, 2], torch.zeros(2)):
+        torch.save(stranger, path)
+        with pytest.raises(ValueError, match=r"state.pt is no checkpoint of a run"):
+            run.load_checkpoint()
 
 
 def test_checkpoint_of_another_model(tmp_path):
@@ -253,12 +370,28 @@ def test_a_longer_run_goes_on(tmp_path):
     quiet(SMALL, config)
     quiet(SMALL, dataclasses.replace(config, max_steps=8), resume=True)
     assert len(metrics(config)) == 8
+    before = {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="is of step 8, but max_steps is 7; expected at least 8"):
+        quiet(SMALL, dataclasses.replace(config, max_steps=7), resume=True)
+    assert before == {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+
+
+def test_short_to_long_cannot_become_longer(tmp_path):
+    """Its lengths are shares of `max_steps`, so another number would be another past."""
+    config = settings(tmp_path, start_seq_len=4, max_steps=4)
+    quiet(SMALL, config)
+    with pytest.raises(ValueError, match="begun with max_steps = 4, but now it is 8"):
+        quiet(SMALL, dataclasses.replace(config, max_steps=8), resume=True)
+    assert len(metrics(config)) == 4
 
 
 def test_bfloat16(tmp_path):
-    """A run under autocast trains to a finite loss."""
-    trainer = quiet(SMALL, settings(tmp_path, precision="bfloat16"))
-    assert math.isfinite(trainer.val_loss)
+    """A run under autocast has nearly the losses of one without, but not the same."""
+    config = settings(tmp_path)
+    full = quiet(SMALL, config)
+    half = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "b", precision="bfloat16"))
+    assert half.val_loss == pytest.approx(full.val_loss, abs=0.05)
+    assert metrics(half.config)[0]["train_loss"] != metrics(config)[0]["train_loss"]
 
 
 def test_unknown_device(tmp_path):
@@ -286,10 +419,17 @@ def test_wrong_settings(changes, words):
 
 
 def test_tensorboard_missing(tmp_path, monkeypatch):
-    """Without the package the error says what to install."""
+    """Without the package the error says what to install, and no run is begun or lost."""
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    config = settings(tmp_path, tensorboard=True)
     with pytest.raises(ValueError, match="pip install tensorboard"):
-        quiet(SMALL, settings(tmp_path, tensorboard=True))
+        quiet(SMALL, config)
+    assert not config.run.exists()
+    quiet(SMALL, dataclasses.replace(config, tensorboard=False))
+    before = {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        quiet(SMALL, config, overwrite=True)
+    assert before == {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -305,6 +445,67 @@ def test_tensorboard_events(tmp_path):
     losses = [event.value for event in events.Scalars("train_loss")]
     assert losses == pytest.approx([row["train_loss"] for row in metrics(config)])
     assert len(events.Scalars("val_loss")) == 3
+
+
+def test_short_to_long_schedule():
+    """Lengths double up to `seq_len` in the middle of the run, in shares that stay aligned."""
+    config = TrainConfig(seq_len=64, start_seq_len=16, max_steps=100)
+    lengths = sequence_lengths(config)
+    assert lengths == [16] * 24 + [32] * 24 + [64] * 52
+    position = 0
+    for length in lengths:
+        assert position % length == 0
+        position += length
+    assert sequence_lengths(TrainConfig(max_steps=3)) == [64] * 3
+    with pytest.raises(ValueError, match=r"start_seq_len is 24, expected .* 1, 2, 4, 8, 16, 32"):
+        TrainConfig(start_seq_len=24)
+
+
+@pytest.mark.parametrize("segments", ["random", "carried"])
+def test_short_to_long_run(tmp_path, segments):
+    """The metrics tell the length of each step and count the tokens; a resumed run equals it."""
+    config = settings(tmp_path, start_seq_len=4, max_steps=8, segments=segments)
+    whole = quiet(SMALL, config)
+    rows = metrics(config)
+    assert [row["seq_len"] for row in rows] == [4] * 4 + [8] * 4
+    assert [row["tokens"] for row in rows] == [12, 24, 36, 48, 72, 96, 120, 144]
+    half = dataclasses.replace(config, run=tmp_path / "half")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interrupt, "requested", property(lambda self: trainers[-1].step == 3))
+        trainers, original = [], Trainer.__init__
+
+        def remember(self, *args):
+            original(self, *args)
+            trainers.append(self)
+
+        patch.setattr(Trainer, "__init__", remember)
+        stopped = quiet(SMALL, half)
+    assert stopped.step == 3
+    assert_same_run(quiet(SMALL, half, resume=True), whole)
+
+
+def test_parallel_transformer_run_and_warm_start(tmp_path):
+    """The baseline trains by the same loop, and a Feedback Transformer can begin from it."""
+    config = settings(tmp_path, architecture="transformer")
+    trained = quiet(SMALL, config)
+    assert isinstance(TransformerLM.from_pretrained(config.run), TransformerLM)
+    warm = dataclasses.replace(
+        config, run=tmp_path / "warm", architecture="feedback", warm_start=config.run, max_steps=1,
+        learning_rate=0.0,
+    )  # fmt: skip
+    model = quiet(SMALL, warm).model
+    ours, theirs = model.state_dict(), trained.model.state_dict()
+    for part in ("key", "value"):
+        mean = sum(theirs[f"transformer.layers.{l}.kv.{part}.weight"] for l in range(2)) / 2
+        assert torch.equal(ours[f"transformer.kv.{part}.weight"], mean)
+    same = set(ours) & set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in same)
+    assert set(ours) - same == {
+        "transformer.mix.weight", "transformer.kv.key.weight", "transformer.kv.value.weight",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"has .*, expected .*another configuration|another model"):
+        quiet(dataclasses.replace(SMALL, d_ff=24), dataclasses.replace(warm, run=tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
 
 
 def command(config: TrainConfig, *more: str) -> list[str]:
@@ -358,7 +559,7 @@ def test_full_disk(tmp_path):
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert result.returncode == 2, result.stderr
-    assert "File too large" in result.stderr.splitlines()[-1]
+    assert f"File too large: {config.run}" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     after = {p: p.read_bytes() for p in config.run.rglob("*") if p.is_file()}
     assert {p for p in before if before[p] != after[p]} <= {config.run / "metrics.jsonl"}

@@ -1,0 +1,93 @@
+r"""
+---
+title: One graph a step
+summary: On a GPU, a whole training step captured once and replayed.
+---
+
+# One graph a step
+
+On a GPU the Feedback Transformer has the disease of the CPU once more, and worse. A layer step is
+a few microseconds of arithmetic, and launching a kernel from Python takes as long; $T \cdot L$
+layer steps of some thirty kernels each, forward and backward, leave the GPU waiting for Python.
+
+The cure here needs no code for the GPU at all. The sequence of kernels is the same at every
+training step: same shapes, same order, only the numbers differ. CUDA can record such a
+sequence as a *graph* and replay it with a single launch. What is recorded is everything:
+forward, loss, backward, clipping, and the optimiser.
+
+The price is that all tensors must stay where they are. Tokens are copied into static buffers, the
+learning rate is a tensor, and the step must not ask the GPU for a number: whether the loss is
+finite is looked at after the replay. There is one graph for each pair of a sequence length and a
+number of carried slots, two or three in a run.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Step = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
+"""From tokens, targets and the memory vectors carried in, to loss, gradient norm, new memory."""
+
+
+class GraphedStep:
+    """
+    ## A training step that is recorded at its first call with each shape
+
+    `step` must be free of synchronisation with the host, and update the parameters itself. The
+    optimiser must be `capturable`, with a tensor as its learning rate.
+    """
+
+    WARMUP_STEPS = 3
+    """What CUDA libraries allocate on first use must not be part of the recording."""
+
+    def __init__(self, step: Step, model: nn.Module, optimizer: torch.optim.Optimizer):
+        self.step, self.model, self.optimizer = step, model, optimizer
+        self.graphs: dict[tuple, tuple] = {}
+
+    def __call__(
+        self, tokens: Tensor, targets: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Runs `step` on these inputs. The results are the static tensors of the graph: the next
+        call with the same shapes writes over them.
+        """
+        inputs = (tokens, targets, memory)
+        key = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
+        if key not in self.graphs:
+            self.graphs[key] = self.record(*inputs)
+        graph, static, results = self.graphs[key]
+        for there, here in zip(static, inputs, strict=True):
+            if there is not None:
+                there.copy_(here)
+        graph.replay()
+        return results
+
+    def record(self, *inputs: Tensor | None) -> tuple:
+        """The graph, the tensors it reads, and those it writes; no parameter has changed after."""
+        static = tuple(None if x is None else x.clone() for x in inputs)
+        before = self.state()
+        saved = [tensor.clone() for tensor in before]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(self.WARMUP_STEPS):
+                self.step(*static)
+        torch.cuda.current_stream().wait_stream(side)
+        # The warm-up was real training: undo it. What the optimiser has only now made is zero.
+        with torch.no_grad():
+            for tensor, old in zip(before, saved, strict=True):
+                tensor.copy_(old)
+            known = {id(tensor) for tensor in before}
+            for tensor in self.state():
+                if id(tensor) not in known:
+                    tensor.zero_()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            results = self.step(*static)
+        return graph, static, results
+
+    def state(self) -> list[Tensor]:
+        """All tensors that a step changes: parameters, and the state of the optimiser."""
+        states = self.optimizer.state.values()
+        return [*self.model.parameters(), *(t for s in states for t in s.values())]

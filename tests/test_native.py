@@ -1,0 +1,71 @@
+"""The native loop: compiled where it can be, done without where it cannot."""
+
+import shutil
+import subprocess
+
+import pytest
+import torch
+from parity import SMALL
+
+from feedback import FeedbackLM, ModelConfig, native
+
+
+@pytest.fixture
+def fresh():
+    """The library is looked for anew, in the test and after it."""
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+def test_used_where_there_is_a_compiler(monkeypatch):
+    """With a C++ compiler on the path, both sweeps of a training step are native."""
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
+    called, call = [], native.call
+    monkeypatch.setattr(native, "call", lambda sweep, *a: called.append(sweep) or call(sweep, *a))
+    logits, _ = FeedbackLM(ModelConfig(**SMALL))(torch.zeros(2, 5, dtype=torch.long))
+    logits.sum().backward()
+    assert called == ["forward", "backward"]
+
+
+def test_switched_off(monkeypatch, fresh):
+    """`FEEDBACK_NATIVE=0` asks for the loop in PyTorch."""
+    monkeypatch.setenv("FEEDBACK_NATIVE", "0")
+    assert native.library() is None
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])
+def test_a_broken_compiler_is_no_error(monkeypatch, fresh, tmp_path, compiler):
+    """Where nothing can be compiled, the model runs all the same, and no file is left behind."""
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path))
+    logits, _ = FeedbackLM(ModelConfig(**SMALL))(torch.zeros(2, 5, dtype=torch.long))
+    logits.sum().backward()
+    assert native.library() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compiled_once(monkeypatch, fresh, tmp_path):
+    """The second process finds the library in the cache."""
+    if shutil.which("c++") is None:
+        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
+    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path))
+    commands, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda c, **k: commands.append(c) or run(c, **k))
+    for _ in range(2):
+        native.library.cache_clear()
+        assert native.library() is not None
+    assert len(commands) == 1
+    assert [p.suffix for p in tmp_path.iterdir()] == [".so"]
+
+
+@pytest.mark.parametrize(("shape", "panel"), [((5, 8), 4), ((5, 9), 4), ((2, 3, 7), 16)])
+def test_panels(shape, panel):
+    """A packed matrix holds panels of columns one after the other, the last filled with zeros."""
+    matrix = torch.randn(shape)
+    packed = native.pack(matrix, panel)
+    back = packed.transpose(-3, -2).flatten(-2)
+    assert torch.equal(back[..., : shape[-1]], matrix)
+    assert (back[..., shape[-1] :] == 0).all()
+    assert packed.is_contiguous() and packed.shape[-2:] == (shape[-2], panel)
