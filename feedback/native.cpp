@@ -34,7 +34,7 @@ enum Activation { RELU, GELU, SWIGLU };
 template <typename T>
 struct Arguments {
   Int T_, B, D, H, K, L, F, P, S, W, slots, activation, norm_memory, relu_only, recording, keep_slots;
-  Int threads, groups;
+  Int threads, groups, first, steps;
   double dropout;
   // Folded weights: packed matrices, and the rest as they are.
   const T *wq, *bq, *u, *p, *s, *wo, *bo, *w1, *b1, *w2, *b2, *wkv, *bkv, *alpha;
@@ -196,6 +196,11 @@ struct Worker {
     to = count * (member + 1) / members;
   }
 
+  // The same of an adjoint, (L, steps, B, width), which begins with step `first`.
+  T *gradient(T *base, Int l, Int width, Int b = 0) const {
+    return base + ((l * a.steps + t - a.first) * a.B + b) * width;
+  }
+
   // For each row of this member: f(b).
   template <typename Each>
   void rows(Each f) {
@@ -285,6 +290,9 @@ struct Worker {
   T *weights(T *base, Int l, Int h, Int b) const {
     return base + (((l * a.H + h) * time() + r) * a.B + b) * a.W + a.W - n;
   }
+  T *gradients(Int l, Int h, Int b) const {
+    return a.ds + (((l * a.H + h) * a.steps + t - a.first) * a.B + b) * a.W + a.W - n;
+  }
   const uint8_t *kept(Int l, Int h, Int b) const {
     return a.keep_attn + ((((t * a.L + l) * a.B + b) * a.H + h) + 1) * a.keep_slots - n;
   }
@@ -340,7 +348,7 @@ struct Worker {
 
   void activate_backward(Int l, Int b, const T *dh) {
     const T *pre = at(a.pre, l, wide, b);
-    T *dpre = at(a.dpre, l, wide, b);
+    T *dpre = gradient(a.dpre, l, wide, b);
     const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
     for (Int i = 0; i < a.F; ++i) {
       const T z = pre[i], g = keep ? dh[i] * (keep[i] * rescale()) : dh[i];
@@ -443,7 +451,7 @@ struct Worker {
 
   void attend_backward(Int l, Int h, Int b) {
     const T *attn = weights(a.attn, l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
-    T *ds = weights(a.ds, l, h, b), *window = own(0);
+    T *ds = gradients(l, h, b), *window = own(0);
     // da = do v
     scores<T>(padded, a.K, g_o, cache(a.v, l, h, b) + start, slots, nullptr, nullptr, 0, window);
     if (a.keep_attn) {
@@ -458,7 +466,7 @@ struct Worker {
     // dq = sum ds (k + p)
     copy(ds, window, nullptr);
     reads(padded, a.K, window, cache(a.k, l, h, b) + start, slots, positions(l, h), reach(),
-          at(a.dq, l, HK, b) + h * a.K);
+          gradient(a.dq, l, HK, b) + h * a.K);
   }
 
   // Adds what this step has asked of each slot of its window, in the layers that read
@@ -467,7 +475,7 @@ struct Worker {
     typedef typename Vector<T>::type V;
     const Int readers = a.L / a.P;
     for (Int i = 0; i < readers; ++i) {
-      copy(weights(a.ds, p + i, h, b), own(2 * i), nullptr);
+      copy(gradients(p + i, h, b), own(2 * i), nullptr);
       copy(weights(a.attn, p + i, h, b), own(2 * i + 1),
            a.keep_attn ? kept(p + i, h, b) : nullptr);
     }
@@ -495,16 +503,16 @@ struct Worker {
         std::copy_n(sums, width, target + b * stride + c);
       };
     };
-    for (Int step = a.T_ - 1; step >= 0; --step) {
+    for (Int step = a.first + a.steps - 1; step >= a.first; --step) {
       at(step);
-      T *dkv = a.dkv + t * a.B * KV, *dm = a.dm + t * a.B * D;
+      T *dkv = gradient(a.dkv, 0, KV), *dm = gradient(a.dm, 0, D);
       rows([&](Int b) {
         for (Int c = 0; c < KV; ++c) dkv[b * KV + c] = *memory(a.dk, a.dv, c, b);
       });
       // dm = W_k^T dk + W_v^T dv
       product(dkv, KV, a.wkv, D, into(dz, D));
       rows([&](Int b) {
-        T *g = dz + b * D, *m = dm + b * D, *top = at(a.dx, a.L - 1, D, b);
+        T *g = dz + b * D, *m = dm + b * D, *top = gradient(a.dx, a.L - 1, D, b);
         const T *given = a.dm_out + (t * a.B + b) * D, *out = a.dout + (t * a.B + b) * D;
         if (a.norm_memory)
           normalise_backward(g, a.m_hat + (t * a.B + b) * D, a.m_rstd[t * a.B + b],
@@ -514,7 +522,7 @@ struct Worker {
         for (Int d = 0; d < D; ++d) top[d] = out[d] + a.alpha[a.L] * m[d];
       });
       for (Int l = a.L - 1; l >= 0; --l) {
-        const T *dx = at(a.dx, l, D);
+        const T *dx = gradient(a.dx, l, D);
         // dh = W_2^T dx, and dpre = phi'(pre) dh
         product(dx, D, a.w2 + l * packed(D, F), F, [&](Int b, Int c, Int width, const T *sums) {
           if (!a.relu_only) {
@@ -522,27 +530,27 @@ struct Worker {
             return;
           }
           const T *pre = at(a.pre, l, F, b) + c;
-          T *dpre = at(a.dpre, l, F, b) + c;
+          T *dpre = gradient(a.dpre, l, F, b) + c;
           for (Int i = 0; i < width; ++i) dpre[i] = pre[i] > 0 ? sums[i] : 0;
         });
         if (!a.relu_only) rows([&](Int b) { activate_backward(l, b, dh + b * F); });
         // dy = dx + LN'(W_1^T dpre)
-        product(at(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
-        T *kept_dy = n > 0 ? at(a.dy, l, D) : dy;
+        product(gradient(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
+        T *kept_dy = n > 0 ? gradient(a.dy, l, D) : dy;
         rows([&](Int b) {
           const T *x = dx + b * D;
           T *y = kept_dy + b * D;
           normalise_backward(dz + b * D, at(a.y_hat, l, D, b), *at(a.y_rstd, l, 1, b),
                              [&](Int d, T value) { y[d] = x[d] + value; });
         });
-        T *below = l > 0 ? at(a.dx, l - 1, D) : a.dx0 + t * a.B * D;
+        T *below = l > 0 ? gradient(a.dx, l - 1, D) : gradient(a.dx0, 0, D);
         const T alpha = a.alpha[l];
         if (n > 0) {
           // do = W_o^T dy
           product(kept_dy, D, a.wo + l * packed(D, HK), HK, into(scratch_o(l), HK));
           heads([&](Int h, Int b) { attend_backward(l, h, b); });
           // dx = dy + LN'(W_q^T dq) + alpha dm
-          product(at(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
+          product(gradient(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
         }
         rows([&](Int b) {
           const T *y = kept_dy + b * D, *m = dm + b * D;

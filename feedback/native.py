@@ -28,6 +28,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ FLAGS = [
 ]
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
+ROWS = 512
+"""Rows of a stretch of the backward sweep."""
+
 ACTIVATIONS = ("relu", "gelu", "swiglu")
 
 INTEGERS = [
@@ -74,6 +78,8 @@ INTEGERS = [
     "keep_slots",
     "threads",
     "groups",
+    "first",
+    "steps",
 ]
 POINTERS = (
     *Weights._fields,
@@ -151,9 +157,18 @@ def choose_groups(n: Shape, threads: int, bytes_per_number: int) -> int:
 
 
 def call(
-    sweep: str, n: Shape, packed: dict[str, Tensor], tensors: dict[str, Any], keep: Keep | None
+    sweep: str,
+    n: Shape,
+    packed: dict[str, Tensor],
+    tensors: dict[str, Any],
+    keep: Keep | None,
+    first: int,
+    steps: int,
 ) -> None:
-    """Runs a sweep; `tensors` are given by the names that they have in the C++ code."""
+    """
+    Runs a sweep over `steps` steps from `first` on; `tensors` are given by the names that they have
+    in the C++ code.
+    """
     x = tensors["x"]
     loop, kind = library(), NAMES[x.dtype]
     threads = torch.get_num_threads()
@@ -167,6 +182,8 @@ def call(
         keep_slots=0 if keep is None else keep.attn.shape[-1],
         threads=threads,
         groups=choose_groups(n, threads, x.element_size()),
+        first=first,
+        steps=steps,
         dropout=n.dropout,
     )
     if keep is not None:
@@ -207,19 +224,24 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
     out = torch.empty_like(x)
     weights = in_order(w)
     tensors = {**weights, **tape._asdict(), "in": x, "out": out}
-    call("forward", n, panels(w, n, transpose=True), tensors, keep)
+    call("forward", n, panels(w, n, transpose=True), tensors, keep, 0, n.T)
     return out
 
 
 def sweep_backward(
     n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
-) -> Adjoint:
-    """The backward sweep of `sequence`, native."""
-    g = Adjoint.make(n, tape)
+) -> Iterator[tuple[int, Adjoint]]:
+    """
+    The backward sweep of `sequence`, native, in stretches of about `ROWS` rows: enough for a fast
+    product, and the adjoint of a whole sequence is never in memory at once.
+    """
     dk, dv = torch.zeros_like(tape.k), torch.zeros_like(tape.v)
-    weights = in_order(w)
-    tensors = {**weights, **tape._asdict(), **g._asdict(), "dk": dk, "dv": dv}
-    tensors = {k: v for k, v in tensors.items() if not k.endswith("_past")}
-    tensors |= {"dout": dout.contiguous(), "dm_out": dm_out.contiguous()}
-    call("backward", n, panels(w, n, transpose=False), tensors, keep)
-    return g._replace(dk_past=dk[..., : n.S], dv_past=dv[..., : n.S])
+    fixed = {**in_order(w), **tape._asdict(), "dk": dk, "dv": dv}
+    fixed |= {"dout": dout.contiguous(), "dm_out": dm_out.contiguous()}
+    packed, size = panels(w, n, transpose=False), -(-ROWS // n.B)
+    for first in reversed(range(0, n.T, size)):
+        steps = min(size, n.T - first)
+        g = Adjoint.make(n._replace(T=steps), tape)
+        parts = {k: v for k, v in g._asdict().items() if not k.endswith("_past")}
+        call("backward", n, packed, {**fixed, **parts}, keep, first, steps)
+        yield first, g._replace(dk_past=dk[..., : n.S], dv_past=dv[..., : n.S])

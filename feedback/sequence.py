@@ -59,6 +59,7 @@ Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps ar
 """
 
 import math
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -257,6 +258,12 @@ class Tape(NamedTuple):
                 unwritten[:, 0].zero_()
         return tape
 
+    def steps(self, first: int, count: int) -> "Tape":
+        """What belongs to `count` steps from `first` on, of all that weight gradients need."""
+        by_layer = ("x", "x_hat", "y_hat", "q", "o", "h")
+        views = {name: getattr(self, name).narrow(1, first, count) for name in by_layer}
+        return self._replace(m_hat=self.m_hat.narrow(0, first, count), **views)
+
     def row(self, t: int) -> int:
         """The row of time in which step `t` is written."""
         return t if self.x.shape[1] > 1 else 0
@@ -297,10 +304,10 @@ class Adjoint(NamedTuple):
         adjoint = cls(
             dx0=x(n.T, n.B, n.D),
             dx=x(n.L, n.T, n.B, n.D),
-            dpre=torch.empty_like(tape.pre),
+            dpre=q(n.L, n.T, n.B, tape.pre.shape[-1]),
             dy=x(n.L, n.T, n.B, n.D),
-            ds=torch.zeros_like(tape.attn),
-            dq=torch.empty_like(tape.q),
+            ds=tape.attn.new_zeros(n.L, n.H, n.T, n.B, n.W),
+            dq=q(n.L, n.T, n.B, n.H * n.K),
             dm=x(n.T, n.B, n.D),
             dkv=q(n.T, n.B, n.P * 2 * n.H * n.K),
             dk_past=q(n.P, n.H, n.B, n.K, n.S),
@@ -459,11 +466,13 @@ class Readers:
 
 def sweep_backward(
     n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
-) -> Adjoint:
+) -> Iterator[tuple[int, Adjoint]]:
     r"""
     ## Backward sweep
 
     `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$.
+    Yields stretches of the sequence, the last one first: the number of the first step, and the
+    adjoint of the stretch. Here it is one stretch; the gradients of the past come with the last.
     """
     g, dtype = Adjoint.make(n, tape), w.wq.dtype
     dropped = tape.attn if keep is None else drop_all(tape.attn, keep, n)
@@ -515,7 +524,7 @@ def sweep_backward(
             dx = torch.add(dx, w.alpha[l] * dm, out=below)
     for j in range(n.S):
         g.dk_past[..., j], g.dv_past[..., j] = queries.gather(j), answers.gather(j)
-    return g
+    yield 0, g
 
 
 def drop_all(attn: Tensor, keep: Keep, n: Shape) -> Tensor:
@@ -540,7 +549,7 @@ def weight_gradients(n: Shape, w: Weights, tape: Tape, g: Adjoint) -> Weights:
     # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$, `(L, H, W)`
     ds = g.ds.sum(dim=(2, 3))
     # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
-    q = tape.q.view(n.L, n.T * n.B, n.H, n.K).transpose(1, 2)
+    q = tape.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
     dp = q.mT @ g.ds.flatten(2, 3).to(dtype)
     # $\delta q$ sums $\delta s\,(k + p)$ and $\delta u$ only $\delta s\, k$: take the $p$ away.
     du = g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-2) * w.p).sum(-1).flatten(1)
@@ -605,10 +614,15 @@ class Sequence(torch.autograd.Function):
         """The gradients of `x`, of the past, and of the weights."""
         saved, count = ctx.saved_tensors, len(Weights._fields)
         w, tape = Weights(*saved[:count]), Tape(*saved[count:])
-        g = sweeps(tape.x, w)[1](ctx.n, w, tape, dout, dm, ctx.keep)
-        dw = weight_gradients(ctx.n, w, tape, g)
-        dw = (grad.to(weight.dtype) for grad, weight in zip(dw, w, strict=True))
-        return None, None, None, g.dx0, g.dk_past, g.dv_past, *dw
+        dx, dw = torch.empty_like(dout), Weights(*map(torch.zeros_like, w))
+        for first, g in sweeps(tape.x, w)[1](ctx.n, w, tape, dout, dm, ctx.keep):
+            n = ctx.n._replace(T=len(g.dx0))
+            dx[first : first + n.T] = g.dx0
+            for total, part in zip(
+                dw, weight_gradients(n, w, tape.steps(first, n.T), g), strict=True
+            ):
+                total += part
+        return None, None, None, dx, g.dk_past, g.dv_past, *dw
 
 
 def sequence_forward(

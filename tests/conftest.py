@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import settings
 # Threads that wait for work may spin or sleep. Spinning is faster on an idle machine; on one that
 # is shared it makes these tiny models eight times slower. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Tests start processes in folders of their own; there too the package is the one tested here.
+os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
 
 # How long an example takes says something about the machine, nothing about the code.
 settings.register_profile("feedback", deadline=None)

@@ -231,3 +231,19 @@ def test_the_native_loop_with_any_threads(monkeypatch, threads, groups):
         for model in same_models(config, "reference", "sequence")
     )
     assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("share_kv", [False, True])
+@pytest.mark.parametrize("rows", [1, 4, 6, 512])
+def test_the_native_loop_in_stretches(monkeypatch, rows, share_kv):
+    """However many steps a stretch of the backward sweep has, the gradients are the reference's."""
+    if native.library() is None:
+        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
+    monkeypatch.setattr(native, "ROWS", rows)
+    config = ModelConfig(**SMALL, share_kv=share_kv, norm_memory=True, dropout=0.2)
+    segments = [tokens(2, 11), tokens(2, 4)]
+    expected, actual = (
+        outputs_and_gradients(model, segments)
+        for model in same_models(config, "reference", "sequence")
+    )
+    assert_same(actual, expected)
