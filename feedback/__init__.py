@@ -14,14 +14,14 @@ The modules in reading order. Each is a chapter: the idea, the mathematics, the 
 4. `memory`: the state that one call hands to the next
 5. `reference`: the recurrence, in its plainest form
 6. `stack`: the same, without copying at each step
-7. `sequence`: the whole sequence at once, with a backward pass derived by hand
+7. `folding`, `tape`, `sequence`: the whole sequence at once, its backward pass derived by hand
 8. `native`: its sweeps in C++, and `graphs`: one CUDA graph a training step
 9. `model`: the parameters, and the language model
 10. `transformer`: the parallel Transformer, for comparison and as a warm start
 11. `generate`: cached decoding
 12. `pretrained` and `files`: saving and loading
 13. `data` and `tiny_shakespeare`: text
-14. `train`: the loop, `runs`: its folder, `plot`: its picture
+14. `schedule`, `evaluate`, `interrupt`, `train`: the loop; `runs`: its folder, `plot`: its picture
 15. `contestants`, `benchmark`, `report`: how fast, next to others
 16. `__main__`: the command line
 """

@@ -37,8 +37,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .folding import Weights
 from .layers import Keep
-from .sequence import Adjoint, Shape, Tape, Weights
+from .tape import Adjoint, Shape, Tape
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = [

@@ -57,6 +57,16 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], origi
     model.load_state_dict(weights)
 
 
+def download(name: str, **hub: Any) -> Path:
+    """The folder of a model on the hub; raises `ValueError` if it cannot be had."""
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **hub))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{name!r} is no folder, and could not be loaded from the hub ({type(error).__name__})"
+        ) from error
+
+
 class Pretrained(
     ModelHubMixin,
     library_name="feedback",
@@ -106,22 +116,8 @@ class Pretrained(
         """
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
-            try:
-                folder = Path(
-                    snapshot_download(
-                        str(pretrained_model_name_or_path),
-                        allow_patterns=[CONFIG, WEIGHTS],
-                        revision=revision,
-                        cache_dir=cache_dir,
-                        token=token,
-                        local_files_only=local_files_only,
-                    )
-                )
-            except (OSError, ValueError) as error:
-                raise ValueError(
-                    f"{str(pretrained_model_name_or_path)!r} is no folder, and could not be "
-                    f"loaded from the hub ({type(error).__name__})"
-                ) from error
+            hub = dict(revision=revision, cache_dir=cache_dir, token=token)
+            folder = download(str(folder), local_files_only=local_files_only, **hub)
         values = read_config(folder)
         made_by = values.get("architecture", cls.__name__)
         require(

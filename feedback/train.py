@@ -14,154 +14,43 @@ checkpoint holds, and on nothing else: the random numbers of a step are seeded b
 so is the place in the text. Hence a run that was stopped and resumed is the run that was
 never stopped, bit for bit.
 
-**What is the validation loss?** The mean over *all* of the last tenth of the text, each character
-predicted once, with the memory carried along. Not a batch, lucky or not.
-
-The loss is in nats a character: $-\frac1N \sum_i \ln p(x_i \mid x_{<i})$.
 """
 
 import hashlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import ModelConfig, TrainConfig, require, short_lengths
+from .config import ModelConfig, TrainConfig, require
 from .data import (
-    IGNORE,
     Tokenizer,
     carried_batch,
     load_text,
     random_batch,
     split,
-    validation_batches,
 )
+from .evaluate import evaluate, loss_of
 from .files import write_whole
 from .graphs import GraphedStep
+from .interrupt import Interrupt
 from .memory import Memory
 from .model import FeedbackLM, LanguageModel
 from .plot import plot_runs
 from .pretrained import load_weights
 from .runs import PLOT, SAMPLE, Run
+from .schedule import learning_rate, make_optimizer, sequence_lengths
 from .transformer import TransformerLM, warm_start
 
-CPU = torch.device("cpu")
 SEEDS = 2**63
 """Seeds are taken modulo this number, so that PyTorch knows all of them."""
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    r"""
-    ## The schedule
-
-    Linear warm-up to the peak $\eta$, then half a cosine down to $\eta / 10$:
-
-    $$\eta_i = \eta \Big( 0.1 + 0.9 \cdot \tfrac12
-        \big(1 + \cos(\pi\, \tfrac{i - w}{n - w})\big) \Big)$$
-    """
-    w, n = config.warmup_steps, config.max_steps
-    if step < w:
-        return config.learning_rate * (step + 1) / w
-    fraction = (step - w) / max(1, n - w)
-    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * fraction)))
-
-
-def sequence_lengths(config: TrainConfig) -> list[int]:
-    r"""
-    ## Short to long
-
-    The length of the sequence at every step. The paper shortens training by beginning with short
-    sequences, whose steps are few. From `start_seq_len` the length doubles until it reaches
-    `seq_len` in the middle of the run; each length has an equal share of the steps before,
-    rounded so that what was read so far always ends where a longer segment can begin.
-    """
-    lengths = short_lengths(config.seq_len)
-    lengths = lengths[lengths.index(config.start_seq_len) :] if config.start_seq_len else []
-    schedule: list[int] = []
-    for length in lengths:
-        times = config.seq_len // length
-        schedule += [length] * (config.max_steps // (2 * len(lengths)) // times * times)
-    return schedule + [config.seq_len] * (config.max_steps - len(schedule))
-
-
-def make_optimizer(
-    model: nn.Module, config: TrainConfig, device: torch.device = CPU
-) -> torch.optim.AdamW:
-    """AdamW; only the matrices of the linear maps decay, not biases, norms, or positions."""
-    matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    on_gpu = device.type == "cuda"
-    # A graph reads the learning rate where it lies, so there it must be a tensor.
-    rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
-
-
-def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    """Cross-entropy in nats; `logits` is `(B, T, V)`, `targets` `(B, T)`."""
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction, ignore_index=IGNORE
-    )
-
-
-@torch.no_grad()
-def evaluate(model: LanguageModel, tokens: Tensor, seq_len: int, batch_size: int = 64) -> float:
-    """
-    ## The mean loss over all of `tokens`
-
-    In nats. The text is cut into `batch_size` rows that are read at once, each with
-    its memory carried from beginning to end. The model is left in the mode it was in.
-    """
-    device, training = next(model.parameters()).device, model.training
-    model.eval()
-    total, memory = 0.0, None
-    for batch in validation_batches(tokens, batch_size, seq_len):
-        logits, memory = model(batch.tokens.to(device), memory)
-        total += loss_of(logits, batch.targets.to(device), "sum").item()
-    model.train(training)
-    return total / (len(tokens) - 1)
-
-
-class Interrupt:
-    """
-    ## Ctrl-C that lets the step finish
-
-    Inside `with Interrupt() as interrupt`, the first Ctrl-C (or SIGTERM) only sets
-    `interrupt.requested`; a second one stops at once.
-    """
-
-    requested = False
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def __enter__(self) -> "Interrupt":
-        self._previous = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Only the main thread may set handlers; elsewhere signals keep their meaning.
-            with suppress(ValueError):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
 
 class Trainer:

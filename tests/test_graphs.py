@@ -5,8 +5,9 @@ import torch
 from parity import SMALL, same_models
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
+from feedback.evaluate import loss_of
 from feedback.graphs import GraphedStep
-from feedback.train import loss_of, make_optimizer
+from feedback.schedule import make_optimizer
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="there is no GPU here; graphs are a matter of CUDA"

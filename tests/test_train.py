@@ -16,16 +16,11 @@ from conftest import require_or_skip
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig, TransformerLM
 from feedback.data import Tokenizer
+from feedback.evaluate import evaluate
+from feedback.interrupt import Interrupt
 from feedback.runs import METRIC_KEYS, Run
-from feedback.train import (
-    Interrupt,
-    Trainer,
-    evaluate,
-    learning_rate,
-    make_optimizer,
-    sequence_lengths,
-    train,
-)
+from feedback.schedule import learning_rate, make_optimizer, sequence_lengths
+from feedback.train import Trainer, train
 
 SMALL = ModelConfig(d_model=16, n_layers=2, n_heads=2, d_ff=16, mem_len=8, dropout=0.2)
 

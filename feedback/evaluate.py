@@ -1,0 +1,45 @@
+r"""
+---
+title: Evaluation
+summary: The loss, and its mean over the whole of a text.
+---
+
+# Evaluation
+
+**What is the validation loss?** The mean over *all* of the last tenth of the text, each character
+predicted once, with the memory carried along. Not a batch, lucky or not.
+
+The loss is in nats a character: $-\frac1N \sum_i \ln p(x_i \mid x_{<i})$.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .data import IGNORE, validation_batches
+from .model import LanguageModel
+
+
+def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy in nats; `logits` is `(B, T, V)`, `targets` `(B, T)`."""
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction, ignore_index=IGNORE
+    )
+
+
+@torch.no_grad()
+def evaluate(model: LanguageModel, tokens: Tensor, seq_len: int, batch_size: int = 64) -> float:
+    """
+    ## The mean loss over all of `tokens`
+
+    In nats. The text is cut into `batch_size` rows that are read at once, each with
+    its memory carried from beginning to end. The model is left in the mode it was in.
+    """
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    total, memory = 0.0, None
+    for batch in validation_batches(tokens, batch_size, seq_len):
+        logits, memory = model(batch.tokens.to(device), memory)
+        total += loss_of(logits, batch.targets.to(device), "sum").item()
+    model.train(training)
+    return total / (len(tokens) - 1)
