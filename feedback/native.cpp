@@ -18,6 +18,10 @@
 #include <thread>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #if defined(__AVX512F__)
 constexpr int BYTES = 64;
 #elif defined(__AVX__)
@@ -580,10 +584,22 @@ void run(const Arguments<T> &a, void (Worker<T>::*sweep)()) {
                      members);
     (worker.*sweep)();
   };
-  std::vector<std::thread> threads;
-  for (Int i = 1; i < groups * members; ++i) threads.emplace_back(work, i);
-  work(0);
-  for (auto &thread : threads) thread.join();
+  const int count = static_cast<int>(groups * members);
+  bool done = false;
+#ifdef _OPENMP
+  // PyTorch's own threads, which otherwise spin for a while beside ours, waiting for work.
+#pragma omp parallel num_threads(count) reduction(|| : done)
+  if (omp_get_num_threads() == count) {
+    work(omp_get_thread_num());
+    done = true;
+  }
+#endif
+  if (!done) {
+    std::vector<std::thread> threads;
+    for (int i = 1; i < count; ++i) threads.emplace_back(work, i);
+    work(0);
+    for (auto &thread : threads) thread.join();
+  }
   for (Barrier *barrier : barriers) delete barrier;
 }
 

@@ -46,7 +46,6 @@ FLAGS = [
     "-O3",
     "-march=native",
     "-std=c++17",
-    "-fopenmp-simd",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-shared",
@@ -100,6 +99,20 @@ class Arguments(ctypes.Structure):
     )
 
 
+def build(compiler: str, target: Path) -> None:
+    """
+    Compiles the loop, with OpenMP if there is any: then it runs on PyTorch's own threads. Its own
+    would have to share the cores with PyTorch's, which spin for a while after each
+    operation, waiting for the next. Raises `CalledProcessError` if it cannot be compiled.
+    """
+    command = [compiler, *FLAGS, str(SOURCE), "-o", str(target)]
+    options = {"check": True, "capture_output": True, "timeout": 300}
+    try:
+        subprocess.run([*command, "-fopenmp"], **options)
+    except subprocess.CalledProcessError:
+        subprocess.run([*command, "-fopenmp-simd"], **options)
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled loop, or `None` where there is no compiler, or it is not wanted."""
@@ -119,8 +132,7 @@ def library() -> ctypes.CDLL | None:
         if not (folder / name).exists():
             with tempfile.TemporaryDirectory(dir=folder) as building:
                 built = Path(building) / name
-                command = [compiler, *FLAGS, str(SOURCE), "-o", str(built)]
-                subprocess.run(command, check=True, capture_output=True, timeout=300)
+                build(compiler, built)
                 os.replace(built, folder / name)
         return ctypes.CDLL(str(folder / name))
     except (OSError, subprocess.SubprocessError):

@@ -64,11 +64,17 @@ def outputs_and_gradients(
     return results
 
 
-def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Every tensor equals its counterpart, to 1e-12 of the largest number in it, at least 1."""
+def assert_same(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12
+) -> None:
+    """Every tensor equals its counterpart, to `atol` of the largest number in it, at least 1."""
     assert actual.keys() == expected.keys()
     for name in expected:
         scale = max(1.0, expected[name].abs().max().item())
         torch.testing.assert_close(
-            actual[name] / scale, expected[name] / scale, **TIGHT, msg=lambda m, n=name: f"{n}: {m}"
+            actual[name] / scale,
+            expected[name] / scale,
+            rtol=0,
+            atol=atol,
+            msg=lambda m, n=name: f"{n}: {m}",
         )

@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from conftest import require_or_skip
 
 from feedback import FeedbackLM, TransformerLM, contestants, report
 from feedback import benchmark as b
@@ -313,8 +314,7 @@ def test_cache_bytes():
 def test_peers_are_tokens_to_logits(contestant, capsys):
     """Each takes part as it is meant to: causal, and with a gradient for what it uses."""
     package = next(name for name, peers in contestants.PEERS.items() if contestant in peers)
-    if not contestants.installed(package):
-        pytest.skip(f"{package} is not installed")
+    require_or_skip(package.replace("-", "_"))
     torch.manual_seed(0)
     model = contestant.build(TINY.config())
     tokens = torch.randint(65, (2, 6))

@@ -84,12 +84,16 @@ def test_equals_the_reference_with_dropout(T, activation, empty_memory, fast):
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_equals_the_reference_in_any_configuration(fast, data):
-    """Sizes, lengths and options drawn at random."""
+    """
+    Sizes, lengths and options drawn at random. Some of these models are ill-conditioned (a
+    LayerNorm divides by what may be almost nothing) and multiply rounding, 1e-15, by a lot; so
+    the bound is 1e-9 here, seven digits below where a wrong formula shows.
+    """
     draw = lambda strategy: data.draw(strategy)  # noqa: E731
-    n_heads = draw(st.integers(1, 3))
+    n_heads = draw(st.sampled_from([1, 2, 4]))
     config = ModelConfig(
         vocab_size=11,
-        d_model=n_heads * draw(st.integers(1, 5)),
+        d_model=draw(st.sampled_from([8, 12, 20])),
         n_layers=draw(st.integers(1, 4)),
         n_heads=n_heads,
         d_k=draw(st.none() | st.integers(1, 5)),
@@ -107,7 +111,7 @@ def test_equals_the_reference_in_any_configuration(fast, data):
     expected, actual = (
         outputs_and_gradients(model, segments) for model in same_models(config, "reference", fast)
     )
-    assert_same(actual, expected)
+    assert_same(actual, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ALL)
