@@ -20,6 +20,7 @@ So the work divides in three, and the same division serves any recurrent model:
    matrix product: $\partial\mathcal{L}/\partial W = G^\top X$.
 
 Nothing is approximated and nothing truncated. This is backpropagation through time, reordered.
+The weights come folded: here a norm is only $\hat x = (x - \mu)/\sigma$, and scores need no scale.
 
 ## The backward pass
 

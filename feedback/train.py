@@ -7,13 +7,13 @@ summary: One visible loop, from text to a trained model, that can stop and go on
 # Training
 
 A training loop is a dozen lines: batch, loss, gradient, clip, step. Those lines are in
-`train_step`, and nothing hides them. Around them is what a run needs so that it can be trusted.
+`gradients` and `train_step`, and nothing hides them. Around them is what a run needs so that
+it can be trusted.
 
 **What does step 400 depend on?** On the weights, the optimiser and the memory, which the
 checkpoint holds, and on nothing else: the random numbers of a step are seeded by its number, and
 so is the place in the text. Hence a run that was stopped and resumed is the run that was
 never stopped, bit for bit.
-
 """
 
 import hashlib
