@@ -25,8 +25,7 @@ No absolute position appears anywhere. That is what lets a memory slide along
 a text of any length.
 
 Shapes use the letters `B S D H K`. Keys and values are `(B, H, S, K)`: the rows of one
-head lie side by side, as the small matrix products of one query like to find them. (With time
-first, `(S, B, H, K)`, the same scores and their gradients took four times as long.)
+head lie side by side, as the small matrix products of one query like to find them.
 
 [^xl]: Dai et al., 2019, [arXiv:1901.02860](https://arxiv.org/abs/1901.02860). The Feedback
     Transformer, Fan et al., 2020, [arXiv:2002.09402](https://arxiv.org/abs/2002.09402),

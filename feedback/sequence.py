@@ -44,7 +44,8 @@ $$\delta k_j = \sum_{t > j} \sum_l \delta s_{tlj}\, (q_{tl} + u_l), \qquad
   \delta m_j = W_k^\top \delta k_j + W_v^\top \delta v_j .$$
 
 When the sweep reaches step $j$, all of these are known. They are not added up as they arise,
-$T \cdot L$ times over a whole window; they are *gathered* at $j$, as one product.
+$T \cdot L$ times over a whole window; they are *gathered* at $j$, as one product. (The loop in
+C++, which has no calls to save, adds them up after each step instead.)
 
 Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps are one matrix.
 """
