@@ -33,6 +33,9 @@ constexpr int BYTES = 16;
 
 typedef int64_t Int;
 
+// Numbers behind the end of a row of slots or positions, as in tape.py: a vector may read past it.
+constexpr Int MARGIN = 16;
+
 enum Activation { RELU, GELU, SWIGLU };
 
 // The layout is that of Arguments in native.py.
@@ -41,12 +44,15 @@ struct Arguments {
   Int T_, B, D, H, K, L, F, P, S, W, slots, activation, norm_memory, relu_only, recording, keep_slots;
   Int threads, groups, first, steps;
   double dropout;
-  // Folded weights: packed matrices, and the rest as they are.
-  const T *wq, *bq, *u, *p, *s, *wo, *bo, *w1, *b1, *w2, *b2, *wkv, *bkv, *alpha;
+  // Weights: packed matrices, and the rest as they are.
+  const T *wq, *wo, *w1, *w2, *gain_attn, *offset_attn, *gain_ff, *offset_ff, *alpha, *u, *p, *s,
+      *bo, *b1, *b2, *wkv, *bkv;
   // Tape
-  T *x, *m, *m_hat, *m_rstd, *x_hat, *x_rstd, *y_hat, *y_rstd, *q, *attn, *o, *pre, *h, *k, *v;
+  T *x, *m, *attn, *o, *pre, *k, *v;
+  // Recomputed
+  const T *x_hat, *x_rstd, *y_hat, *y_rstd, *q, *m_hat, *m_rstd;
   // Adjoint
-  T *dx0, *dx, *dpre, *dy, *ds, *dq, *dm, *dkv, *dk, *dv;
+  T *dx0, *dx, *dpre, *dz_ff, *dy, *ds, *dq, *dz_attn, *dm, *dkv, *dk, *dv;
   // Inputs and outputs
   const T *in, *dout, *dm_out;
   T *out;
@@ -177,6 +183,7 @@ struct Worker {
   const Int wide, HK, slots;      // width of `pre`, H * K, slots that there is room for
   Int t = 0, r = 0, start = 0, end = 0, n = 0;  // step, its row on the tape, its window
   Int padded = 0;                 // n, rounded up to whole vectors
+  Int before = 0;                 // slots read by the steps on the tape before this one
 
   Worker(const Arguments<T> &a, Barrier &barrier, Int row0, Int row1, Int member, Int members)
       : a(a), barrier(barrier), row0(row0), row1(row1), member(member), members(members),
@@ -189,6 +196,12 @@ struct Worker {
     end = a.S + t;
     n = end - start;
     padded = (n + Vector<T>::width - 1) / Vector<T>::width * Vector<T>::width;
+    before = a.recording ? read_before(t) : 0;
+  }
+  // Windows grow from S to W, and then they slide.
+  Int read_before(Int step) const {
+    const Int growing = std::min(step, a.W - a.S);
+    return growing * a.S + growing * (growing - 1) / 2 + (step - growing) * a.W;
   }
   Int time() const { return a.recording ? a.T_ : 1; }
   // Row b of (L, T, B, width), at this layer and step.
@@ -201,8 +214,9 @@ struct Worker {
     to = count * (member + 1) / members;
   }
 
-  // The same of an adjoint, (L, steps, B, width), which begins with step `first`.
-  T *gradient(T *base, Int l, Int width, Int b = 0) const {
+  // The same of a stretch, (L, steps, B, width), which begins with step `first`.
+  template <typename Number>
+  Number *stretch(Number *base, Int l, Int width, Int b = 0) const {
     return base + ((l * a.steps + t - a.first) * a.B + b) * width;
   }
 
@@ -260,24 +274,30 @@ struct Worker {
     return (columns + PANEL<T> - 1) / PANEL<T> * PANEL<T> * depth;
   }
 
-  // x_hat = (x - mean) / sigma
-  void normalise(const T *x, T *hat, T *rstd) const {
+  // z = gain (x - mean) / sigma + offset; without a gain, 1 and 0
+  void normalise(const T *x, const T *gain, const T *offset, T *z) const {
     T mean = 0, square = 0;
 #pragma omp simd reduction(+ : mean)
     for (Int d = 0; d < a.D; ++d) mean += x[d];
     mean /= a.D;
 #pragma omp simd reduction(+ : square)
     for (Int d = 0; d < a.D; ++d) square += (x[d] - mean) * (x[d] - mean);
-    *rstd = 1 / std::sqrt(square / a.D + T(1e-5));
-    const T scale = *rstd;
+    const T scale = 1 / std::sqrt(square / a.D + T(1e-5));
+    if (gain)
 #pragma omp simd
-    for (Int d = 0; d < a.D; ++d) hat[d] = (x[d] - mean) * scale;
+      for (Int d = 0; d < a.D; ++d) z[d] = (x[d] - mean) * scale * gain[d] + offset[d];
+    else
+#pragma omp simd
+      for (Int d = 0; d < a.D; ++d) z[d] = (x[d] - mean) * scale;
   }
 
-  // f(d, value): value = (g - mean(g) - x_hat mean(g x_hat)) / sigma
+  // f(d, value): value = (g - mean(g) - x_hat mean(g x_hat)) / sigma, with g = gain dz
   template <typename Each>
-  void normalise_backward(const T *g, const T *hat, T rstd, Each f) const {
+  void normalise_backward(const T *dz, const T *gain, const T *hat, T rstd, Each f) const {
     T mean = 0, dot = 0;
+    T *g = own(0);
+#pragma omp simd
+    for (Int d = 0; d < a.D; ++d) g[d] = gain ? gain[d] * dz[d] : dz[d];
 #pragma omp simd reduction(+ : mean, dot)
     for (Int d = 0; d < a.D; ++d) mean += g[d], dot += g[d] * hat[d];
     mean /= a.D, dot /= a.D;
@@ -289,12 +309,14 @@ struct Worker {
   T *cache(T *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * slots;
   }
-  Int reach() const { return a.W + Vector<T>::width; }
+  Int reach() const { return a.W + MARGIN; }
   const T *positions(Int l, Int h) const { return a.p + (l * a.H + h) * a.K * reach() + a.W - n; }
-  // Attention weights, or gradients of scores, of one head and row: (n,), aligned right.
-  T *weights(T *base, Int l, Int h, Int b) const {
-    return base + (((l * a.H + h) * time() + r) * a.B + b) * a.W + a.W - n;
+  // Attention weights of one head and row: (n,).
+  T *weights(Int l, Int h, Int b) const {
+    const Int all = a.recording ? read_before(a.T_) : a.W;
+    return a.attn + ((l * a.H + h) * all + before) * a.B + b * n;
   }
+  // Gradients of scores of one head and row: (n,), aligned right.
   T *gradients(Int l, Int h, Int b) const {
     return a.ds + (((l * a.H + h) * a.steps + t - a.first) * a.B + b) * a.W + a.W - n;
   }
@@ -306,7 +328,7 @@ struct Worker {
   // One of this member's own windows, (padded,): whole vectors, so that no loop has a remainder.
   // What lies behind slot n is zero or never used.
   T *own(Int i) const {
-    const Int each = std::max(a.W, a.K) + Vector<T>::width;
+    const Int each = own_size(a);
     return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) +
            ((row0 * members + member) * 2 * a.L + i) * each;
   }
@@ -318,9 +340,9 @@ struct Worker {
   }
 
   void attend(Int l, Int h, Int b) {
-    const T *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
+    const T *q = scratch_o(0) + b * HK + h * a.K, *u = a.u + l * HK + h * a.K;
     const T *s = a.s + (l * a.H + h) * a.W + a.W - n;
-    T *attn = weights(a.attn, l, h, b), *window = own(0), *both = own(1);
+    T *attn = weights(l, h, b), *window = own(0), *both = own(1);
     // (q + u) k + q p + s
     for (Int i = 0; i < a.K; ++i) both[i] = q[i] + u[i];
     scores(padded, a.K, both, cache(a.k, l, h, b) + start, slots, q, positions(l, h), reach(),
@@ -340,7 +362,7 @@ struct Worker {
 
   void activate(Int l, Int b) {
     const T *pre = at(a.pre, l, wide, b);
-    T *h = at(a.h, l, a.F, b);
+    T *h = scratch_h() + b * a.F;
     const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
     for (Int i = 0; i < a.F; ++i) {
       const T z = pre[i];
@@ -353,7 +375,7 @@ struct Worker {
 
   void activate_backward(Int l, Int b, const T *dh) {
     const T *pre = at(a.pre, l, wide, b);
-    T *dpre = gradient(a.dpre, l, wide, b);
+    T *dpre = stretch(a.dpre, l, wide, b);
     const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
     for (Int i = 0; i < a.F; ++i) {
       const T z = pre[i], g = keep ? dh[i] * (keep[i] * rescale()) : dh[i];
@@ -372,8 +394,10 @@ struct Worker {
 
   // Scratch: y (B, D); dz (B, D); dh (B, F); do (L, B, HK); and each member's own windows.
   static Int scratch_size(const Arguments<T> &a) {
-    const Int each = std::max(a.W, a.K) + Vector<T>::width;
-    return a.B * (2 * a.D + a.F + a.L * a.H * a.K + a.threads * std::max<Int>(2, 2 * a.L) * each);
+    return a.B * (2 * a.D + a.F + a.L * a.H * a.K + a.threads * 2 * a.L * own_size(a));
+  }
+  static Int own_size(const Arguments<T> &a) {
+    return std::max({a.W, a.K, a.D}) + Vector<T>::width;
   }
   T *scratch_y() const { return a.scratch; }
   T *scratch_z() const { return a.scratch + a.B * a.D; }
@@ -382,19 +406,20 @@ struct Worker {
 
   void forward() {
     const Int D = a.D, F = a.F;
-    T *y = scratch_y();
-    for (Int step = 0; step < a.T_; ++step) {
+    T *y = scratch_y(), *z = scratch_z(), *q = scratch_o(0);
+    for (Int step = a.first; step < a.first + a.steps; ++step) {
       at(step);
-      rows([&](Int b) { std::copy_n(a.in + (t * a.B + b) * D, D, at(a.x, 0, D, b)); });
+      rows([&](Int b) { std::copy_n(a.in + ((t - a.first) * a.B + b) * D, D, at(a.x, 0, D, b)); });
       for (Int l = 0; l < a.L; ++l) {
         const T *x = at(a.x, l, D);
         if (n > 0) {
-          rows([&](Int b) { normalise(x + b * D, at(a.x_hat, l, D, b), at(a.x_rstd, l, 1, b)); });
-          // q = W_q x_hat + b_q
-          product(at(a.x_hat, l, D), D, a.wq + l * packed(D, HK), HK,
+          rows([&](Int b) {
+            normalise(x + b * D, a.gain_attn + l * D, a.offset_attn + l * D, z + b * D);
+          });
+          // q = W_q z
+          product(z, D, a.wq + l * packed(D, HK), HK,
                   [&](Int b, Int c, Int width, const T *sums) {
-                    T *q = at(a.q, l, HK, b) + c;
-                    for (Int i = 0; i < width; ++i) q[i] = sums[i] + a.bq[l * HK + c + i];
+                    std::copy_n(sums, width, q + b * HK + c);
                   });
           heads([&](Int h, Int b) { attend(l, h, b); });
           // y = x + W_o o + b_o
@@ -406,20 +431,22 @@ struct Worker {
         } else {
           rows([&](Int b) { std::copy_n(x + b * D, D, y + b * D); });
         }
-        rows([&](Int b) { normalise(y + b * D, at(a.y_hat, l, D, b), at(a.y_rstd, l, 1, b)); });
-        // pre = W_1 y_hat + b_1
-        product(at(a.y_hat, l, D), D, a.w1 + l * packed(D, wide), wide,
+        rows([&](Int b) {
+          normalise(y + b * D, a.gain_ff + l * D, a.offset_ff + l * D, z + b * D);
+        });
+        // pre = W_1 z + b_1
+        product(z, D, a.w1 + l * packed(D, wide), wide,
                 [&](Int b, Int c, Int width, const T *sums) {
                   T *pre = at(a.pre, l, wide, b) + c;
                   const T *bias = a.b1 + l * wide + c;
                   for (Int i = 0; i < width; ++i) {
-                    const T z = sums[i] + bias[i];
-                    pre[i] = a.relu_only ? std::max<T>(z, 0) : z;
+                    const T value = sums[i] + bias[i];
+                    pre[i] = a.relu_only ? std::max<T>(value, 0) : value;
                   }
                 });
         if (!a.relu_only) rows([&](Int b) { activate(l, b); });
         // x = y + W_2 h + b_2
-        product(at(a.h, l, F), F, a.w2 + l * packed(F, D), D,
+        product(a.relu_only ? at(a.pre, l, F) : scratch_h(), F, a.w2 + l * packed(F, D), D,
                 [&](Int b, Int c, Int width, const T *sums) {
                   T *above = at(a.x, l + 1, D, b);
                   for (Int i = c; i < c + width; ++i)
@@ -428,7 +455,7 @@ struct Worker {
       }
       rows([&](Int b) { remember(b); });
       // k, v = W_kv m
-      product(a.norm_memory ? a.m_hat + r * a.B * D : a.m + t * a.B * D, D, a.wkv, a.P * 2 * HK,
+      product(a.norm_memory ? z : a.m + t * a.B * D, D, a.wkv, a.P * 2 * HK,
               [&](Int b, Int c, Int width, const T *sums) {
                 for (Int i = 0; i < width; ++i)
                   *memory(a.k, a.v, c + i, b) = sums[i] + a.bkv[c + i];
@@ -450,13 +477,14 @@ struct Worker {
       const T *x = at(a.x, l, a.D, b), alpha = a.alpha[l];
       for (Int d = 0; d < a.D; ++d) m[d] += alpha * x[d];
     }
-    std::copy_n(at(a.x, a.L, a.D, b), a.D, a.out + (t * a.B + b) * a.D);
-    if (a.norm_memory) normalise(m, a.m_hat + (r * a.B + b) * a.D, a.m_rstd + r * a.B + b);
+    std::copy_n(at(a.x, a.L, a.D, b), a.D, a.out + ((t - a.first) * a.B + b) * a.D);
+    if (a.norm_memory) normalise(m, nullptr, nullptr, scratch_z() + b * a.D);
   }
 
   void attend_backward(Int l, Int h, Int b) {
-    const T *attn = weights(a.attn, l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
+    const T *attn = weights(l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
     T *ds = gradients(l, h, b), *window = own(0);
+    std::fill(ds - (a.W - n), ds, T(0));
     // da = do v
     scores<T>(padded, a.K, g_o, cache(a.v, l, h, b) + start, slots, nullptr, nullptr, 0, window);
     if (a.keep_attn) {
@@ -471,7 +499,14 @@ struct Worker {
     // dq = sum ds (k + p)
     copy(ds, window, nullptr);
     reads(padded, a.K, window, cache(a.k, l, h, b) + start, slots, positions(l, h), reach(),
-          gradient(a.dq, l, HK, b) + h * a.K);
+          stretch(a.dq, l, HK, b) + h * a.K);
+  }
+
+  void forget(Int l, Int b) {
+    std::fill_n(stretch(a.dy, l, a.D, b), a.D, T(0));
+    std::fill_n(stretch(a.dq, l, HK, b), HK, T(0));
+    std::fill_n(stretch(a.dz_attn, l, a.D, b), a.D, T(0));
+    for (Int h = 0; h < a.H; ++h) std::fill_n(gradients(l, h, b) - a.W, a.W, T(0));
   }
 
   // Adds what this step has asked of each slot of its window, in the layers that read
@@ -481,7 +516,7 @@ struct Worker {
     const Int readers = a.L / a.P;
     for (Int i = 0; i < readers; ++i) {
       copy(gradients(p + i, h, b), own(2 * i), nullptr);
-      copy(weights(a.attn, p + i, h, b), own(2 * i + 1),
+      copy(weights(p + i, h, b), own(2 * i + 1),
            a.keep_attn ? kept(p + i, h, b) : nullptr);
     }
     T *dk = cache(a.dk, p, h, b) + start, *dv = cache(a.dv, p, h, b) + start;
@@ -489,7 +524,7 @@ struct Worker {
     for (Int i = 0; i < a.K; ++i, dk += slots, dv += slots) {
       const Int c = h * a.K + i;
       for (Int l = 0; l < readers; ++l) {
-        const V query = at(a.q, p + l, HK, b)[c] + a.u[(p + l) * HK + c] + V{};
+        const V query = stretch(a.q, p + l, HK, b)[c] + a.u[(p + l) * HK + c] + V{};
         const V answer = scratch_o(p + l)[b * HK + c] + V{};
         const T *ds = own(2 * l), *attn = ds + each;
         for (Int j = 0; j < padded; j += Vector<T>::width) {
@@ -502,7 +537,7 @@ struct Worker {
 
   void backward() {
     const Int D = a.D, F = a.F, KV = a.P * 2 * HK;
-    T *dy = scratch_y(), *dz = scratch_z(), *dh = scratch_h();
+    T *dy = scratch_y(), *dh = scratch_h();
     const auto into = [&](T *target, Int stride) {
       return [=](Int b, Int c, Int width, const T *sums) {
         std::copy_n(sums, width, target + b * stride + c);
@@ -510,24 +545,24 @@ struct Worker {
     };
     for (Int step = a.first + a.steps - 1; step >= a.first; --step) {
       at(step);
-      T *dkv = gradient(a.dkv, 0, KV), *dm = gradient(a.dm, 0, D);
+      T *dkv = stretch(a.dkv, 0, KV), *dm = stretch(a.dm, 0, D);
       rows([&](Int b) {
         for (Int c = 0; c < KV; ++c) dkv[b * KV + c] = *memory(a.dk, a.dv, c, b);
       });
       // dm = W_k^T dk + W_v^T dv
-      product(dkv, KV, a.wkv, D, into(dz, D));
+      product(dkv, KV, a.wkv, D, into(scratch_z(), D));
       rows([&](Int b) {
-        T *g = dz + b * D, *m = dm + b * D, *top = gradient(a.dx, a.L - 1, D, b);
+        T *g = scratch_z() + b * D, *m = dm + b * D, *top = stretch(a.dx, a.L - 1, D, b);
         const T *given = a.dm_out + (t * a.B + b) * D, *out = a.dout + (t * a.B + b) * D;
         if (a.norm_memory)
-          normalise_backward(g, a.m_hat + (t * a.B + b) * D, a.m_rstd[t * a.B + b],
+          normalise_backward(g, nullptr, stretch(a.m_hat, 0, D, b), *stretch(a.m_rstd, 0, 1, b),
                              [&](Int d, T value) { m[d] = given[d] + value; });
         else
           for (Int d = 0; d < D; ++d) m[d] = given[d] + g[d];
         for (Int d = 0; d < D; ++d) top[d] = out[d] + a.alpha[a.L] * m[d];
       });
       for (Int l = a.L - 1; l >= 0; --l) {
-        const T *dx = gradient(a.dx, l, D);
+        const T *dx = stretch(a.dx, l, D);
         // dh = W_2^T dx, and dpre = phi'(pre) dh
         product(dx, D, a.w2 + l * packed(D, F), F, [&](Int b, Int c, Int width, const T *sums) {
           if (!a.relu_only) {
@@ -535,34 +570,40 @@ struct Worker {
             return;
           }
           const T *pre = at(a.pre, l, F, b) + c;
-          T *dpre = gradient(a.dpre, l, F, b) + c;
+          T *dpre = stretch(a.dpre, l, F, b) + c;
           for (Int i = 0; i < width; ++i) dpre[i] = pre[i] > 0 ? sums[i] : 0;
         });
         if (!a.relu_only) rows([&](Int b) { activate_backward(l, b, dh + b * F); });
         // dy = dx + LN'(W_1^T dpre)
-        product(gradient(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
-        T *kept_dy = n > 0 ? gradient(a.dy, l, D) : dy;
+        T *dz = stretch(a.dz_ff, l, D);
+        product(stretch(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
+        T *kept_dy = n > 0 ? stretch(a.dy, l, D) : dy;
+        // Nothing was attended to, and the weights of attention get nothing.
+        if (n == 0) rows([&](Int b) { forget(l, b); });
         rows([&](Int b) {
           const T *x = dx + b * D;
           T *y = kept_dy + b * D;
-          normalise_backward(dz + b * D, at(a.y_hat, l, D, b), *at(a.y_rstd, l, 1, b),
+          normalise_backward(dz + b * D, a.gain_ff + l * D, stretch(a.y_hat, l, D, b),
+                             *stretch(a.y_rstd, l, 1, b),
                              [&](Int d, T value) { y[d] = x[d] + value; });
         });
-        T *below = l > 0 ? gradient(a.dx, l - 1, D) : gradient(a.dx0, 0, D);
+        T *below = l > 0 ? stretch(a.dx, l - 1, D) : stretch(a.dx0, 0, D);
         const T alpha = a.alpha[l];
         if (n > 0) {
           // do = W_o^T dy
           product(kept_dy, D, a.wo + l * packed(D, HK), HK, into(scratch_o(l), HK));
           heads([&](Int h, Int b) { attend_backward(l, h, b); });
           // dx = dy + LN'(W_q^T dq) + alpha dm
-          product(gradient(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
+          dz = stretch(a.dz_attn, l, D);
+          product(stretch(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
         }
         rows([&](Int b) {
           const T *y = kept_dy + b * D, *m = dm + b * D;
           T *x = below + b * D;
           for (Int d = 0; d < D; ++d) x[d] = y[d] + alpha * m[d];
           if (n > 0)
-            normalise_backward(dz + b * D, at(a.x_hat, l, D, b), *at(a.x_rstd, l, 1, b),
+            normalise_backward(dz + b * D, a.gain_attn + l * D, stretch(a.x_hat, l, D, b),
+                               *stretch(a.x_rstd, l, 1, b),
                                [&](Int d, T value) { x[d] += value; });
         });
       }
@@ -573,6 +614,25 @@ struct Worker {
     }
   }
 };
+
+// A matrix (rows, columns), or its transpose, as panels of columns one after the other: in the order
+// in which `tile` reads them. The last panel is filled up with zeros.
+template <typename T>
+void pack(const T *from, Int rows, Int columns, Int transpose, T *to) {
+  const Int depth = transpose ? columns : rows, width = transpose ? rows : columns;
+  const Int down = transpose ? 1 : columns, across = transpose ? columns : 1;
+  const Int panels = (width + PANEL<T> - 1) / PANEL<T>;
+#pragma omp parallel for
+  for (Int i = 0; i < panels; ++i) {
+    const Int valid = std::min<Int>(PANEL<T>, width - i * PANEL<T>);
+    const T *source = from + i * PANEL<T> * across;
+    T *panel = to + i * depth * PANEL<T>;
+    for (Int d = 0; d < depth; ++d, panel += PANEL<T>, source += down) {
+      for (Int j = 0; j < valid; ++j) panel[j] = source[j * across];
+      for (Int j = valid; j < PANEL<T>; ++j) panel[j] = 0;
+    }
+  }
+}
 
 template <typename T>
 void run(const Arguments<T> &a, void (Worker<T>::*sweep)()) {
@@ -607,6 +667,12 @@ void run(const Arguments<T> &a, void (Worker<T>::*sweep)()) {
 extern "C" {
 int panel_float() { return PANEL<float>; }
 int panel_double() { return PANEL<double>; }
+void pack_float(const float *from, Int rows, Int columns, Int transpose, float *to) {
+  pack(from, rows, columns, transpose, to);
+}
+void pack_double(const double *from, Int rows, Int columns, Int transpose, double *to) {
+  pack(from, rows, columns, transpose, to);
+}
 int64_t scratch_float(const Arguments<float> *a) { return Worker<float>::scratch_size(*a); }
 int64_t scratch_double(const Arguments<double> *a) { return Worker<double>::scratch_size(*a); }
 void forward_float(const Arguments<float> *a) { run(*a, &Worker<float>::forward); }

@@ -28,18 +28,18 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .folding import Weights
 from .layers import Keep
-from .tape import Adjoint, Shape, Tape
+from .sequence import Stretch, recompute
+from .tape import MARGIN, Adjoint, Recomputed, Shape, Tape
+from .weights import Weights
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = [
@@ -84,6 +84,7 @@ INTEGERS = [
 POINTERS = (
     *Weights._fields,
     *Tape._fields,
+    *Recomputed._fields,
     *(name for name in Adjoint._fields if not name.endswith("_past")),
     *("dk", "dv", "in", "dout", "dm_out", "out", "keep_attn", "keep_ff", "scratch"),
 )
@@ -144,18 +145,27 @@ def usable(x: Tensor, w: Weights) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in NAMES
-        and w.wq.dtype == x.dtype
+        and w.wkv.dtype == x.dtype
         and library() is not None
     )
 
 
-def pack(matrix: Tensor, panel: int) -> Tensor:
+def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
     """
-    `(..., R, C)` as panels of `panel` columns, `(..., C / panel, R, panel)`: in the order
-    in which a product reads them. The last panel is filled up with zeros.
+    Matrices of one shape as panels of columns, a row for each: in the order in which a product
+    reads them. They are packed for `x W^T`, or, with `transpose=False`, for `g W`.
     """
-    padded = F.pad(matrix, (0, -matrix.shape[-1] % panel))
-    return padded.unflatten(-1, (-1, panel)).transpose(-3, -2).contiguous()
+    first = matrices[0]
+    kind, (rows, columns) = NAMES[first.dtype], first.shape
+    panel = getattr(library(), f"panel_{kind}")()
+    depth, width = (columns, rows) if transpose else (rows, columns)
+    packed = first.new_empty(len(matrices), -(-width // panel) * panel * depth)
+    for matrix, row in zip(matrices, packed, strict=True):
+        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (matrix.contiguous(), row))
+        sizes = (ctypes.c_int64(size) for size in (rows, columns, transpose))
+        source, target = pointers
+        getattr(library(), f"pack_{kind}")(source, *sizes, target)
+    return packed
 
 
 def choose_groups(n: Shape, threads: int, bytes_per_number: int) -> int:
@@ -172,8 +182,7 @@ def choose_groups(n: Shape, threads: int, bytes_per_number: int) -> int:
 def call(
     sweep: str,
     n: Shape,
-    packed: dict[str, Tensor],
-    tensors: dict[str, Any],
+    tensors: dict[str, Tensor],
     keep: Keep | None,
     first: int,
     steps: int,
@@ -191,7 +200,7 @@ def call(
         activation=ACTIVATIONS.index(n.activation),
         norm_memory=n.norm_memory,
         relu_only=n.relu_only,
-        recording=x.shape[1] == n.T,
+        recording=x.shape[1] == len(tensors["m"]),
         keep_slots=0 if keep is None else keep.attn.shape[-1],
         threads=threads,
         groups=choose_groups(n, threads, x.element_size()),
@@ -204,57 +213,50 @@ def call(
     size = getattr(loop, f"scratch_{kind}")
     size.restype = ctypes.c_int64
     scratch = x.new_empty(size(ctypes.byref(arguments)))
-    tensors = {**tensors, **packed, "scratch": scratch}
-    for name, tensor in tensors.items():
+    for name, tensor in {**tensors, "scratch": scratch}.items():
         assert tensor.is_contiguous(), name
         setattr(arguments, name, tensor.data_ptr())
     getattr(loop, f"{sweep}_{kind}")(ctypes.byref(arguments))
 
 
-def panel_width(w: Weights) -> int:
-    """Columns of a panel: two vectors of this processor."""
-    return getattr(library(), f"panel_{NAMES[w.wq.dtype]}")()
-
-
-def panels(w: Weights, n: Shape, transpose: bool) -> dict[str, Tensor]:
-    """The matrices packed for `x W^T`, or, with `transpose=False`, for `g W`."""
-    panel = panel_width(w)
-    matrices = {name: getattr(w, name) for name in ("wq", "wo", "w1", "w2", "wkv")}
-    return {
-        name: pack(matrix.mT if transpose else matrix, panel) for name, matrix in matrices.items()
-    }
-
-
-def in_order(w: Weights) -> dict[str, Tensor]:
-    """The weights as the C++ code reads them; a row of positions has room for one vector more."""
-    w = w._replace(p=F.pad(w.p, (0, panel_width(w) // 2)))
-    return {name: tensor.contiguous() for name, tensor in w._asdict().items()}
+def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
+    """
+    The weights as the C++ code reads them: matrices packed, and a row of positions with room for
+    one vector more.
+    """
+    matrices = {name: getattr(w, name) for name in ("wq", "wo", "w1", "w2")} | {"wkv": [w.wkv]}
+    packed = {name: pack(those, transpose) for name, those in matrices.items()}
+    rest = w._replace(p=F.pad(w.p, (0, MARGIN)))._asdict()
+    return {name: packed[name] if name in packed else rest[name].contiguous() for name in rest}
 
 
 def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
     """The forward sweep of `sequence`, native."""
     x = x.contiguous()
     out = torch.empty_like(x)
-    weights = in_order(w)
-    tensors = {**weights, **tape._asdict(), "in": x, "out": out}
-    call("forward", n, panels(w, n, transpose=True), tensors, keep, 0, n.T)
+    tensors = {**in_order(w, transpose=True), **tape._asdict(), "in": x, "out": out}
+    call("forward", n, tensors, keep, 0, n.T)
     return out
 
 
 def sweep_backward(
     n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
-) -> Iterator[tuple[int, Adjoint]]:
+) -> Iterator[Stretch]:
     """
     The backward sweep of `sequence`, native, in stretches of about `ROWS` rows: enough for a fast
     product, and the adjoint of a whole sequence is never in memory at once.
     """
     dk, dv = torch.zeros_like(tape.k), torch.zeros_like(tape.v)
-    fixed = {**in_order(w), **tape._asdict(), "dk": dk, "dv": dv}
+    fixed = {**in_order(w, transpose=False), **tape._asdict(), "dk": dk, "dv": dv}
     fixed |= {"dout": dout.contiguous(), "dm_out": dm_out.contiguous()}
-    packed, size = panels(w, n, transpose=False), -(-ROWS // n.B)
+    size, g = -(-ROWS // n.B), None
     for first in reversed(range(0, n.T, size)):
         steps = min(size, n.T - first)
-        g = Adjoint.make(n._replace(T=steps), tape)
+        # The last stretch, which comes first, may be shorter than the others.
+        if g is None or len(g.dm) != steps:
+            g = Adjoint.make(n._replace(T=steps), tape)
+        again = recompute(n, w, tape, first, steps)
         parts = {k: v for k, v in g._asdict().items() if not k.endswith("_past")}
-        call("backward", n, packed, {**fixed, **parts}, keep, first, steps)
-        yield first, g._replace(dk_past=dk[..., : n.S], dv_past=dv[..., : n.S])
+        call("backward", n, {**fixed, **again._asdict(), **parts}, keep, first, steps)
+        yield first, again, g._replace(dk_past=dk[..., : n.S], dv_past=dv[..., : n.S])
+        del again

@@ -15,12 +15,15 @@ for a weight gradient. Only the gradients of *activations* have to travel back i
 So the work divides in three, and the same division serves any recurrent model:
 
 1. **Sweep forward**, writing what the backward pass will need into buffers made beforehand.
-2. **Sweep backward** over activations only, writing the gradient at the input of each weight.
+2. **Sweep backward** over activations only, writing the gradient at the output of each weight.
+   What can be had again without walking through time is not kept but recomputed first.
 3. **All weight gradients at once.** With rows of all $T \cdot B$ steps, each is one large
    matrix product: $\partial\mathcal{L}/\partial W = G^\top X$.
 
 Nothing is approximated and nothing truncated. This is backpropagation through time, reordered.
-The weights come folded: here a norm is only $\hat x = (x - \mu)/\sigma$, and scores need no scale.
+Below, $\hat x = (x - \mu)/\sigma$ is a norm without its parameters and
+$z = \gamma \odot \hat x + \beta$ one with them; $1/\sqrt{K}$ is part of the $\gamma$ and
+$\beta$ before the query.
 
 ## The backward pass
 
@@ -57,9 +60,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .folding import Weights
 from .layers import Keep
-from .tape import Adjoint, Shape, Tape
+from .tape import Adjoint, Recomputed, Shape, Tape
+from .weights import Weights
 
 if TYPE_CHECKING:
     from .model import FeedbackTransformer
@@ -116,8 +119,7 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
 
     `x` is `(T, B, D)`. Fills `tape` and returns $x_t^L$ of all steps, `(T, B, D)`.
     """
-    dtype, out = w.wq.dtype, torch.empty_like(x)
-    wq, wo, w1, w2 = (matrix.mT for matrix in (w.wq, w.wo, w.w1, w.w2))
+    dtype, out = w.wkv.dtype, torch.empty_like(x)
     for t in range(n.T):
         r, (start, end) = tape.row(t), n.window(t)
         S = end - start
@@ -125,10 +127,9 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
         for l in range(n.L):
             y = x_l
             if S > 0:
-                hat, tape.x_rstd[l, r] = normalise(x_l)
-                tape.x_hat[l, r] = hat
-                # $q = W_q \hat x + b_q$
-                q = torch.addmm(w.bq[l], hat.to(dtype), wq[l], out=tape.q[l, r])
+                # $q = W_q z$
+                z = F.layer_norm(x_l, (n.D,), w.gain_attn[l], w.offset_attn[l], EPS)
+                q = z.to(dtype) @ w.wq[l].mT
                 # $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
                 k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
                 qu = heads(q + w.u[l], n).reshape(-1, 1, n.K)
@@ -136,33 +137,27 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
                 scores = torch.baddbmm(distance.view(-1, 1, S), qu, k)
                 # $a = \mathrm{softmax}(\mathrm{score})$
                 attn = torch.softmax(scores, -1, dtype=x.dtype).view(n.H, n.B, S)
-                tape.attn[l, :, r, :, n.W - S :] = attn
+                tape.weights(n, t)[l] = attn
                 attn = drop(attn, keep, n, t, l, S)
                 # $o = \sum_j a_j v_j$
                 o = torch.bmm(attn.view(-1, 1, S).to(dtype), v.mT).view(n.H, n.B, n.K)
                 o = tape.o[l, r].copy_(o.transpose(0, 1).flatten(1))
                 # $y = x + W_o o + b_o$
-                y = x_l + torch.addmm(w.bo[l], o, wo[l])
-            hat, tape.y_rstd[l, r] = normalise(y)
-            tape.y_hat[l, r] = hat
-            # $h = \phi(W_1 \hat y + b_1)$
-            pre = torch.addmm(w.b1[l], hat.to(dtype), w1[l], out=tape.pre[l, r])
-            if n.relu_only:
-                h = pre.relu_()
-            else:
-                h = activate(pre, n.activation)
-                if keep is not None:
-                    h = h * keep.at(t, l, S)[1] / (1 - n.dropout)
-                tape.h[l, r] = h
+                y = x_l + torch.addmm(w.bo[l], o, w.wo[l].mT)
+            # $\mathrm{pre} = W_1 z + b_1$
+            z = F.layer_norm(y, (n.D,), w.gain_ff[l], w.offset_ff[l], EPS)
+            pre = torch.addmm(w.b1[l], z.to(dtype), w.w1[l].mT, out=tape.pre[l, r])
+            # $h = \phi(\mathrm{pre})$
+            h = pre.relu_() if n.relu_only else activate(pre, n.activation)
+            if keep is not None:
+                h = h * keep.at(t, l, S)[1] / (1 - n.dropout)
             # $x^l = y + W_2 h + b_2$
-            x_l = torch.add(y, torch.addmm(w.b2[l], h, w2[l]), out=tape.x[l + 1, r])
+            x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=tape.x[l + 1, r])
         out[t] = x_l
         # $m_t = \sum_l \alpha_l x_t^l$
-        m = torch.einsum("l,lbd->bd", w.alpha, tape.x[:, r])
-        tape.m[t] = m
+        m = tape.m[t] = torch.einsum("l,lbd->bd", w.alpha, tape.x[:, r])
         if n.norm_memory:
-            m, tape.m_rstd[r] = normalise(m)
-            tape.m_hat[r] = m
+            m, _ = normalise(m)
         # $k_t = W_k m_t, \; v_t = W_v m_t$
         kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
         tape.k[..., end], tape.v[..., end] = kv.permute(2, 1, 3, 0, 4)
@@ -213,18 +208,53 @@ class Readers:
         return torch.bmm(weights, rows).view(n.P, n.H, n.B, n.K)
 
 
+def recompute(n: Shape, w: Weights, tape: Tape, first: int, count: int) -> Recomputed:
+    r"""
+    ## What nothing has to wait for
+
+    With all $x_t^l$ and $o_t^l$ on the tape, the norms and queries of `count` steps from `first`
+    on are a few large operations.
+    """
+    x, m = tape.x.narrow(1, first, count), tape.m.narrow(0, first, count)
+    states = tape.x.new_empty(2, n.L, count, n.B, n.D), tape.x.new_empty(2, n.L, count, n.B, 1)
+    (x_hat, y_hat), (x_rstd, y_rstd) = states
+    q = torch.empty_like(tape.o.narrow(1, first, count))
+    for l in range(n.L):
+        x_hat[l], x_rstd[l] = normalise(x[l])
+        # $q = W_q z$
+        z = torch.addcmul(w.offset_attn[l], x_hat[l], w.gain_attn[l])
+        torch.mm(z.flatten(0, 1).to(q.dtype), w.wq[l].mT, out=q[l].flatten(0, 1))
+        # $y = x + W_o o + b_o$
+        o = tape.o[l].narrow(0, first, count).flatten(0, 1)
+        y = x[l] + torch.addmm(w.bo[l], o, w.wo[l].mT).view(x[l].shape)
+        if n.window(first) == (0, 0):
+            # The very first step attended to nothing.
+            y[0] = x[l, 0]
+        y_hat[l], y_rstd[l] = normalise(y)
+    m_hat, m_rstd = normalise(m) if n.norm_memory else (m, m)
+    return Recomputed(x_hat, x_rstd, y_hat, y_rstd, q, m_hat, m_rstd)
+
+
+Stretch = tuple[int, Recomputed, Adjoint]
+"""A stretch of the backward sweep: the number of its first step, and what belongs to it."""
+
+
 def sweep_backward(
     n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
-) -> Iterator[tuple[int, Adjoint]]:
+) -> Iterator[Stretch]:
     r"""
     ## Backward sweep
 
     `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$.
-    Yields stretches of the sequence, the last one first: the number of the first step, and the
-    adjoint of the stretch. Here it is one stretch; the gradients of the past come with the last.
+    Yields stretches of the sequence, the last one first. Here it is one stretch; the gradients of
+    the past come with the last.
     """
-    g, dtype = Adjoint.make(n, tape), w.wq.dtype
-    dropped = tape.attn if keep is None else drop_all(tape.attn, keep, n)
+    g, again, dtype = Adjoint.make(n, tape), recompute(n, w, tape, 0, n.T), w.wkv.dtype
+    dropped = torch.zeros_like(g.ds.zero_())
+    if n.S == 0:
+        # The first step attends to nothing, and asks nothing of these.
+        for unwritten in (g.dy, g.dq, g.dz_attn):
+            unwritten[:, 0].zero_()
     queries, answers = Readers(n, g.ds, dtype), Readers(n, dropped, dtype)
     for t in reversed(range(n.T)):
         start, end = n.window(t)
@@ -234,7 +264,7 @@ def sweep_backward(
         dkv = g.dkv[t].copy_(dkv.permute(3, 1, 0, 2, 4).flatten(1))
         dm = dkv @ w.wkv
         if n.norm_memory:
-            dm = normalise_backward(dm, tape.m_hat[t], tape.m_rstd[t])
+            dm = normalise_backward(dm, again.m_hat[t], again.m_rstd[t])
         dm = torch.add(dm_out[t], dm, out=g.dm[t])
         dx = torch.add(dout[t], w.alpha[n.L] * dm, out=g.dx[n.L - 1, t])
         for l in reversed(range(n.L)):
@@ -245,79 +275,89 @@ def sweep_backward(
             # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
             dpre = g.dpre[l, t].copy_(activate_backward(dh, tape.pre[l, t], n.activation))
             # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
-            dy = dx + normalise_backward(dpre @ w.w1[l], tape.y_hat[l, t], tape.y_rstd[l, t])
+            dz = torch.mm(dpre, w.w1[l], out=g.dz_ff[l, t]) * w.gain_ff[l]
+            dy = dx + normalise_backward(dz, again.y_hat[l, t], again.y_rstd[l, t])
             dx = dy
             if S > 0:
                 g.dy[l, t] = dy
                 # $\delta o = W_o^\top \delta y$
                 do = heads(dy.to(dtype) @ w.wo[l], n)
                 answers.write(t, l, do)
-                queries.write(t, l, heads(tape.q[l, t] + w.u[l], n))
+                queries.write(t, l, heads(again.q[l, t] + w.u[l], n))
                 # $\delta a_j = \delta o^\top v_j$
                 k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
                 da = torch.bmm(do.reshape(-1, 1, n.K), v).view(n.H, n.B, S)
                 da = drop(da, keep, n, t, l, S).to(tape.attn.dtype)
                 # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
-                attn = tape.attn[l, :, t, :, n.W - S :]
+                attn = tape.weights(n, t)[l]
                 ds = torch.ops.aten._softmax_backward_data(da, attn, -1, da.dtype)
                 g.ds[l, :, t, :, n.W - S :] = ds
+                dropped[l, :, t, :, n.W - S :] = drop(attn, keep, n, t, l, S)
                 # $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
                 ds = ds.to(dtype)
                 dq = torch.bmm(ds.view(-1, 1, S), k.mT).view(n.H, n.B, n.K)
                 dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
                 dq = g.dq[l, t].copy_(dq.transpose(0, 1).flatten(1))
                 # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
-                dx = dy + normalise_backward(dq @ w.wq[l], tape.x_hat[l, t], tape.x_rstd[l, t])
+                dz = torch.mm(dq, w.wq[l], out=g.dz_attn[l, t]) * w.gain_attn[l]
+                dx = dy + normalise_backward(dz, again.x_hat[l, t], again.x_rstd[l, t])
             # $\dots + \alpha_{l-1}\, \delta m_t$
             below = g.dx[l - 1, t] if l > 0 else g.dx0[t]
             dx = torch.add(dx, w.alpha[l] * dm, out=below)
     for j in range(n.S):
         g.dk_past[..., j], g.dv_past[..., j] = queries.gather(j), answers.gather(j)
-    yield 0, g
+    yield 0, again, g
 
 
-def drop_all(attn: Tensor, keep: Keep, n: Shape) -> Tensor:
-    """Dropout of all attention weights, `(L, H, T, B, W)`."""
-    kept = keep.attn[..., keep.attn.shape[-1] - n.W :].permute(1, 3, 0, 2, 4)
-    return attn * kept / (1 - n.dropout)
-
-
-def weight_gradients(n: Shape, w: Weights, tape: Tape, g: Adjoint) -> Weights:
+def add_weight_gradients(
+    n: Shape, w: Weights, tape: Tape, stretch: Stretch, keep: Keep | None, dw: Weights
+) -> None:
     r"""
     ## All weight gradients at once
 
-    Each is one product over the rows of all steps, $G^\top X$.
+    Each is one product over the rows of all steps of a stretch, $G^\top X$, added to `dw`.
     """
-    dtype = w.wq.dtype
+    first, again, g = stretch
+    T, dtype = len(g.dm), w.wkv.dtype
+    x, o, pre = (tensor.narrow(1, first, T) for tensor in (tape.x, tape.o, tape.pre))
 
-    def product(grad: Tensor, rows: Tensor) -> Tensor:
+    def add(total: Tensor, grad: Tensor, rows: Tensor) -> None:
         # $\partial\mathcal{L}/\partial W = G^\top X$
-        grad, rows = grad.flatten(-3, -2).to(dtype), rows.flatten(-3, -2).to(dtype)
-        return grad.mT @ rows
+        grad, rows = grad.flatten(0, 1).to(dtype), rows.flatten(0, 1).to(dtype)
+        if total.dtype == dtype:
+            total.addmm_(grad.mT, rows)
+        else:
+            total += grad.mT @ rows
 
+    for l in range(n.L):
+        add(dw.wq[l], g.dq[l], torch.addcmul(w.offset_attn[l], again.x_hat[l], w.gain_attn[l]))
+        add(dw.wo[l], g.dy[l], o[l])
+        add(dw.w1[l], g.dpre[l], torch.addcmul(w.offset_ff[l], again.y_hat[l], w.gain_ff[l]))
+        h = pre[l]
+        if not n.relu_only:
+            h = activate(h, n.activation)
+        if keep is not None:
+            h = h * keep.ff[first : first + T, l] / (1 - n.dropout)
+        add(dw.w2[l], g.dx[l], h)
+    add(dw.wkv, g.dkv, again.m_hat)
+    dw.bkv.add_(g.dkv.sum(dim=(0, 1)))
+    for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
+        total += grad.sum(dim=(1, 2))
+    # $z = \gamma \odot \hat x + \beta$
+    norms = ((dw.gain_attn, dw.offset_attn, g.dz_attn, again.x_hat),)
+    for gain, offset, dz, hat in (*norms, (dw.gain_ff, dw.offset_ff, g.dz_ff, again.y_hat)):
+        gain += (dz * hat).sum(dim=(1, 2))
+        offset += dz.sum(dim=(1, 2))
     # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$, `(L, H, W)`
     ds = g.ds.sum(dim=(2, 3))
+    dw.s.add_(ds)
     # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
-    q = tape.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
-    dp = q.mT @ g.ds.flatten(2, 3).to(dtype)
+    q = again.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
+    dw.p.add_(q.mT @ g.ds.flatten(2, 3).to(dtype))
     # $\delta q$ sums $\delta s\,(k + p)$ and $\delta u$ only $\delta s\, k$: take the $p$ away.
-    du = g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-2) * w.p).sum(-1).flatten(1)
-    return Weights(
-        wq=product(g.dq, tape.x_hat),
-        bq=g.dq.sum(dim=(1, 2)),
-        u=du,
-        p=dp,
-        s=ds,
-        wo=product(g.dy, tape.o),
-        bo=g.dy.sum(dim=(1, 2)),
-        w1=product(g.dpre, tape.y_hat),
-        b1=g.dpre.sum(dim=(1, 2)),
-        w2=product(g.dx, tape.h),
-        b2=g.dx.sum(dim=(1, 2)),
-        wkv=product(g.dkv, tape.m_hat),
-        bkv=g.dkv.sum(dim=(0, 1)),
-        alpha=torch.stack([(x * g.dm).sum() for x in tape.x]),
-    )
+    dw.u.add_(g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-2) * w.p).sum(-1).flatten(1))
+    # $m = \sum_l \alpha_l x^l$
+    dw.alpha.add_(torch.stack([(x_l * g.dm).sum() for x_l in x]))
 
 
 def sweeps(x: Tensor, w: Weights) -> tuple[Any, Any]:
@@ -349,29 +389,29 @@ class Sequence(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """`x` is `(T, B, D)`, the past `(P, H, B, K, S)`; returns $x_t^L$ and $m_t$."""
-        w = Weights(*weights)
-        tape = Tape.make(n, x, w.wq.dtype, recording)
+        w = Weights.from_tensors(weights, n.L).to(k_past.dtype)
+        tape = Tape.make(n, x, k_past.dtype, recording)
         tape.k[..., : n.S], tape.v[..., : n.S] = k_past, v_past
         out = sweeps(x, w)[0](n, w, tape, x, keep)
         ctx.n, ctx.keep = n, keep
-        ctx.save_for_backward(*w, *tape)
+        ctx.save_for_backward(*weights, *tape)
         return out, tape.m
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor, dm: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of `x`, of the past, and of the weights."""
-        saved, count = ctx.saved_tensors, len(Weights._fields)
-        w, tape = Weights(*saved[:count]), Tape(*saved[count:])
-        dx, dw = torch.empty_like(dout), Weights(*map(torch.zeros_like, w))
-        for first, g in sweeps(tape.x, w)[1](ctx.n, w, tape, dout, dm, ctx.keep):
-            n = ctx.n._replace(T=len(g.dx0))
-            dx[first : first + n.T] = g.dx0
-            for total, part in zip(
-                dw, weight_gradients(n, w, tape.steps(first, n.T), g), strict=True
-            ):
-                total += part
-        return None, None, None, dx, g.dk_past, g.dv_past, *dw
+        n, keep, count = ctx.n, ctx.keep, -len(Tape._fields)
+        weights, tape = ctx.saved_tensors[:count], Tape(*ctx.saved_tensors[count:])
+        dx = torch.empty_like(dout)
+        dw = Weights.from_tensors([torch.zeros_like(weight) for weight in weights], n.L)
+        w = Weights.from_tensors(weights, n.L).to(tape.o.dtype)
+        for stretch in sweeps(tape.x, w)[1](n, w, tape, dout, dm, keep):
+            first, _, g = stretch
+            dx[first : first + len(g.dx0)] = g.dx0
+            add_weight_gradients(n, w, tape, stretch, keep, dw)
+            del stretch
+        return None, None, None, dx, g.dk_past, g.dv_past, *dw.tensors()
 
 
 def sequence_forward(
@@ -392,12 +432,10 @@ def sequence_forward(
         activation=c.activation, norm_memory=c.norm_memory,
         dropout=0.0 if keep is None else c.dropout,
     )  # fmt: skip
-    weights = Weights.fold(model, n.W)
+    weights = Weights.of(model, n.W).tensors()
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         k_past, v_past = k_past.to(dtype), v_past.to(dtype)
-        # The mix stays in full precision: it sums the residual streams.
-        weights = Weights(*(w.to(dtype) for w in weights))._replace(alpha=weights.alpha)
     recording = torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in (x, k_past, v_past, *weights)
     )

@@ -7,10 +7,16 @@ summary: What the forward sweep leaves for the backward sweep, and that one for 
 # The tape
 
 A hand-written backward pass has to decide what autograd decides for us otherwise: what is kept.
-Here are the two lists. The *tape* is written by the forward sweep and read by the backward sweep;
-the *adjoint* is written by the backward sweep and read by the products that make the weight
-gradients. Both are time first, `(L, T, B, ...)`, so that the rows of a layer at all steps
-are one matrix, and both belong to one call.
+The surprise is how little it has to be. Only what the recurrence had to *wait* for is worth
+keeping: the states $x_t^l$, what attention answered, and the weights with which it did. Once these
+are known, nothing waits any more, and the norms and queries of many steps
+come again as a few large products, which cost next to nothing. Of all that could be made
+again only the inner units of the feed-forward sublayer are kept, as four fifths of that work.
+
+Here are the three lists. The *tape* is written by the forward sweep. Of it, *recomputed* is made
+for a stretch of steps at a time. And the *adjoint* of a stretch is written by the
+backward sweep and read by the products that make the weight gradients. All are time first,
+`(L, T, B, ...)`, so that the rows of a layer at all steps are one matrix.
 """
 
 from typing import NamedTuple
@@ -44,14 +50,25 @@ class Shape(NamedTuple):
         """Whether the units that fired are all that the derivative of the activation needs."""
         return self.activation == "relu" and self.dropout == 0
 
+    @property
+    def wide(self) -> int:
+        """The width of what the activation reads."""
+        return self.F * (1 + (self.activation == "swiglu"))
+
     def window(self, t: int) -> tuple[int, int]:
         """The slots that step `t` reads: from, to."""
         return max(0, self.S + t - self.W), self.S + t
 
+    def before(self, t: int) -> int:
+        """The number of slots that all steps before `t` read."""
+        # Windows grow from S to W, and then they slide.
+        growing = min(t, self.W - self.S)
+        return growing * self.S + growing * (growing - 1) // 2 + (t - growing) * self.W
+
 
 class Tape(NamedTuple):
     r"""
-    ## What the forward sweep leaves for the backward sweep
+    ## What the forward sweep leaves
 
     Everything is preallocated. Without gradients a tape has a single row of time, which each
     step writes over.
@@ -61,25 +78,12 @@ class Tape(NamedTuple):
     """$x_t^l$, `(L+1, T, B, D)`"""
     m: Tensor
     """$m_t$, `(T, B, D)`"""
-    m_hat: Tensor
-    """$m_t$ as it is projected: normalised, or the same"""
-    m_rstd: Tensor
-    x_hat: Tensor
-    r"""$\hat x$ of the attention norm, `(L, T, B, D)`, and $1/\sigma$"""
-    x_rstd: Tensor
-    y_hat: Tensor
-    """The same of the feed-forward norm"""
-    y_rstd: Tensor
-    q: Tensor
-    """`(L, T, B, HK)`"""
     attn: Tensor
-    """`(L, H, T, B, W)`; a window ends at the right: column $-d$ is the slot at distance $d$"""
+    """`(L, H, ...)`: for each step the weights of its window, `(B, S)`, one after the other"""
     o: Tensor
     """`(L, T, B, HK)`"""
     pre: Tensor
     r"""Before $\phi$, `(L, T, B, F)`; for a ReLU without dropout, after it, which says as much"""
-    h: Tensor
-    """What $W_2$ reads, `(L, T, B, F)`"""
     k: Tensor
     """Keys of all slots, carried and new, `(P, H, B, K, S + T)`, and a margin of zeros"""
     v: Tensor
@@ -88,48 +92,63 @@ class Tape(NamedTuple):
     def make(cls, n: Shape, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
         """Room for `T` steps, or for one; matrix products are of `dtype`, the rest as `like`."""
         make, T = like.new_empty, n.T if recording else 1
-        m = make(n.T, n.B, n.D)
-        pre = make(n.L, T, n.B, n.F * (1 + (n.activation == "swiglu")), dtype=dtype)
+        cache = (n.P, n.H, n.B, n.K, n.S + n.T + MARGIN)
         tape = cls(
             x=make(n.L + 1, T, n.B, n.D),
-            m=m,
-            m_hat=make(T, n.B, n.D) if n.norm_memory else m,
-            m_rstd=make(T, n.B, 1),
-            x_hat=make(n.L, T, n.B, n.D),
-            x_rstd=make(n.L, T, n.B, 1),
-            y_hat=make(n.L, T, n.B, n.D),
-            y_rstd=make(n.L, T, n.B, 1),
-            q=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
-            attn=like.new_zeros(n.L, n.H, T, n.B, n.W),
+            m=make(n.T, n.B, n.D),
+            attn=make(n.L, n.H, n.B * (n.before(n.T) if recording else n.W)),
             o=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
-            pre=pre,
-            h=pre if n.relu_only else make(n.L, T, n.B, n.F, dtype=dtype),
-            k=like.new_zeros(n.P, n.H, n.B, n.K, n.S + n.T + MARGIN, dtype=dtype),
-            v=like.new_zeros(n.P, n.H, n.B, n.K, n.S + n.T + MARGIN, dtype=dtype),
+            pre=make(n.L, T, n.B, n.wide, dtype=dtype),
+            k=like.new_zeros(cache, dtype=dtype),
+            v=like.new_zeros(cache, dtype=dtype),
         )
         if n.S == 0:
             # The first step attends to nothing; what it did not compute must be nothing.
-            for unwritten in (tape.q, tape.o, tape.x_hat):
-                unwritten[:, 0].zero_()
+            tape.o[:, 0].zero_()
         return tape
 
-    def steps(self, first: int, count: int) -> "Tape":
-        """What belongs to `count` steps from `first` on, of all that weight gradients need."""
-        by_layer = ("x", "x_hat", "y_hat", "q", "o", "h")
-        views = {name: getattr(self, name).narrow(1, first, count) for name in by_layer}
-        return self._replace(m_hat=self.m_hat.narrow(0, first, count), **views)
+    @property
+    def recording(self) -> bool:
+        """Whether there is a row for each step (a single step needs no more than a row)."""
+        return self.x.shape[1] == len(self.m)
 
     def row(self, t: int) -> int:
         """The row of time in which step `t` is written."""
-        return t if self.x.shape[1] > 1 else 0
+        return t if self.recording else 0
+
+    def weights(self, n: Shape, t: int) -> Tensor:
+        """The attention weights of step `t`, `(L, H, B, S)`."""
+        start, end = n.window(t)
+        first, size = n.before(t) if self.recording else 0, end - start
+        return self.attn.narrow(-1, n.B * first, n.B * size).unflatten(-1, (n.B, size))
+
+
+class Recomputed(NamedTuple):
+    r"""
+    ## What is made again
+
+    For a stretch of steps, as large operations: $\hat x$ and $1/\sigma$ of the norms, and the
+    queries.
+    """
+
+    x_hat: Tensor
+    """`(L, T, B, D)`"""
+    x_rstd: Tensor
+    y_hat: Tensor
+    y_rstd: Tensor
+    q: Tensor
+    """`(L, T, B, HK)`"""
+    m_hat: Tensor
+    """$m_t$ as it is projected, `(T, B, D)`: normalised, or the same"""
+    m_rstd: Tensor
 
 
 class Adjoint(NamedTuple):
     r"""
     ## What the backward sweep leaves for the weights
 
-    For each weight the gradient of what it produced, for all steps; `dx` is $\delta x_t^l$ of
-    $l = 1 \dots L$, and `dx0` that of the embeddings.
+    For each weight the gradient of what it produced, and for each norm too. `dx` is
+    $\delta x_t^l$ of $l = 1 \dots L$, and `dx0` that of the embeddings.
     """
 
     dx0: Tensor
@@ -138,12 +157,16 @@ class Adjoint(NamedTuple):
     """`(L, T, B, D)`"""
     dpre: Tensor
     """`(L, T, B, F)`, or `2F` with a gate"""
+    dz_ff: Tensor
+    """`(L, T, B, D)`"""
     dy: Tensor
     """`(L, T, B, D)`"""
     ds: Tensor
-    """`(L, H, T, B, W)`, aligned like `attn`"""
+    """`(L, H, T, B, W)`; a window ends at the right: column $-d$ is the slot at distance $d$"""
     dq: Tensor
     """`(L, T, B, HK)`"""
+    dz_attn: Tensor
+    """`(L, T, B, D)`"""
     dm: Tensor
     """`(T, B, D)`"""
     dkv: Tensor
@@ -154,21 +177,19 @@ class Adjoint(NamedTuple):
 
     @classmethod
     def make(cls, n: Shape, tape: Tape) -> "Adjoint":
-        """Room for it all."""
-        x, q = tape.x.new_empty, tape.q.new_empty
-        adjoint = cls(
+        """Room for `T` steps."""
+        x, q = tape.x.new_empty, tape.o.new_empty
+        return cls(
             dx0=x(n.T, n.B, n.D),
             dx=x(n.L, n.T, n.B, n.D),
-            dpre=q(n.L, n.T, n.B, tape.pre.shape[-1]),
+            dpre=q(n.L, n.T, n.B, n.wide),
+            dz_ff=q(n.L, n.T, n.B, n.D),
             dy=x(n.L, n.T, n.B, n.D),
-            ds=tape.attn.new_zeros(n.L, n.H, n.T, n.B, n.W),
+            ds=tape.attn.new_empty(n.L, n.H, n.T, n.B, n.W),
             dq=q(n.L, n.T, n.B, n.H * n.K),
+            dz_attn=q(n.L, n.T, n.B, n.D),
             dm=x(n.T, n.B, n.D),
             dkv=q(n.T, n.B, n.P * 2 * n.H * n.K),
             dk_past=q(n.P, n.H, n.B, n.K, n.S),
             dv_past=q(n.P, n.H, n.B, n.K, n.S),
         )
-        if n.S == 0:
-            for unwritten in (adjoint.dy, adjoint.dq):
-                unwritten[:, 0].zero_()
-        return adjoint

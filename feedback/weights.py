@@ -1,0 +1,140 @@
+r"""
+---
+title: The weights
+summary: What the sweeps read, layer by layer or as one tensor, and what is folded beforehand.
+---
+
+# The weights
+
+A recurrence repeats its every operation $T$ times, so it pays to have few of them, and to
+find each operand where it is needed. The large matrices are taken as they are, one a layer: a copy
+of them would be most of the memory of a small batch. The small tensors of all layers are stacked,
+and what is constant over time is multiplied into them once, by ordinary autograd, which will also
+take it apart again. So $1/\sqrt{K}$ goes into the norm before the query, for
+$W_q\,(z / \sqrt{K}) = q / \sqrt{K}$, and the norm of the memory into its projection:
+
+$$W\big(\gamma \odot \hat m + \beta\big) = (W \odot \gamma)\,\hat m + W\beta .$$
+"""
+
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .model import FeedbackTransformer
+
+Matrices = tuple[Tensor, ...]
+"""One matrix for each layer."""
+
+
+class Weights(NamedTuple):
+    r"""
+    ## All that is learned, as the sweeps read it
+
+    Queries and scores are scaled by $1/\sqrt{K}$. `P` is the number of key and value
+    projections: 1 if they are shared, else $L$.
+    """
+
+    wq: Matrices
+    """`(HK, D)`"""
+    wo: Matrices
+    """`(D, HK)`"""
+    w1: Matrices
+    """`(F, D)`; `(2F, D)` with a gate below"""
+    w2: Matrices
+    """`(D, F)`"""
+    gain_attn: Tensor
+    r"""$\gamma$ of the norm before attention, `(L, D)`, and its $\beta$, both by $1/\sqrt{K}$"""
+    offset_attn: Tensor
+    gain_ff: Tensor
+    r"""$\gamma$ of the norm before the feed-forward sublayer, `(L, D)`, and its $\beta$"""
+    offset_ff: Tensor
+    alpha: Tensor
+    """`(L+1,)`"""
+    u: Tensor
+    """`(L, HK)`"""
+    p: Tensor
+    """`(L, H, K, W)`, the positions within reach, oldest first"""
+    s: Tensor
+    """`(L, H, W)`"""
+    bo: Tensor
+    """`(L, D)`"""
+    b1: Tensor
+    """`(L, F)` or `(L, 2F)`"""
+    b2: Tensor
+    """`(L, D)`"""
+    wkv: Tensor
+    """`(P * 2HK, D)`: keys, then values, of each projection"""
+    bkv: Tensor
+    """`(P * 2HK)`"""
+
+    @classmethod
+    def of(cls, model: "FeedbackTransformer", W: int) -> "Weights":
+        """The weights of `model`, whose windows are at most `W` wide here."""
+        layers, c = model.layers, model.config
+
+        def each(name: str) -> Matrices:
+            return tuple(attrgetter(name)(layer) for layer in layers)
+
+        def stack(name: str) -> Tensor:
+            return torch.stack(each(name))
+
+        w1, b1 = each("ff.up.weight"), stack("ff.up.bias")
+        if c.activation == "swiglu":
+            w1 = tuple(map(torch.cat, zip(w1, each("ff.gate.weight"), strict=True)))
+            b1 = torch.cat([b1, stack("ff.gate.bias")], dim=1)
+        scale = 1 / math.sqrt(c.head_dim)
+        wkv, bkv = project_memory(model)
+        return cls(
+            wq=each("attn.query.weight"),
+            wo=each("attn.output.weight"),
+            w1=w1,
+            w2=each("ff.down.weight"),
+            gain_attn=scale * stack("norm_attn.weight"),
+            offset_attn=scale * stack("norm_attn.bias"),
+            gain_ff=stack("norm_ff.weight"),
+            offset_ff=stack("norm_ff.bias"),
+            alpha=model.mix.weight.softmax(0),
+            u=scale * stack("attn.query_bias").flatten(1),
+            p=stack("attn.pos_key")[:, -W:].permute(0, 2, 3, 1),
+            s=scale * stack("attn.pos_bias")[:, -W:].mT,
+            bo=stack("attn.output.bias"),
+            b1=b1,
+            b2=stack("ff.down.bias"),
+            wkv=wkv,
+            bkv=bkv,
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """All of them in a row, as autograd wants them."""
+        matrices = [matrix for field in self[:4] for matrix in field]
+        return [*matrices, *self[4:]]
+
+    @classmethod
+    def from_tensors(cls, tensors: Sequence[Tensor], L: int) -> "Weights":
+        """The inverse of `tensors`."""
+        return cls(*(tuple(tensors[i * L : (i + 1) * L]) for i in range(4)), *tensors[4 * L :])
+
+    def to(self, dtype: torch.dtype) -> "Weights":
+        """Products in `dtype`; the norms and the mix, which sums, stay as precise as they are."""
+        cast = type(self).from_tensors([w.to(dtype) for w in self.tensors()], len(self.wq))
+        names = ("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha")
+        return cast._replace(**{name: getattr(self, name) for name in names})
+
+
+def project_memory(model: "FeedbackTransformer") -> tuple[Tensor, Tensor]:
+    """The projections of the memory, keys and then values, with its norm folded into them."""
+    c = model.config
+    owners = [model] if c.share_kv else list(model.layers)
+    wkv = torch.stack([torch.cat([o.kv.key.weight, o.kv.value.weight]) for o in owners])
+    bkv = wkv.new_zeros(wkv.shape[:2])
+    if c.norm_memory:
+        norms = [model.norm_memory] if c.share_kv else [layer.norm_attn for layer in model.layers]
+        gain, offset = (torch.stack([getattr(n, s) for n in norms]) for s in ("weight", "bias"))
+        # $W \odot \gamma, \; W\beta$
+        wkv, bkv = wkv * gain.unsqueeze(-2), (wkv @ offset.unsqueeze(-1)).squeeze(-1)
+    return wkv.flatten(0, 1), bkv.flatten()
