@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -41,18 +42,21 @@ enum Activation { RELU, GELU, SWIGLU };
 // The layout is that of Arguments in native.py.
 template <typename T>
 struct Arguments {
-  Int T_, B, D, H, K, L, F, P, S, W, slots, activation, norm_memory, relu_only, recording, keep_slots;
+  Int T_, B, D, H, K, L, F, P, S, W, slots, activation, norm_memory, relu_only, recording, lean, keep_slots;
   Int threads, groups, first, steps;
   double dropout;
   // Weights: packed matrices, and the rest as they are.
   const T *wq, *wo, *w1, *w2, *gain_attn, *offset_attn, *gain_ff, *offset_ff, *alpha, *u, *p, *s,
       *bo, *b1, *b2, *wkv, *bkv;
   // Tape
-  T *x, *m, *attn, *o, *pre, *k, *v;
-  // Recomputed
-  const T *x_hat, *x_rstd, *y_hat, *y_rstd, *q, *m_hat, *m_rstd;
+  T *x, *m, *attn, *o, *y, *pre, *k, *v;
+  // Recomputed, as is pre where the tape is lean
+  const T *x_mean, *x_rstd, *y_mean, *y_rstd, *q, *m_mean, *m_rstd;
   // Adjoint
-  T *dx0, *dx, *dpre, *dz_ff, *dy, *ds, *dq, *dz_attn, *dm, *dkv, *dk, *dv;
+  T *dx0, *dx, *dpre, *dy, *ds, *dq, *dm, *dkv, *dk, *dv;
+  // Gradients of the small weights, for each thread
+  T *d_gain_attn, *d_offset_attn, *d_gain_ff, *d_offset_ff, *d_alpha, *d_u, *d_s, *d_bo, *d_b1, *d_b2,
+      *d_bkv;
   // Inputs and outputs
   const T *in, *dout, *dm_out;
   T *out;
@@ -115,6 +119,25 @@ __attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, const
     *(V *)(sums + r * 2 * width + width) = sum[r][1];
   }
 }
+
+// e^x for x <= 0. In float: x = n ln 2 + r with |r| <= ln(2) / 2, so e^x = 2^n e^r, with the Taylor
+// series of e^r up to r^7. It has no branch and no call, so a loop over it is a loop over vectors.
+inline float exponential(float x) {
+  x = std::max(x, -87.0f);
+  // Added to this, a number loses its fraction, and is to be read off the last bits.
+  const float shift = 12582912.0f, shifted = x * 1.44269504f + shift, n = shifted - shift;
+  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  float series = 1.0f / 5040;
+  for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
+    series = series * r + c;
+  int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits << 23) + (127 << 23);
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return series * power;
+}
+inline double exponential(double x) { return std::exp(x); }
 
 // N vectors of slots: out_j = sum_i a_i k_ij (+ b_i p_ij), where the slots of a row lie side by side.
 template <typename T, int N>
@@ -180,13 +203,17 @@ struct Worker {
   Barrier &barrier;
   const Int row0, row1;           // rows of this group
   const Int member, members;      // place in the group
+  const Int thread;               // place among all
   const Int wide, HK, slots;      // width of `pre`, H * K, slots that there is room for
   Int t = 0, r = 0, start = 0, end = 0, n = 0;  // step, its row on the tape, its window
   Int padded = 0;                 // n, rounded up to whole vectors
+  bool backwards = false;         // which sweep this is
   Int before = 0;                 // slots read by the steps on the tape before this one
 
-  Worker(const Arguments<T> &a, Barrier &barrier, Int row0, Int row1, Int member, Int members)
+  Worker(const Arguments<T> &a, Barrier &barrier, Int row0, Int row1, Int member, Int members,
+         Int thread)
       : a(a), barrier(barrier), row0(row0), row1(row1), member(member), members(members),
+        thread(thread),
         wide(a.activation == SWIGLU ? 2 * a.F : a.F), HK(a.H * a.K), slots(a.slots) {}
 
   void at(Int step) {
@@ -207,6 +234,13 @@ struct Worker {
   // Row b of (L, T, B, width), at this layer and step.
   T *at(T *base, Int l, Int width, Int b = 0) const {
     return base + ((l * time() + r) * a.B + b) * width;
+  }
+  // The inner units of this layer and step: on the tape, or, where it is lean, those of one step in
+  // the forward sweep and of a stretch in the backward sweep.
+  T *inner(Int l, Int b = 0) const {
+    if (!a.lean) return at(a.pre, l, wide, b);
+    const Int step = backwards ? t - a.first : 0, steps = backwards ? a.steps : 1;
+    return a.pre + ((l * steps + step) * a.B + b) * wide;
   }
   // The share of this member in `count` equal things.
   void share(Int count, Int &from, Int &to) const {
@@ -291,18 +325,38 @@ struct Worker {
       for (Int d = 0; d < a.D; ++d) z[d] = (x[d] - mean) * scale;
   }
 
-  // f(d, value): value = (g - mean(g) - x_hat mean(g x_hat)) / sigma, with g = gain dz
+  // This thread's own part of a gradient of `width` numbers a layer.
+  T *mine(T *base, Int l, Int width, Int layers) const {
+    return base + (thread * layers + l) * width;
+  }
+  T *mine(T *base, Int l, Int width) const { return mine(base, l, width, a.L); }
+  static void add(T *sum, const T *term, Int count) {
+#pragma omp simd
+    for (Int i = 0; i < count; ++i) sum[i] += term[i];
+  }
+
+  // f(d, value): value = (g - mean(g) - x_hat mean(g x_hat)) / sigma, with g = gain dz. Adds
+  // dz x_hat and dz to the gradients of gain and offset, if there is a gain.
   template <typename Each>
-  void normalise_backward(const T *dz, const T *gain, const T *hat, T rstd, Each f) const {
-    T mean = 0, dot = 0;
-    T *g = own(0);
+  void normalise_backward(const T *dz, const T *gain, const T *x, T mean, T rstd, T *d_gain,
+                          T *d_offset, Each f) const {
+    T *g = own(0), *hat = own(1), mean_g = 0, dot = 0;
 #pragma omp simd
-    for (Int d = 0; d < a.D; ++d) g[d] = gain ? gain[d] * dz[d] : dz[d];
-#pragma omp simd reduction(+ : mean, dot)
-    for (Int d = 0; d < a.D; ++d) mean += g[d], dot += g[d] * hat[d];
-    mean /= a.D, dot /= a.D;
+    for (Int d = 0; d < a.D; ++d) hat[d] = (x[d] - mean) * rstd;
+    if (gain)
 #pragma omp simd
-    for (Int d = 0; d < a.D; ++d) f(d, (g[d] - mean - hat[d] * dot) * rstd);
+      for (Int d = 0; d < a.D; ++d) {
+        g[d] = gain[d] * dz[d];
+        d_gain[d] += dz[d] * hat[d];
+        d_offset[d] += dz[d];
+      }
+    else
+      std::copy_n(dz, a.D, g);
+#pragma omp simd reduction(+ : mean_g, dot)
+    for (Int d = 0; d < a.D; ++d) mean_g += g[d], dot += g[d] * hat[d];
+    mean_g /= a.D, dot /= a.D;
+#pragma omp simd
+    for (Int d = 0; d < a.D; ++d) f(d, (g[d] - mean_g - hat[d] * dot) * rstd);
   }
 
   // Keys or values of one head and row: (K, S + T); those a step reads begin at `start`.
@@ -348,8 +402,10 @@ struct Worker {
     scores(padded, a.K, both, cache(a.k, l, h, b) + start, slots, q, positions(l, h), reach(),
            window);
     T high = window[0] + s[0], sum = 0;
+#pragma omp simd reduction(max : high)
     for (Int j = 0; j < n; ++j) high = std::max(high, window[j] += s[j]);
-    for (Int j = 0; j < n; ++j) sum += window[j] = std::exp(window[j] - high);
+#pragma omp simd reduction(+ : sum)
+    for (Int j = 0; j < n; ++j) sum += window[j] = exponential(window[j] - high);
     const T scale = 1 / sum;
     for (Int j = 0; j < n; ++j) attn[j] = window[j] * scale;
     // o = sum a v
@@ -361,7 +417,7 @@ struct Worker {
   static T normal_cdf(T x) { return T(0.5) * std::erfc(-x * T(M_SQRT1_2)); }
 
   void activate(Int l, Int b) {
-    const T *pre = at(a.pre, l, wide, b);
+    const T *pre = inner(l, b);
     T *h = scratch_h() + b * a.F;
     const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
     for (Int i = 0; i < a.F; ++i) {
@@ -374,7 +430,7 @@ struct Worker {
   }
 
   void activate_backward(Int l, Int b, const T *dh) {
-    const T *pre = at(a.pre, l, wide, b);
+    const T *pre = inner(l, b);
     T *dpre = stretch(a.dpre, l, wide, b);
     const uint8_t *keep = a.keep_ff ? a.keep_ff + ((t * a.L + l) * a.B + b) * a.F : nullptr;
     for (Int i = 0; i < a.F; ++i) {
@@ -390,6 +446,7 @@ struct Worker {
         dpre[a.F + i] = g * z * sigmoid;
       }
     }
+    add(mine(a.d_b1, l, wide), dpre, wide);
   }
 
   // Scratch: y (B, D); dz (B, D); dh (B, F); do (L, B, HK); and each member's own windows.
@@ -406,12 +463,13 @@ struct Worker {
 
   void forward() {
     const Int D = a.D, F = a.F;
-    T *y = scratch_y(), *z = scratch_z(), *q = scratch_o(0);
+    T *z = scratch_z(), *q = scratch_o(0);
     for (Int step = a.first; step < a.first + a.steps; ++step) {
       at(step);
       rows([&](Int b) { std::copy_n(a.in + ((t - a.first) * a.B + b) * D, D, at(a.x, 0, D, b)); });
       for (Int l = 0; l < a.L; ++l) {
         const T *x = at(a.x, l, D);
+        T *y = at(a.y, l, D);
         if (n > 0) {
           rows([&](Int b) {
             normalise(x + b * D, a.gain_attn + l * D, a.offset_attn + l * D, z + b * D);
@@ -437,7 +495,7 @@ struct Worker {
         // pre = W_1 z + b_1
         product(z, D, a.w1 + l * packed(D, wide), wide,
                 [&](Int b, Int c, Int width, const T *sums) {
-                  T *pre = at(a.pre, l, wide, b) + c;
+                  T *pre = inner(l, b) + c;
                   const T *bias = a.b1 + l * wide + c;
                   for (Int i = 0; i < width; ++i) {
                     const T value = sums[i] + bias[i];
@@ -446,7 +504,7 @@ struct Worker {
                 });
         if (!a.relu_only) rows([&](Int b) { activate(l, b); });
         // x = y + W_2 h + b_2
-        product(a.relu_only ? at(a.pre, l, F) : scratch_h(), F, a.w2 + l * packed(F, D), D,
+        product(a.relu_only ? inner(l) : scratch_h(), F, a.w2 + l * packed(F, D), D,
                 [&](Int b, Int c, Int width, const T *sums) {
                   T *above = at(a.x, l + 1, D, b);
                   for (Int i = c; i < c + width; ++i)
@@ -498,14 +556,15 @@ struct Worker {
     for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (window[j] - dot);
     // dq = sum ds (k + p)
     copy(ds, window, nullptr);
-    reads(padded, a.K, window, cache(a.k, l, h, b) + start, slots, positions(l, h), reach(),
-          stretch(a.dq, l, HK, b) + h * a.K);
+    T *dq = stretch(a.dq, l, HK, b) + h * a.K;
+    reads(padded, a.K, window, cache(a.k, l, h, b) + start, slots, positions(l, h), reach(), dq);
+    add(mine(a.d_u, l, HK) + h * a.K, dq, a.K);
+    add(mine(a.d_s, l, a.H * a.W) + (h + 1) * a.W - n, ds, n);
   }
 
   void forget(Int l, Int b) {
     std::fill_n(stretch(a.dy, l, a.D, b), a.D, T(0));
     std::fill_n(stretch(a.dq, l, HK, b), HK, T(0));
-    std::fill_n(stretch(a.dz_attn, l, a.D, b), a.D, T(0));
     for (Int h = 0; h < a.H; ++h) std::fill_n(gradients(l, h, b) - a.W, a.W, T(0));
   }
 
@@ -535,9 +594,19 @@ struct Worker {
     }
   }
 
+  // Adds dm x^l to the gradient of alpha_l.
+  void mix(Int l, Int b, const T *dm) const {
+    const T *x = at(a.x, l, a.D, b);
+    T dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (Int d = 0; d < a.D; ++d) dot += dm[d] * x[d];
+    *mine(a.d_alpha, l, 1, a.L + 1) += dot;
+  }
+
   void backward() {
+    backwards = true;
     const Int D = a.D, F = a.F, KV = a.P * 2 * HK;
-    T *dy = scratch_y(), *dh = scratch_h();
+    T *dy = scratch_y(), *dz = scratch_z(), *dh = scratch_h();
     const auto into = [&](T *target, Int stride) {
       return [=](Int b, Int c, Int width, const T *sums) {
         std::copy_n(sums, width, target + b * stride + c);
@@ -548,18 +617,22 @@ struct Worker {
       T *dkv = stretch(a.dkv, 0, KV), *dm = stretch(a.dm, 0, D);
       rows([&](Int b) {
         for (Int c = 0; c < KV; ++c) dkv[b * KV + c] = *memory(a.dk, a.dv, c, b);
+        add(mine(a.d_bkv, 0, KV, 1), dkv + b * KV, KV);
       });
       // dm = W_k^T dk + W_v^T dv
-      product(dkv, KV, a.wkv, D, into(scratch_z(), D));
+      product(dkv, KV, a.wkv, D, into(dz, D));
       rows([&](Int b) {
-        T *g = scratch_z() + b * D, *m = dm + b * D, *top = stretch(a.dx, a.L - 1, D, b);
-        const T *given = a.dm_out + (t * a.B + b) * D, *out = a.dout + (t * a.B + b) * D;
+        T *g = dz + b * D, *m = dm + b * D, *top = stretch(a.dx, a.L - 1, D, b);
+        const T *given = a.dm_out ? a.dm_out + (t * a.B + b) * D : nullptr, *out = a.dout + (t * a.B + b) * D;
         if (a.norm_memory)
-          normalise_backward(g, nullptr, stretch(a.m_hat, 0, D, b), *stretch(a.m_rstd, 0, 1, b),
-                             [&](Int d, T value) { m[d] = given[d] + value; });
+          normalise_backward(g, nullptr, a.m + (t * a.B + b) * D, *stretch(a.m_mean, 0, 1, b),
+                             *stretch(a.m_rstd, 0, 1, b), nullptr, nullptr,
+                             [&](Int d, T value) { m[d] = value; });
         else
-          for (Int d = 0; d < D; ++d) m[d] = given[d] + g[d];
+          std::copy_n(g, D, m);
+        if (given) add(m, given, D);
         for (Int d = 0; d < D; ++d) top[d] = out[d] + a.alpha[a.L] * m[d];
+        mix(a.L, b, m);
       });
       for (Int l = a.L - 1; l >= 0; --l) {
         const T *dx = stretch(a.dx, l, D);
@@ -569,13 +642,13 @@ struct Worker {
             std::copy_n(sums, width, dh + b * F + c);
             return;
           }
-          const T *pre = at(a.pre, l, F, b) + c;
+          const T *pre = inner(l, b) + c;
           T *dpre = stretch(a.dpre, l, F, b) + c;
           for (Int i = 0; i < width; ++i) dpre[i] = pre[i] > 0 ? sums[i] : 0;
+          add(mine(a.d_b1, l, F) + c, dpre, width);
         });
         if (!a.relu_only) rows([&](Int b) { activate_backward(l, b, dh + b * F); });
         // dy = dx + LN'(W_1^T dpre)
-        T *dz = stretch(a.dz_ff, l, D);
         product(stretch(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
         T *kept_dy = n > 0 ? stretch(a.dy, l, D) : dy;
         // Nothing was attended to, and the weights of attention get nothing.
@@ -583,9 +656,12 @@ struct Worker {
         rows([&](Int b) {
           const T *x = dx + b * D;
           T *y = kept_dy + b * D;
-          normalise_backward(dz + b * D, a.gain_ff + l * D, stretch(a.y_hat, l, D, b),
-                             *stretch(a.y_rstd, l, 1, b),
+          normalise_backward(dz + b * D, a.gain_ff + l * D, at(a.y, l, D, b),
+                             *stretch(a.y_mean, l, 1, b), *stretch(a.y_rstd, l, 1, b),
+                             mine(a.d_gain_ff, l, D), mine(a.d_offset_ff, l, D),
                              [&](Int d, T value) { y[d] = x[d] + value; });
+          add(mine(a.d_b2, l, D), x, D);
+          if (n > 0) add(mine(a.d_bo, l, D), y, D);
         });
         T *below = l > 0 ? stretch(a.dx, l - 1, D) : stretch(a.dx0, 0, D);
         const T alpha = a.alpha[l];
@@ -594,16 +670,17 @@ struct Worker {
           product(kept_dy, D, a.wo + l * packed(D, HK), HK, into(scratch_o(l), HK));
           heads([&](Int h, Int b) { attend_backward(l, h, b); });
           // dx = dy + LN'(W_q^T dq) + alpha dm
-          dz = stretch(a.dz_attn, l, D);
           product(stretch(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
         }
         rows([&](Int b) {
           const T *y = kept_dy + b * D, *m = dm + b * D;
           T *x = below + b * D;
           for (Int d = 0; d < D; ++d) x[d] = y[d] + alpha * m[d];
+          mix(l, b, m);
           if (n > 0)
-            normalise_backward(dz + b * D, a.gain_attn + l * D, stretch(a.x_hat, l, D, b),
-                               *stretch(a.x_rstd, l, 1, b),
+            normalise_backward(dz + b * D, a.gain_attn + l * D, at(a.x, l, D, b),
+                               *stretch(a.x_mean, l, 1, b), *stretch(a.x_rstd, l, 1, b),
+                               mine(a.d_gain_attn, l, D), mine(a.d_offset_attn, l, D),
                                [&](Int d, T value) { x[d] += value; });
         });
       }
@@ -642,7 +719,7 @@ void run(const Arguments<T> &a, void (Worker<T>::*sweep)()) {
   const auto work = [&](Int i) {
     const Int g = i / members;
     Worker<T> worker(a, *barriers[g], a.B * g / groups, a.B * (g + 1) / groups, i % members,
-                     members);
+                     members, i);
     (worker.*sweep)();
   };
   const int count = static_cast<int>(groups * members);

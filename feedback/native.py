@@ -37,9 +37,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layers import Keep
-from .sequence import Stretch, recompute
-from .tape import MARGIN, Adjoint, Recomputed, Shape, Tape
-from .weights import Weights
+from .sequence import Stretch, finish_small_gradients, recompute
+from .tape import MARGIN, Adjoint, Shape, Tape
+from .weights import SMALL, Weights
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = [
@@ -54,7 +54,7 @@ FLAGS = [
 ]
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
-ROWS = 512
+ROWS = 384
 """Rows of a stretch of the backward sweep."""
 
 ACTIVATIONS = ("relu", "gelu", "swiglu")
@@ -75,18 +75,22 @@ INTEGERS = [
     "norm_memory",
     "relu_only",
     "recording",
+    "lean",
     "keep_slots",
     "threads",
     "groups",
     "first",
     "steps",
 ]
+RECOMPUTED = ("x_mean", "x_rstd", "y_mean", "y_rstd", "q", "m_mean", "m_rstd")
 POINTERS = (
     *Weights._fields,
     *Tape._fields,
-    *Recomputed._fields,
-    *(name for name in Adjoint._fields if not name.endswith("_past")),
-    *("dk", "dv", "in", "dout", "dm_out", "out", "keep_attn", "keep_ff", "scratch"),
+    *RECOMPUTED,
+    *Adjoint._fields,
+    *("dk", "dv"),
+    *(f"d_{name}" for name in SMALL),
+    *("in", "dout", "dm_out", "out", "keep_attn", "keep_ff", "scratch"),
 )
 
 
@@ -173,8 +177,7 @@ def choose_groups(n: Shape, threads: int, bytes_per_number: int) -> int:
     Into how many groups the threads divide. All by themselves, each with some rows of the batch, as
     long as there are rows enough and every core can afford to read all weights at each step.
     """
-    matrices = n.L * n.D * (2 * n.H * n.K + 2 * n.F) + n.P * 2 * n.H * n.K * n.D
-    if matrices * bytes_per_number > 16 * 2**20:
+    if n.matrices * bytes_per_number > 16 * 2**20:
         return 1
     return next(g for g in range(min(threads, max(1, n.B // 4)), 0, -1) if threads % g == 0)
 
@@ -200,6 +203,7 @@ def call(
         activation=ACTIVATIONS.index(n.activation),
         norm_memory=n.norm_memory,
         relu_only=n.relu_only,
+        lean=n.lean,
         recording=x.shape[1] == len(tensors["m"]),
         keep_slots=0 if keep is None else keep.attn.shape[-1],
         threads=threads,
@@ -232,31 +236,49 @@ def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
 
 def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
     """The forward sweep of `sequence`, native."""
-    x = x.contiguous()
-    out = torch.empty_like(x)
+    x, out = x.contiguous(), tape.outputs()
     tensors = {**in_order(w, transpose=True), **tape._asdict(), "in": x, "out": out}
     call("forward", n, tensors, keep, 0, n.T)
     return out
 
 
 def sweep_backward(
-    n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
+    n: Shape,
+    w: Weights,
+    tape: Tape,
+    dout: Tensor,
+    dm_out: Tensor | None,
+    keep: Keep | None,
+    dw: Weights,
+    d_cache: Tensor,
 ) -> Iterator[Stretch]:
     """
     The backward sweep of `sequence`, native, in stretches of about `ROWS` rows: enough for a fast
     product, and the adjoint of a whole sequence is never in memory at once.
     """
-    dk, dv = torch.zeros_like(tape.k), torch.zeros_like(tape.v)
-    fixed = {**in_order(w, transpose=False), **tape._asdict(), "dk": dk, "dv": dv}
-    fixed |= {"dout": dout.contiguous(), "dm_out": dm_out.contiguous()}
-    size, g = -(-ROWS // n.B), None
+    fixed = {**in_order(w, transpose=False), **tape._asdict(), "dk": d_cache[0], "dv": d_cache[1]}
+    fixed["dout"] = dout.contiguous()
+    if dm_out is not None:
+        fixed["dm_out"] = dm_out.contiguous()
+    # Each thread adds up its own, and they meet at the end.
+    threads = torch.get_num_threads()
+    small = {name: tape.x.new_zeros(threads, *getattr(w, name).shape) for name in SMALL}
+    fixed |= {f"d_{name}": parts for name, parts in small.items()}
+    # Where a tape is lean, everything else should be.
+    size, g = -(-ROWS // (n.B * (1 + n.lean))), None
     for first in reversed(range(0, n.T, size)):
         steps = min(size, n.T - first)
         # The last stretch, which comes first, may be shorter than the others.
         if g is None or len(g.dm) != steps:
+            g = None
             g = Adjoint.make(n._replace(T=steps), tape)
         again = recompute(n, w, tape, first, steps)
-        parts = {k: v for k, v in g._asdict().items() if not k.endswith("_past")}
-        call("backward", n, {**fixed, **again._asdict(), **parts}, keep, first, steps)
-        yield first, again, g._replace(dk_past=dk[..., : n.S], dv_past=dv[..., : n.S])
-        del again
+        names = (*RECOMPUTED, "pre") if n.lean else RECOMPUTED
+        parts = {name: getattr(again, name) for name in names}
+        parts |= {name: it for name, it in g._asdict().items() if name in POINTERS}
+        call("backward", n, fixed | parts, keep, first, steps)
+        yield first, again, g
+        del again, parts
+    for name, parts in small.items():
+        getattr(dw, name).copy_(parts.sum(0))
+    finish_small_gradients(w, dw)

@@ -71,21 +71,33 @@ EPS = 1e-5
 """Added to the variance by LayerNorm, as `nn.LayerNorm` does."""
 
 
-def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""$\hat x$ and $1/\sigma$ over the last dimension."""
-    hat, _, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, EPS)
-    return hat, rstd
+def normalise(
+    x: Tensor, gain: Tensor | None = None, offset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""$z = \gamma \odot (x - \mu)/\sigma + \beta$ over the last dimension, $\mu$, $1/\sigma$."""
+    return torch.native_layer_norm(x, x.shape[-1:], gain, offset, EPS)
 
 
-def normalise_backward(grad: Tensor, hat: Tensor, rstd: Tensor) -> Tensor:
-    r"""$\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$"""
-    g = grad.to(hat.dtype)
-    # PyTorch's fused kernel, told that $\hat x$ is the input, with $\mu = 0$ and $\sigma = 1$.
-    zero, one = torch.zeros_like(rstd), torch.ones_like(rstd)
-    dx, _, _ = torch.ops.aten.native_layer_norm_backward(
-        g, hat, hat.shape[-1:], zero, one, None, None, [True, False, False]
+def normalise_backward(
+    dz: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    gain: Tensor,
+    d_gain: Tensor,
+    d_offset: Tensor,
+) -> Tensor:
+    r"""
+    $\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$ of
+    $g = \gamma \odot \delta z$; adds $\delta z \odot \hat x$ and $\delta z$ to the gradients
+    of $\gamma$ and $\beta$.
+    """
+    dx, gains, offsets = torch.ops.aten.native_layer_norm_backward(
+        dz.to(x.dtype), x, x.shape[-1:], mean, rstd, gain, gain, [True, True, True]
     )
-    return dx.mul_(rstd)
+    d_gain += gains
+    d_offset += offsets
+    return dx
 
 
 def heads(x: Tensor, n: Shape) -> Tensor:
@@ -119,11 +131,12 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
 
     `x` is `(T, B, D)`. Fills `tape` and returns $x_t^L$ of all steps, `(T, B, D)`.
     """
-    dtype, out = w.wkv.dtype, torch.empty_like(x)
+    dtype, out = w.wkv.dtype, tape.outputs()
     for t in range(n.T):
-        r, (start, end) = tape.row(t), n.window(t)
+        start, end = n.window(t)
         S = end - start
-        x_l = tape.x[0, r].copy_(x[t])
+        states, answers, ys, pres = (tape.row(it, t) for it in (tape.x, tape.o, tape.y, tape.pre))
+        x_l = states[0].copy_(x[t])
         for l in range(n.L):
             y = x_l
             if S > 0:
@@ -141,23 +154,24 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
                 attn = drop(attn, keep, n, t, l, S)
                 # $o = \sum_j a_j v_j$
                 o = torch.bmm(attn.view(-1, 1, S).to(dtype), v.mT).view(n.H, n.B, n.K)
-                o = tape.o[l, r].copy_(o.transpose(0, 1).flatten(1))
+                o = answers[l].copy_(o.transpose(0, 1).flatten(1))
                 # $y = x + W_o o + b_o$
                 y = x_l + torch.addmm(w.bo[l], o, w.wo[l].mT)
+            ys[l] = y
             # $\mathrm{pre} = W_1 z + b_1$
             z = F.layer_norm(y, (n.D,), w.gain_ff[l], w.offset_ff[l], EPS)
-            pre = torch.addmm(w.b1[l], z.to(dtype), w.w1[l].mT, out=tape.pre[l, r])
+            pre = torch.addmm(w.b1[l], z.to(dtype), w.w1[l].mT, out=pres[l])
             # $h = \phi(\mathrm{pre})$
             h = pre.relu_() if n.relu_only else activate(pre, n.activation)
             if keep is not None:
                 h = h * keep.at(t, l, S)[1] / (1 - n.dropout)
             # $x^l = y + W_2 h + b_2$
-            x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=tape.x[l + 1, r])
+            x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=states[l + 1])
         out[t] = x_l
         # $m_t = \sum_l \alpha_l x_t^l$
-        m = tape.m[t] = torch.einsum("l,lbd->bd", w.alpha, tape.x[:, r])
+        m = tape.m[t] = torch.einsum("l,lbd->bd", w.alpha, states)
         if n.norm_memory:
-            m, _ = normalise(m)
+            m, _, _ = normalise(m)
         # $k_t = W_k m_t, \; v_t = W_v m_t$
         kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
         tape.k[..., end], tape.v[..., end] = kv.permute(2, 1, 3, 0, 4)
@@ -212,27 +226,30 @@ def recompute(n: Shape, w: Weights, tape: Tape, first: int, count: int) -> Recom
     r"""
     ## What nothing has to wait for
 
-    With all $x_t^l$ and $o_t^l$ on the tape, the norms and queries of `count` steps from `first`
-    on are a few large operations.
+    With all $x_t^l$ and $y_t^l$ on the tape, the rest of `count` steps from `first` on is a
+    few large operations.
     """
-    x, m = tape.x.narrow(1, first, count), tape.m.narrow(0, first, count)
-    states = tape.x.new_empty(2, n.L, count, n.B, n.D), tape.x.new_empty(2, n.L, count, n.B, 1)
-    (x_hat, y_hat), (x_rstd, y_rstd) = states
-    q = torch.empty_like(tape.o.narrow(1, first, count))
+    x, y, m = tape.x[:, first:][:, :count], tape.y[:, first:][:, :count], tape.m[first:][:count]
+    pre = tape.pre[:, first:][:, :count]
+    if n.lean:
+        pre = pre.new_empty(n.L, count, n.B, n.wide)
+    stats = [m.new_empty(n.L, count, n.B, 1) for _ in range(4)]
+    q, z_attn, z_ff = pre.new_empty(n.L, count, n.B, n.H * n.K), [], []
     for l in range(n.L):
-        x_hat[l], x_rstd[l] = normalise(x[l])
+        z, stats[0][l], stats[1][l] = normalise(x[l], w.gain_attn[l], w.offset_attn[l])
+        z_attn.append(z)
         # $q = W_q z$
-        z = torch.addcmul(w.offset_attn[l], x_hat[l], w.gain_attn[l])
         torch.mm(z.flatten(0, 1).to(q.dtype), w.wq[l].mT, out=q[l].flatten(0, 1))
-        # $y = x + W_o o + b_o$
-        o = tape.o[l].narrow(0, first, count).flatten(0, 1)
-        y = x[l] + torch.addmm(w.bo[l], o, w.wo[l].mT).view(x[l].shape)
-        if n.window(first) == (0, 0):
-            # The very first step attended to nothing.
-            y[0] = x[l, 0]
-        y_hat[l], y_rstd[l] = normalise(y)
-    m_hat, m_rstd = normalise(m) if n.norm_memory else (m, m)
-    return Recomputed(x_hat, x_rstd, y_hat, y_rstd, q, m_hat, m_rstd)
+        z, stats[2][l], stats[3][l] = normalise(y[l], w.gain_ff[l], w.offset_ff[l])
+        z_ff.append(z)
+        if n.lean:
+            # $\mathrm{pre} = W_1 z + b_1$
+            inner = pre[l].flatten(0, 1)
+            torch.addmm(w.b1[l], z.flatten(0, 1).to(pre.dtype), w.w1[l].mT, out=inner)
+            if n.relu_only:
+                inner.relu_()
+    memory = normalise(m) if n.norm_memory else (m, m, m)
+    return Recomputed(tuple(z_attn), tuple(z_ff), *stats, q, pre, *memory)
 
 
 Stretch = tuple[int, Recomputed, Adjoint]
@@ -240,20 +257,28 @@ Stretch = tuple[int, Recomputed, Adjoint]
 
 
 def sweep_backward(
-    n: Shape, w: Weights, tape: Tape, dout: Tensor, dm_out: Tensor, keep: Keep | None
+    n: Shape,
+    w: Weights,
+    tape: Tape,
+    dout: Tensor,
+    dm_out: Tensor | None,
+    keep: Keep | None,
+    dw: Weights,
+    d_cache: Tensor,
 ) -> Iterator[Stretch]:
     r"""
     ## Backward sweep
 
-    `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$.
-    Yields stretches of the sequence, the last one first. Here it is one stretch; the gradients of
-    the past come with the last.
+    `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$, if
+    these have any. Yields stretches of the sequence, the last one first, and sets the gradients
+    of the small weights in `dw`, and of the keys and values carried in, in `d_cache`, `(2, P, H,
+    B, K, ...)`. Here it is one stretch.
     """
     g, again, dtype = Adjoint.make(n, tape), recompute(n, w, tape, 0, n.T), w.wkv.dtype
     dropped = torch.zeros_like(g.ds.zero_())
     if n.S == 0:
         # The first step attends to nothing, and asks nothing of these.
-        for unwritten in (g.dy, g.dq, g.dz_attn):
+        for unwritten in (g.dy, g.dq):
             unwritten[:, 0].zero_()
     queries, answers = Readers(n, g.ds, dtype), Readers(n, dropped, dtype)
     for t in reversed(range(n.T)):
@@ -264,8 +289,11 @@ def sweep_backward(
         dkv = g.dkv[t].copy_(dkv.permute(3, 1, 0, 2, 4).flatten(1))
         dm = dkv @ w.wkv
         if n.norm_memory:
-            dm = normalise_backward(dm, again.m_hat[t], again.m_rstd[t])
-        dm = torch.add(dm_out[t], dm, out=g.dm[t])
+            dm, _, _ = torch.ops.aten.native_layer_norm_backward(
+                dm.to(dout.dtype), tape.m[t], (n.D,), again.m_mean[t], again.m_rstd[t], None, None,
+                [True, False, False],
+            )  # fmt: skip
+        dm = torch.add(0 if dm_out is None else dm_out[t], dm, out=g.dm[t])
         dx = torch.add(dout[t], w.alpha[n.L] * dm, out=g.dx[n.L - 1, t])
         for l in reversed(range(n.L)):
             # $\delta h = W_2^\top \delta x$
@@ -273,10 +301,11 @@ def sweep_backward(
             if keep is not None:
                 dh = dh * keep.at(t, l, S)[1] / (1 - n.dropout)
             # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
-            dpre = g.dpre[l, t].copy_(activate_backward(dh, tape.pre[l, t], n.activation))
+            dpre = g.dpre[l, t].copy_(activate_backward(dh, again.pre[l, t], n.activation))
             # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
-            dz = torch.mm(dpre, w.w1[l], out=g.dz_ff[l, t]) * w.gain_ff[l]
-            dy = dx + normalise_backward(dz, again.y_hat[l, t], again.y_rstd[l, t])
+            y = tape.y[l, t], again.y_mean[l, t], again.y_rstd[l, t]
+            norm = w.gain_ff[l], dw.gain_ff[l], dw.offset_ff[l]
+            dy = dx + normalise_backward(dpre @ w.w1[l], *y, *norm)
             dx = dy
             if S > 0:
                 g.dy[l, t] = dy
@@ -299,14 +328,32 @@ def sweep_backward(
                 dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
                 dq = g.dq[l, t].copy_(dq.transpose(0, 1).flatten(1))
                 # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
-                dz = torch.mm(dq, w.wq[l], out=g.dz_attn[l, t]) * w.gain_attn[l]
-                dx = dy + normalise_backward(dz, again.x_hat[l, t], again.x_rstd[l, t])
+                x = tape.x[l, t], again.x_mean[l, t], again.x_rstd[l, t]
+                norm = w.gain_attn[l], dw.gain_attn[l], dw.offset_attn[l]
+                dx = dy + normalise_backward(dq @ w.wq[l], *x, *norm)
             # $\dots + \alpha_{l-1}\, \delta m_t$
             below = g.dx[l - 1, t] if l > 0 else g.dx0[t]
             dx = torch.add(dx, w.alpha[l] * dm, out=below)
     for j in range(n.S):
-        g.dk_past[..., j], g.dv_past[..., j] = queries.gather(j), answers.gather(j)
+        d_cache[0, ..., j], d_cache[1, ..., j] = queries.gather(j), answers.gather(j)
+    for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
+        total.copy_(grad.sum(dim=(1, 2)))
+    dw.bkv.copy_(g.dkv.sum(dim=(0, 1)))
+    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$
+    dw.s.copy_(g.ds.sum(dim=(2, 3)))
+    dw.u.copy_(g.dq.sum(dim=(1, 2)))
+    # $m = \sum_l \alpha_l x^l$
+    dw.alpha.copy_(torch.stack([(x * g.dm).sum() for x in tape.x]))
+    finish_small_gradients(w, dw)
     yield 0, again, g
+
+
+def finish_small_gradients(w: Weights, dw: Weights) -> None:
+    r"""
+    So far `dw.u` is the sum of all $\delta q$, of $\delta s\,(k + p)$ that is, but
+    $\delta u$ is only that of $\delta s\, k$: take the $p$ away.
+    """
+    dw.u.sub_((dw.s.unsqueeze(-2) * w.p).sum(-1).flatten(1))
 
 
 def add_weight_gradients(
@@ -319,7 +366,7 @@ def add_weight_gradients(
     """
     first, again, g = stretch
     T, dtype = len(g.dm), w.wkv.dtype
-    x, o, pre = (tensor.narrow(1, first, T) for tensor in (tape.x, tape.o, tape.pre))
+    o = tape.o[:, first:][:, :T]
 
     def add(total: Tensor, grad: Tensor, rows: Tensor) -> None:
         # $\partial\mathcal{L}/\partial W = G^\top X$
@@ -330,34 +377,19 @@ def add_weight_gradients(
             total += grad.mT @ rows
 
     for l in range(n.L):
-        add(dw.wq[l], g.dq[l], torch.addcmul(w.offset_attn[l], again.x_hat[l], w.gain_attn[l]))
+        add(dw.wq[l], g.dq[l], again.z_attn[l])
         add(dw.wo[l], g.dy[l], o[l])
-        add(dw.w1[l], g.dpre[l], torch.addcmul(w.offset_ff[l], again.y_hat[l], w.gain_ff[l]))
-        h = pre[l]
+        add(dw.w1[l], g.dpre[l], again.z_ff[l])
+        h = again.pre[l]
         if not n.relu_only:
             h = activate(h, n.activation)
         if keep is not None:
             h = h * keep.ff[first : first + T, l] / (1 - n.dropout)
         add(dw.w2[l], g.dx[l], h)
     add(dw.wkv, g.dkv, again.m_hat)
-    dw.bkv.add_(g.dkv.sum(dim=(0, 1)))
-    for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
-        total += grad.sum(dim=(1, 2))
-    # $z = \gamma \odot \hat x + \beta$
-    norms = ((dw.gain_attn, dw.offset_attn, g.dz_attn, again.x_hat),)
-    for gain, offset, dz, hat in (*norms, (dw.gain_ff, dw.offset_ff, g.dz_ff, again.y_hat)):
-        gain += (dz * hat).sum(dim=(1, 2))
-        offset += dz.sum(dim=(1, 2))
-    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$, `(L, H, W)`
-    ds = g.ds.sum(dim=(2, 3))
-    dw.s.add_(ds)
     # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
     q = again.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
     dw.p.add_(q.mT @ g.ds.flatten(2, 3).to(dtype))
-    # $\delta q$ sums $\delta s\,(k + p)$ and $\delta u$ only $\delta s\, k$: take the $p$ away.
-    dw.u.add_(g.dq.sum(dim=(1, 2)) - (ds.unsqueeze(-2) * w.p).sum(-1).flatten(1))
-    # $m = \sum_l \alpha_l x^l$
-    dw.alpha.add_(torch.stack([(x_l * g.dm).sum() for x_l in x]))
 
 
 def sweeps(x: Tensor, w: Weights) -> tuple[Any, Any]:
@@ -394,24 +426,29 @@ class Sequence(torch.autograd.Function):
         tape.k[..., : n.S], tape.v[..., : n.S] = k_past, v_past
         out = sweeps(x, w)[0](n, w, tape, x, keep)
         ctx.n, ctx.keep = n, keep
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*weights, *tape)
         return out, tape.m
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dout: Tensor, dm: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dout: Tensor | None, dm: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradients of `x`, of the past, and of the weights."""
         n, keep, count = ctx.n, ctx.keep, -len(Tape._fields)
         weights, tape = ctx.saved_tensors[:count], Tape(*ctx.saved_tensors[count:])
-        dx = torch.empty_like(dout)
+        if dout is None:
+            dout = torch.zeros_like(tape.m)
+        dx = torch.empty_like(tape.m)
         dw = Weights.from_tensors([torch.zeros_like(weight) for weight in weights], n.L)
         w = Weights.from_tensors(weights, n.L).to(tape.o.dtype)
-        for stretch in sweeps(tape.x, w)[1](n, w, tape, dout, dm, keep):
-            first, _, g = stretch
-            dx[first : first + len(g.dx0)] = g.dx0
+        d_cache = tape.k.new_zeros(2, *tape.k.shape)
+        for stretch in sweeps(tape.x, w)[1](n, w, tape, dout, dm, keep, dw, d_cache):
             add_weight_gradients(n, w, tape, stretch, keep, dw)
-            del stretch
-        return None, None, None, dx, g.dk_past, g.dv_past, *dw.tensors()
+            first, (dx0, *_) = stretch[0], stretch[2]
+            dx[first : first + len(dx0)] = dx0
+            # Or else it would still be there while the next one is made.
+            del stretch, dx0, _
+        return None, None, None, dx, *d_cache[..., : n.S], *dw.tensors()
 
 
 def sequence_forward(

@@ -9,9 +9,10 @@ summary: What the forward sweep leaves for the backward sweep, and that one for 
 A hand-written backward pass has to decide what autograd decides for us otherwise: what is kept.
 The surprise is how little it has to be. Only what the recurrence had to *wait* for is worth
 keeping: the states $x_t^l$, what attention answered, and the weights with which it did. Once these
-are known, nothing waits any more, and the norms and queries of many steps
-come again as a few large products, which cost next to nothing. Of all that could be made
-again only the inner units of the feed-forward sublayer are kept, as four fifths of that work.
+are known nothing waits any more, and all else comes again, for many steps at a time, as a few
+large operations. The norms and queries always do. The inner units of the feed-forward sublayer
+are more than half of a tape, but also a third of the forward work: they are kept, unless the
+weights need the room more. Then the tape is *lean*.
 
 Here are the three lists. The *tape* is written by the forward sweep. Of it, *recomputed* is made
 for a stretch of steps at a time. And the *adjoint* of a stretch is written by the
@@ -55,6 +56,17 @@ class Shape(NamedTuple):
         """The width of what the activation reads."""
         return self.F * (1 + (self.activation == "swiglu"))
 
+    @property
+    def matrices(self) -> int:
+        """The numbers in all large matrices."""
+        HK = self.H * self.K
+        return self.D * (self.L * (2 * HK + self.wide + self.F) + self.P * 2 * HK)
+
+    @property
+    def lean(self) -> bool:
+        """Whether the inner units are fewer than the weights, which then need the room more."""
+        return self.T * self.B * self.L * self.wide < self.matrices
+
     def window(self, t: int) -> tuple[int, int]:
         """The slots that step `t` reads: from, to."""
         return max(0, self.S + t - self.W), self.S + t
@@ -82,8 +94,13 @@ class Tape(NamedTuple):
     """`(L, H, ...)`: for each step the weights of its window, `(B, S)`, one after the other"""
     o: Tensor
     """`(L, T, B, HK)`"""
+    y: Tensor
+    """`(L, T, B, D)`"""
     pre: Tensor
-    r"""Before $\phi$, `(L, T, B, F)`; for a ReLU without dropout, after it, which says as much"""
+    r"""
+    Before $\phi$, `(L, T, B, F)`, or `2F` with a gate; for a ReLU without dropout, after it, which
+    says as much. Only of one step on a lean tape.
+    """
     k: Tensor
     """Keys of all slots, carried and new, `(P, H, B, K, S + T)`, and a margin of zeros"""
     v: Tensor
@@ -98,7 +115,8 @@ class Tape(NamedTuple):
             m=make(n.T, n.B, n.D),
             attn=make(n.L, n.H, n.B * (n.before(n.T) if recording else n.W)),
             o=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
-            pre=make(n.L, T, n.B, n.wide, dtype=dtype),
+            y=make(n.L, T, n.B, n.D),
+            pre=make(n.L, 1 if n.lean else T, n.B, n.wide, dtype=dtype),
             k=like.new_zeros(cache, dtype=dtype),
             v=like.new_zeros(cache, dtype=dtype),
         )
@@ -112,9 +130,13 @@ class Tape(NamedTuple):
         """Whether there is a row for each step (a single step needs no more than a row)."""
         return self.x.shape[1] == len(self.m)
 
-    def row(self, t: int) -> int:
-        """The row of time in which step `t` is written."""
-        return t if self.recording else 0
+    def row(self, tensor: Tensor, t: int) -> Tensor:
+        """The row of time of a `tensor` of the tape in which step `t` is written, `(..., B, D)`."""
+        return tensor[:, t if tensor.shape[1] > 1 else 0]
+
+    def outputs(self) -> Tensor:
+        """Where the outputs of all steps go, `(T, B, D)`: on the tape, if they fit."""
+        return self.x[-1] if self.recording else torch.empty_like(self.m)
 
     def weights(self, n: Shape, t: int) -> Tensor:
         """The attention weights of step `t`, `(L, H, B, S)`."""
@@ -127,19 +149,25 @@ class Recomputed(NamedTuple):
     r"""
     ## What is made again
 
-    For a stretch of steps, as large operations: $\hat x$ and $1/\sigma$ of the norms, and the
-    queries.
+    For a stretch of steps, as large operations: $z = \gamma \odot \hat x + \beta$ of the norms,
+    with the mean and $1/\sigma$ that they divided by, queries, and, for a lean tape, inner units.
     """
 
-    x_hat: Tensor
-    """`(L, T, B, D)`"""
+    z_attn: tuple[Tensor, ...]
+    """`(T, B, D)`, one a layer"""
+    z_ff: tuple[Tensor, ...]
+    x_mean: Tensor
+    """`(L, T, B, 1)`"""
     x_rstd: Tensor
-    y_hat: Tensor
+    y_mean: Tensor
     y_rstd: Tensor
     q: Tensor
     """`(L, T, B, HK)`"""
+    pre: Tensor
+    """`(L, T, B, F)`, or `2F` with a gate"""
     m_hat: Tensor
     """$m_t$ as it is projected, `(T, B, D)`: normalised, or the same"""
+    m_mean: Tensor
     m_rstd: Tensor
 
 
@@ -147,8 +175,8 @@ class Adjoint(NamedTuple):
     r"""
     ## What the backward sweep leaves for the weights
 
-    For each weight the gradient of what it produced, and for each norm too. `dx` is
-    $\delta x_t^l$ of $l = 1 \dots L$, and `dx0` that of the embeddings.
+    For each weight the gradient of what it produced. `dx` is $\delta x_t^l$ of
+    $l = 1 \dots L$, and `dx0` that of the embeddings.
     """
 
     dx0: Tensor
@@ -157,23 +185,16 @@ class Adjoint(NamedTuple):
     """`(L, T, B, D)`"""
     dpre: Tensor
     """`(L, T, B, F)`, or `2F` with a gate"""
-    dz_ff: Tensor
-    """`(L, T, B, D)`"""
     dy: Tensor
     """`(L, T, B, D)`"""
     ds: Tensor
     """`(L, H, T, B, W)`; a window ends at the right: column $-d$ is the slot at distance $d$"""
     dq: Tensor
     """`(L, T, B, HK)`"""
-    dz_attn: Tensor
-    """`(L, T, B, D)`"""
     dm: Tensor
     """`(T, B, D)`"""
     dkv: Tensor
     """`(T, B, P * 2HK)`"""
-    dk_past: Tensor
-    """`(P, H, B, K, S)`"""
-    dv_past: Tensor
 
     @classmethod
     def make(cls, n: Shape, tape: Tape) -> "Adjoint":
@@ -183,13 +204,9 @@ class Adjoint(NamedTuple):
             dx0=x(n.T, n.B, n.D),
             dx=x(n.L, n.T, n.B, n.D),
             dpre=q(n.L, n.T, n.B, n.wide),
-            dz_ff=q(n.L, n.T, n.B, n.D),
             dy=x(n.L, n.T, n.B, n.D),
             ds=tape.attn.new_empty(n.L, n.H, n.T, n.B, n.W),
             dq=q(n.L, n.T, n.B, n.H * n.K),
-            dz_attn=q(n.L, n.T, n.B, n.D),
             dm=x(n.T, n.B, n.D),
             dkv=q(n.T, n.B, n.P * 2 * n.H * n.K),
-            dk_past=q(n.P, n.H, n.B, n.K, n.S),
-            dv_past=q(n.P, n.H, n.B, n.K, n.S),
         )

@@ -27,6 +27,12 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .model import FeedbackTransformer
 
+SMALL = (
+    *("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha"),
+    *("u", "s", "bo", "b1", "b2", "bkv"),
+)
+"""The weights that are vectors, but for the positions: their gradients are sums over all rows."""
+
 Matrices = tuple[Tensor, ...]
 """One matrix for each layer."""
 
