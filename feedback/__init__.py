@@ -14,11 +14,11 @@ The modules in reading order. Each is a chapter: the idea, the mathematics, the 
 4. `memory`: the state that one call hands to the next
 5. `reference`: the recurrence, in its plainest form
 6. `stack`: the same, without copying at each step
-7. `folding`, `tape`, `sequence`: the whole sequence at once, its backward pass derived by hand
-8. `native`: its sweeps in C++, and `graphs`: one CUDA graph a training step
+7. `weights`, `tape`, `sequence`: the whole sequence at once, its backward pass derived by hand
+8. `native`: its sweeps in C++, and `graphs`: one CUDA graph a step
 9. `model`: the parameters, and the language model
 10. `transformer`: the parallel Transformer, for comparison and as a warm start
-11. `generate`: cached decoding
+11. `decode`: one step a token; `generate`: which token
 12. `pretrained` and `files`: saving and loading
 13. `data` and `tiny_shakespeare`: text
 14. `schedule`, `evaluate`, `interrupt`, `train`: the loop; `runs`: its folder, `plot`: its picture

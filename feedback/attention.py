@@ -97,15 +97,26 @@ class FeedbackAttention(nn.Module):
         distance = torch.einsum("bhk,shk->bhs", q, self.pos_key[-S:]) + self.pos_bias[-S:].T
         return (content + distance) / math.sqrt(self.d_k)
 
-    def forward(self, z: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        k: Tensor,
+        v: Tensor,
+        keep: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         r"""
         `z` is the present step, `(B, D)`; `k` and `v` are the window of the memory it reads,
-        `(B, H, S, K)`; `keep` says which attention weights survive dropout, `(B, H, S)`.
+        `(B, H, S, K)`; `keep` says which attention weights survive dropout, `(B, H, S)`, and
+        `mask`, `(S,)`, is added to the scores: $-\infty$ for a slot that holds nothing.
         Returns $W_o \sum_j a_j v_j + b_o$, `(B, D)`.
         """
         q = self.query(z).unflatten(-1, (self.n_heads, self.d_k))
         # $a = \mathrm{softmax}_j(\mathrm{score}_j)$
-        attn = self.scores(q, k).softmax(dim=-1)
+        scores = self.scores(q, k)
+        if mask is not None:
+            scores = scores + mask
+        attn = scores.softmax(dim=-1)
         if keep is not None:
             attn = attn * keep / (1 - self.dropout)
         # $\sum_j a_j v_j$

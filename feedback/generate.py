@@ -1,55 +1,25 @@
 r"""
 ---
 title: Generation
-summary: Cached decoding, one step a token, and the ways to choose a token.
+summary: The ways to choose a token, and the loop that writes.
 ---
 
 # Generation
 
-In training the Feedback Transformer pays for its recurrence. In generation it is the other way
-round: everybody has to go step by step there, and now one memory for all layers is an advantage.
-With shared projections a step leaves behind one key and one value, $2HK$ numbers, where a
-Transformer of $L$ layers leaves $2LHK$.
+A language model says how likely each token is to be next, and somebody has to choose. Always the
+likeliest gives a text that soon repeats itself; a fair draw gives one that goes astray, since many
+unlikely tokens together are likely. In between lie the usual restrictions of the draw.
 
-The prompt is read once, by the ordinary forward pass. After that the keys and values are kept,
-each new token costs exactly one step, and the prefix is never computed again.
+The prompt is read once, by the ordinary forward pass. After that each new token is one step
+of decoding.
 """
 
 import torch
 from torch import Tensor
 
 from .config import require
+from .decode import decoder
 from .memory import Memory
-
-
-class Window:
-    r"""
-    ## The last `mem_len` rows, without copying at each step
-
-    A buffer of twice the length: rows are written one after the other, and only when the end is
-    reached do the last `mem_len - 1` move to the front. That is one row copied per row written,
-    on average, and what is read is always one slice in the order of time.
-    """
-
-    def __init__(self, past: Tensor, mem_len: int, steps: int):
-        r"""`past` is `(B, H, S, K)`, $S \le$ `mem_len`; at most `steps` rows will be added."""
-        B, H, S, K = past.shape
-        self.mem_len, self.end = mem_len, S
-        self.buffer = past.new_empty(B, H, min(2 * mem_len, S + steps), K)
-        self.buffer[:, :, :S] = past
-
-    def read(self) -> Tensor:
-        """The rows a step may read, `(B, H, S, K)`, oldest first."""
-        return self.buffer[:, :, max(0, self.end - self.mem_len) : self.end]
-
-    def append(self, row: Tensor) -> None:
-        """Adds a row `(B, H, K)`, forgetting the oldest if there are `mem_len` already."""
-        if self.end == self.buffer.shape[2]:
-            kept = self.buffer[:, :, self.end - self.mem_len + 1 :].clone()
-            self.end = kept.shape[2]
-            self.buffer[:, :, : self.end] = kept
-        self.buffer[:, :, self.end] = row
-        self.end += 1
 
 
 def choose(
@@ -116,11 +86,7 @@ class Generation:
         self.eval()
         try:
             logits, memory = self(tokens, memory)
-            mem_len = self.config.mem_len
-            windows = [
-                [Window(kv, mem_len, max_new_tokens) for kv in pair]
-                for pair in self.transformer.remembered(memory)
-            ]
+            decode = decoder(self, memory, max_new_tokens)
             logits, out = logits[:, -1], [tokens]
             stopped = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
             for i in range(max_new_tokens):
@@ -130,21 +96,12 @@ class Generation:
                     stopped = stopped | (token == stop_token)
                 out.append(token[:, None])
                 if i + 1 < max_new_tokens and not stopped.all():
-                    logits = self._decode(token, windows)
+                    logits = decode(token)
                 elif stopped.all():
                     break
             return torch.cat(out, dim=1)
         finally:
             self.train(training)
-
-    def _decode(self, token: Tensor, windows: list[list[Window]]) -> Tensor:
-        """One step: reads the windows, writes one row to each; `(B,)` to logits `(B, V)`."""
-        pairs = [(k.read(), v.read()) for k, v in windows]
-        y, rows = self.transformer.decode(self.embedding(token), pairs)
-        for pair, new in zip(windows, rows, strict=True):
-            for window, row in zip(pair, new, strict=True):
-                window.append(row)
-        return self.head(y)
 
     def _check_options(
         self,

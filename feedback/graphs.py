@@ -18,16 +18,68 @@ forward, loss, backward, clipping, and the optimiser.
 The price is that all tensors must stay where they are. Tokens are copied into static buffers, the
 learning rate is a tensor, and the step must not ask the GPU for a number: whether the loss is
 finite is looked at after the replay. There is one graph for each pair of a sequence length and a
-number of carried slots, two or three in a run.
+number of carried slots, two or three in a run. A step of decoding is recorded in the same way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 Step = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
 """From tokens, targets and the memory vectors carried in, to loss, gradient norm, new memory."""
+
+
+WARMUP_STEPS = 3
+"""What CUDA libraries allocate on first use must not be part of the recording."""
+
+
+class Graph(NamedTuple):
+    """A recording, the tensors it reads, and those it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    static: list[Tensor | None]
+    results: Any
+
+    def __call__(self, *inputs: Tensor | None) -> Any:
+        """Replays it on these inputs; the results are written over by the next call."""
+        for there, here in zip(self.static, inputs, strict=True):
+            if there is not None:
+                there.copy_(here)
+        self.graph.replay()
+        return self.results
+
+
+def record(
+    step: Callable, inputs: Sequence[Tensor | None], state: Callable[[], list[Tensor]]
+) -> Graph:
+    """
+    ## Record a step
+
+    `state` lists all tensors that a step changes; after recording they are as they were.
+    """
+    static = [None if x is None else x.clone() for x in inputs]
+    before = state()
+    saved = [tensor.clone() for tensor in before]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARMUP_STEPS):
+            step(*static)
+    torch.cuda.current_stream().wait_stream(side)
+    # The warm-up was real: undo it. What an optimiser has only now made is zero.
+    with torch.no_grad():
+        for tensor, old in zip(before, saved, strict=True):
+            tensor.copy_(old)
+        known = {id(tensor) for tensor in before}
+        for tensor in state():
+            if id(tensor) not in known:
+                tensor.zero_()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = step(*static)
+    return Graph(graph, static, results)
 
 
 class GraphedStep:
@@ -38,12 +90,9 @@ class GraphedStep:
     optimiser must be `capturable`, with a tensor as its learning rate.
     """
 
-    WARMUP_STEPS = 3
-    """What CUDA libraries allocate on first use must not be part of the recording."""
-
     def __init__(self, step: Step, model: nn.Module, optimizer: torch.optim.Optimizer):
         self.step, self.model, self.optimizer = step, model, optimizer
-        self.graphs: dict[tuple, tuple] = {}
+        self.graphs: dict[tuple, Graph] = {}
 
     def __call__(
         self, tokens: Tensor, targets: Tensor, memory: Tensor | None
@@ -55,37 +104,8 @@ class GraphedStep:
         inputs = (tokens, targets, memory)
         key = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
         if key not in self.graphs:
-            self.graphs[key] = self.record(*inputs)
-        graph, static, results = self.graphs[key]
-        for there, here in zip(static, inputs, strict=True):
-            if there is not None:
-                there.copy_(here)
-        graph.replay()
-        return results
-
-    def record(self, *inputs: Tensor | None) -> tuple:
-        """The graph, the tensors it reads, and those it writes; no parameter has changed after."""
-        static = tuple(None if x is None else x.clone() for x in inputs)
-        before = self.state()
-        saved = [tensor.clone() for tensor in before]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(self.WARMUP_STEPS):
-                self.step(*static)
-        torch.cuda.current_stream().wait_stream(side)
-        # The warm-up was real training: undo it. What the optimiser has only now made is zero.
-        with torch.no_grad():
-            for tensor, old in zip(before, saved, strict=True):
-                tensor.copy_(old)
-            known = {id(tensor) for tensor in before}
-            for tensor in self.state():
-                if id(tensor) not in known:
-                    tensor.zero_()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            results = self.step(*static)
-        return graph, static, results
+            self.graphs[key] = record(self.step, inputs, self.state)
+        return self.graphs[key](*inputs)
 
     def state(self) -> list[Tensor]:
         """All tensors that a step changes: parameters, and the state of the optimiser."""

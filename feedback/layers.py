@@ -80,12 +80,13 @@ class FeedbackTransformerLayer(nn.Module):
         v: Tensor,
         keep_attn: Tensor | None = None,
         keep_ff: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """`x` is `(B, D)`, `k` and `v` are `(B, H, S, K)`; returns `(B, D)`."""
         # With no slot to read there is nothing to attend to: the sublayer is skipped.
         if k.shape[-2] > 0:
             # $y = x + \mathrm{Attn}(\mathrm{LN}(x);\, k, v)$
-            x = x + self.attn(self.norm_attn(x), k, v, keep_attn)
+            x = x + self.attn(self.norm_attn(x), k, v, keep_attn, mask)
         # $x' = y + \mathrm{FF}(\mathrm{LN}(y))$
         return x + self.ff(self.norm_ff(x), keep_ff)
 

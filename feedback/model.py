@@ -153,12 +153,13 @@ class FeedbackTransformer(nn.Module):
         """Keys and values with which decoding goes on after `memory`, `(B, H, S, K)`."""
         return self.window(memory.m.transpose(0, 1))
 
-    def decode(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Pairs]:
+    def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
         """
-        One step of decoding: `x` is `(B, D)`, `pairs` the windows it reads. Returns the
-        output, `(B, D)`, and the rows that the windows grow by, `(B, H, K)`.
+        One step of decoding: `x` is `(B, D)`, `pairs` the windows it reads, and `mask`, `(S,)`, is
+        added to the scores. Returns the output, `(B, D)`, and the rows that the windows
+        grow by, `(B, H, K)`.
         """
-        x, m = recurrent_step(self, x, pairs)
+        x, m = recurrent_step(self, x, pairs, mask=mask)
         return self.norm(x), self.project(m)
 
 

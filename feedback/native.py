@@ -30,16 +30,21 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .layers import Keep
-from .sequence import Stretch, finish_small_gradients, recompute
+from .memory import Memory
+from .sequence import Stretch, finish_small_gradients, recompute, slots_last
 from .tape import MARGIN, Adjoint, Shape, Tape
 from .weights import SMALL, Weights
+
+if TYPE_CHECKING:
+    from .model import FeedbackTransformer
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = [
@@ -182,23 +187,17 @@ def choose_groups(n: Shape, threads: int, bytes_per_number: int) -> int:
     return next(g for g in range(min(threads, max(1, n.B // 4)), 0, -1) if threads % g == 0)
 
 
-def call(
-    sweep: str,
-    n: Shape,
-    tensors: dict[str, Tensor],
-    keep: Keep | None,
-    first: int,
-    steps: int,
-) -> None:
+def arguments(
+    n: Shape, tensors: dict[str, Tensor], keep: Keep | None, first: int, steps: int
+) -> Arguments:
     """
-    Runs a sweep over `steps` steps from `first` on; `tensors` are given by the names that they have
-    in the C++ code.
+    What a sweep over `steps` steps from `first` on is told; `tensors` are given by the names that
+    they have in the C++ code.
     """
-    x = tensors["x"]
-    loop, kind = library(), NAMES[x.dtype]
+    x, names = tensors["x"], ("T", "B", "D", "H", "K", "L", "F", "P", "S", "W")
     threads = torch.get_num_threads()
-    arguments = Arguments(
-        **{name: getattr(n, name) for name in ["T", "B", "D", "H", "K", "L", "F", "P", "S", "W"]},
+    told = Arguments(
+        **{name: getattr(n, name) for name in names},
         slots=tensors["k"].shape[-1],
         activation=ACTIVATIONS.index(n.activation),
         norm_memory=n.norm_memory,
@@ -214,13 +213,21 @@ def call(
     )
     if keep is not None:
         tensors = {**tensors, "keep_attn": keep.attn, "keep_ff": keep.ff}
-    size = getattr(loop, f"scratch_{kind}")
+    size = getattr(library(), f"scratch_{NAMES[x.dtype]}")
     size.restype = ctypes.c_int64
-    scratch = x.new_empty(size(ctypes.byref(arguments)))
-    for name, tensor in {**tensors, "scratch": scratch}.items():
+    tensors = {**tensors, "scratch": x.new_empty(size(ctypes.byref(told)))}
+    for name, tensor in tensors.items():
         assert tensor.is_contiguous(), name
-        setattr(arguments, name, tensor.data_ptr())
-    getattr(loop, f"{sweep}_{kind}")(ctypes.byref(arguments))
+        setattr(told, name, tensor.data_ptr())
+    # Or else nobody would know that they are in use.
+    told.tensors = tensors
+    return told
+
+
+def call(sweep: str, told: Arguments) -> None:
+    """Runs a sweep."""
+    kind = NAMES[told.tensors["x"].dtype]
+    getattr(library(), f"{sweep}_{kind}")(ctypes.byref(told))
 
 
 def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
@@ -238,7 +245,7 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
     """The forward sweep of `sequence`, native."""
     x, out = x.contiguous(), tape.outputs()
     tensors = {**in_order(w, transpose=True), **tape._asdict(), "in": x, "out": out}
-    call("forward", n, tensors, keep, 0, n.T)
+    call("forward", arguments(n, tensors, keep, 0, n.T))
     return out
 
 
@@ -276,9 +283,54 @@ def sweep_backward(
         names = (*RECOMPUTED, "pre") if n.lean else RECOMPUTED
         parts = {name: getattr(again, name) for name in names}
         parts |= {name: it for name, it in g._asdict().items() if name in POINTERS}
-        call("backward", n, fixed | parts, keep, first, steps)
+        call("backward", arguments(n, fixed | parts, keep, first, steps))
         yield first, again, g
         del again, parts
     for name, parts in small.items():
         getattr(dw, name).copy_(parts.sum(0))
     finish_small_gradients(w, dw)
+
+
+class NativeSteps:
+    """
+    ## One step at a time
+
+    For decoding: a forward sweep of a single step, over a tape of a single row. The weights are
+    packed once, and there is room for as many slots as may be needed, or for `mem_len` new ones;
+    when these are used up the last slots move to a new tape.
+    """
+
+    def __init__(self, stack: "FeedbackTransformer", memory: Memory, steps: int):
+        """Continues after `memory`, at most `steps` times."""
+        self.stack, self.left = stack, steps
+        w = Weights.of(stack, stack.config.mem_len)
+        self.weights = in_order(w, transpose=True)
+        self.begin(torch.stack(list(slots_last(stack.remembered(memory)))))
+
+    @staticmethod
+    def usable(stack: nn.Module) -> bool:
+        """Whether the steps of a stack can be taken by the native loop."""
+        if getattr(stack, "implementation", None) != "sequence" or torch.is_autocast_enabled("cpu"):
+            return False
+        return usable(stack.norm.weight, Weights.of(stack, 1))
+
+    def begin(self, past: Tensor) -> None:
+        """Makes a tape that begins with the slots `past`, `(2, P, H, B, K, S)`."""
+        c, (B, S) = self.stack.config, (past.shape[3], past.shape[-1])
+        self.n = Shape.of(c, T=max(1, min(self.left, c.mem_len)), B=B, S=S, W=c.mem_len)
+        self.tape = Tape.make(self.n, past, past.dtype, recording=False)
+        self.tape.k[..., :S], self.tape.v[..., :S] = past
+        tensors = {**self.weights, **self.tape._asdict(), "out": past.new_empty(B, c.d_model)}
+        self.told = arguments(self.n, tensors, None, first=0, steps=1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One step, `(B, D)` to `(B, D)`."""
+        if self.told.first == self.n.T:
+            start, end = self.n.window(self.n.T)
+            self.begin(torch.stack([self.tape.k, self.tape.v])[..., start:end])
+        x = x.contiguous()
+        setattr(self.told, "in", x.data_ptr())
+        call("forward", self.told)
+        self.told.first += 1
+        self.left -= 1
+        return self.stack.norm(self.told.tensors["out"])

@@ -39,21 +39,27 @@ Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
 def recurrent_step(
-    model: "FeedbackTransformer", x: Tensor, pairs: Pairs, keep: Keep | None = None, t: int = 0
+    model: "FeedbackTransformer",
+    x: Tensor,
+    pairs: Pairs,
+    keep: Keep | None = None,
+    t: int = 0,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""
     ## One step of time
 
     `x` is the embedding $x_t^0$, `(B, D)`; `pairs` hold the keys and values of the slots that step
-    `t` may read, `(B, H, S, K)`. Returns $x_t^L$ and the memory vector $m_t$, both `(B, D)`.
+    `t` may read, `(B, H, S, K)`; a `mask`, `(S,)`, is added to all scores. Returns $x_t^L$ and the
+    memory vector $m_t$, both `(B, D)`.
     """
     states = [x]
     for l, layer in enumerate(model.layers):
         # Shared keys and values: the same pair for every layer.
         k, v = pairs[0] if model.config.share_kv else pairs[l]
-        masks = keep.at(t, l, k.shape[-2]) if keep is not None else ()
+        masks = keep.at(t, l, k.shape[-2]) if keep is not None else (None, None)
         # $x_t^l$
-        x = layer(x, k, v, *masks)
+        x = layer(x, k, v, *masks, mask)
         states.append(x)
     # $m_t = \sum_l \alpha_l\, x_t^l$
     return x, model.mix(torch.stack(states))

@@ -61,6 +61,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .layers import Keep
+from .reference import Pairs
 from .tape import Adjoint, Recomputed, Shape, Tape
 from .weights import Weights
 
@@ -451,6 +452,11 @@ class Sequence(torch.autograd.Function):
         return None, None, None, dx, *d_cache[..., : n.S], *dw.tensors()
 
 
+def slots_last(pairs: Pairs) -> Iterator[Tensor]:
+    """Keys and values `(B, H, S, K)` of each projection as two tensors `(P, H, B, K, S)`."""
+    return (torch.stack(kv).permute(0, 2, 1, 4, 3) for kv in zip(*pairs, strict=True))
+
+
 def sequence_forward(
     model: "FeedbackTransformer", x: Tensor, past: Tensor, keep: Keep | None
 ) -> tuple[Tensor, Tensor]:
@@ -459,16 +465,11 @@ def sequence_forward(
 
     The same function of the same arguments as the reference.
     """
-    c, (T, B, D) = model.config, x.shape
-    k_past, v_past = (
-        torch.stack(kv).permute(0, 2, 1, 4, 3) for kv in zip(*model.window(past), strict=True)
-    )
-    P, H, _, K, S = k_past.shape
-    n = Shape(
-        T=T, B=B, D=D, H=H, K=K, L=c.n_layers, F=c.d_ff, P=P, S=S, W=min(c.mem_len, S + T),
-        activation=c.activation, norm_memory=c.norm_memory,
-        dropout=0.0 if keep is None else c.dropout,
-    )  # fmt: skip
+    c, (T, B, _) = model.config, x.shape
+    k_past, v_past = slots_last(model.window(past))
+    S = k_past.shape[-1]
+    dropout = 0.0 if keep is None else c.dropout
+    n = Shape.of(c, T, B, S, W=min(c.mem_len, S + T), dropout=dropout)
     weights = Weights.of(model, n.W).tensors()
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)

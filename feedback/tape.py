@@ -25,6 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .config import ModelConfig
+
 MARGIN = 16
 """Zero slots behind the last one, so that a loop over whole vectors may read past it."""
 
@@ -45,6 +47,15 @@ class Shape(NamedTuple):
     activation: str
     norm_memory: bool
     dropout: float
+
+    @classmethod
+    def of(cls, c: ModelConfig, T: int, B: int, S: int, W: int, dropout: float = 0.0) -> "Shape":
+        """The sizes of a call of a model with configuration `c`."""
+        return cls(
+            T=T, B=B, D=c.d_model, H=c.n_heads, K=c.head_dim, L=c.n_layers, F=c.d_ff,
+            P=1 if c.share_kv else c.n_layers, S=S, W=W,
+            activation=c.activation, norm_memory=c.norm_memory, dropout=dropout,
+        )  # fmt: skip
 
     @property
     def relu_only(self) -> bool:

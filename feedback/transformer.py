@@ -155,12 +155,12 @@ class Transformer(nn.Module):
         pairs = [layer.past_pairs(m) for layer, m in pairs]
         return [(as_window(k, empty), as_window(v, empty)) for k, v in pairs]
 
-    def decode(self, x: Tensor, pairs: Pairs) -> tuple[Tensor, Pairs]:
+    def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
         """One step of decoding, as in `FeedbackTransformer.decode`, with a pair a layer."""
         rows = []
         for layer, (k, v) in zip(self.layers, pairs, strict=True):
             rows.append(layer.past_pairs(x))
-            x = layer(x, k, v)
+            x = layer(x, k, v, mask=mask)
         return self.norm(x), rows
 
 

@@ -64,6 +64,14 @@ def outputs_and_gradients(
     return results
 
 
+def distance(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest difference, relative to the largest number of its tensor, at least 1."""
+    return max(
+        ((actual[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1)).item()
+        for name, tensor in expected.items()
+    )
+
+
 def assert_same(
     actual: dict[str, Tensor], expected: dict[str, Tensor], atol: float = 1e-12
 ) -> None:

@@ -1,0 +1,148 @@
+r"""
+---
+title: Decoding
+summary: One step at a time: windows of keys and values, and three ways to take the step.
+---
+
+# Decoding
+
+In training the Feedback Transformer pays for its recurrence. In generation it is the other way
+round: everybody has to go step by step there, and now one memory for all layers is an advantage.
+With shared projections a step leaves behind one key and one value, $2HK$ numbers, where a
+Transformer of $L$ layers leaves $2LHK$.
+
+The keys and values of the prompt are kept, each new token costs exactly one step, and the
+prefix is never computed again. A step is so little work that its cost is that of being asked for:
+some sixty calls of PyTorch, each of a few microseconds. So there are three ways to take it, which
+differ in nothing else. On a GPU all calls are recorded once and replayed. On a CPU the Feedback
+Transformer's step is a single call of the C++ loop. Else it is taken as it stands, by `Windows`.
+
+Each is a function from $x_t^0$, `(B, D)`, to the output, `(B, D)`, that remembers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .graphs import record
+from .memory import Memory
+from .native import NativeSteps
+
+if TYPE_CHECKING:
+    from .model import FeedbackTransformer, LanguageModel
+    from .transformer import Transformer
+
+
+class Window:
+    r"""
+    ## The last `mem_len` rows, without copying at each step
+
+    A buffer of twice the length: rows are written one after the other, and only when the end is
+    reached do the last `mem_len - 1` move to the front. That is one row copied per row written,
+    on average, and what is read is always one slice in the order of time.
+    """
+
+    def __init__(self, past: Tensor, mem_len: int, steps: int):
+        r"""`past` is `(B, H, S, K)`, $S \le$ `mem_len`; at most `steps` rows will be added."""
+        B, H, S, K = past.shape
+        self.mem_len, self.end = mem_len, S
+        self.buffer = past.new_empty(B, H, min(2 * mem_len, S + steps), K)
+        self.buffer[:, :, :S] = past
+
+    def read(self) -> Tensor:
+        """The rows a step may read, `(B, H, S, K)`, oldest first."""
+        return self.buffer[:, :, max(0, self.end - self.mem_len) : self.end]
+
+    def append(self, row: Tensor) -> None:
+        """Adds a row `(B, H, K)`, forgetting the oldest if there are `mem_len` already."""
+        if self.end == self.buffer.shape[2]:
+            kept = self.buffer[:, :, self.end - self.mem_len + 1 :].clone()
+            self.end = kept.shape[2]
+            self.buffer[:, :, : self.end] = kept
+        self.buffer[:, :, self.end] = row
+        self.end += 1
+
+
+class Windows:
+    """
+    ## The step as it stands
+
+    Windows of as many slots as there are, for each pair of keys and values that the stack has.
+    """
+
+    def __init__(self, stack: "FeedbackTransformer | Transformer", memory: Memory, steps: int):
+        mem_len = stack.config.mem_len
+        self.stack = stack
+        self.windows = [
+            [Window(kv, mem_len, steps) for kv in pair] for pair in stack.remembered(memory)
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One step, `(B, D)` to `(B, D)`."""
+        y, rows = self.stack.decode(x, [(k.read(), v.read()) for k, v in self.windows])
+        for pair, new in zip(self.windows, rows, strict=True):
+            for window, row in zip(pair, new, strict=True):
+                window.append(row)
+        return y
+
+
+class StaticWindows:
+    r"""
+    ## The step with tensors that never move or grow
+
+    A recorded step must find everything where it was. So each window has `mem_len` slots from the
+    beginning and moves one to the left at each step; slots not yet filled get a score of
+    $-\infty$.
+    """
+
+    def __init__(self, stack: "FeedbackTransformer | Transformer", memory: Memory):
+        pairs, mem_len = stack.remembered(memory), stack.config.mem_len
+        B, H, S, K = pairs[0][0].shape
+        self.stack = stack
+        self.buffers = [[kv.new_zeros(B, H, mem_len, K) for kv in pair] for pair in pairs]
+        self.mask = memory.m.new_full((mem_len,), -math.inf)
+        self.mask[mem_len - S :] = 0
+        for buffers, pair in zip(self.buffers, pairs, strict=True):
+            for buffer, kv in zip(buffers, pair, strict=True):
+                buffer[:, :, mem_len - S :] = kv
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One step, `(B, D)` to `(B, D)`."""
+        y, rows = self.stack.decode(x, [(k, v) for k, v in self.buffers], self.mask)
+        for pair, new in zip(self.buffers, rows, strict=True):
+            for buffer, row in zip(pair, new, strict=True):
+                buffer.copy_(torch.cat([buffer[:, :, 1:], row.unsqueeze(2)], dim=2))
+        self.mask.copy_(torch.cat([self.mask[1:], self.mask.new_zeros(1)]))
+        return y
+
+    def state(self) -> list[Tensor]:
+        """All tensors that a step changes."""
+        return [self.mask, *(buffer for pair in self.buffers for buffer in pair)]
+
+
+def decoder(model: "LanguageModel", memory: Memory, steps: int) -> Callable[[Tensor], Tensor]:
+    """
+    ## Whichever is fastest here
+
+    Continues after `memory`, at most `steps` times: a function from the token chosen last, `(B,)`,
+    to the logits of the next one, `(B, V)`, which are valid until it is called again.
+    """
+    stack = model.transformer
+    if memory.m.is_cuda:
+        static = StaticWindows(stack, memory)
+        graph = None
+
+        def replay(token: Tensor) -> Tensor:
+            nonlocal graph
+            if graph is None:
+                step = lambda token: model.head(static(model.embedding(token)))  # noqa: E731
+                graph = record(step, [token], static.state)
+            return graph(token)
+
+        return replay
+    native = NativeSteps.usable(stack)
+    step = NativeSteps(stack, memory, steps) if native else Windows(stack, memory, steps)
+    return lambda token: model.head(step(model.embedding(token)))
