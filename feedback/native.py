@@ -59,9 +59,6 @@ FLAGS = [
 ]
 
 NAMES = {torch.float32: "float", torch.float64: "double"}
-ROWS = 384
-"""Rows of a stretch of the backward sweep."""
-
 ACTIVATIONS = ("relu", "gelu", "swiglu")
 
 INTEGERS = [
@@ -259,10 +256,7 @@ def sweep_backward(
     dw: Weights,
     d_cache: Tensor,
 ) -> Iterator[Stretch]:
-    """
-    The backward sweep of `sequence`, native, in stretches of about `ROWS` rows: enough for a fast
-    product, and the adjoint of a whole sequence is never in memory at once.
-    """
+    """The backward sweep of `sequence`, native."""
     fixed = {**in_order(w, transpose=False), **tape._asdict(), "dk": d_cache[0], "dv": d_cache[1]}
     fixed["dout"] = dout.contiguous()
     if dm_out is not None:
@@ -271,10 +265,8 @@ def sweep_backward(
     threads = torch.get_num_threads()
     small = {name: tape.x.new_zeros(threads, *getattr(w, name).shape) for name in SMALL}
     fixed |= {f"d_{name}": parts for name, parts in small.items()}
-    # Where a tape is lean, everything else should be.
-    size, g = -(-ROWS // (n.B * (1 + n.lean))), None
-    for first in reversed(range(0, n.T, size)):
-        steps = min(size, n.T - first)
+    g = None
+    for first, steps in n.stretches():
         # The last stretch, which comes first, may be shorter than the others.
         if g is None or len(g.dm) != steps:
             g = None
@@ -287,7 +279,7 @@ def sweep_backward(
         yield first, again, g
         del again, parts
     for name, parts in small.items():
-        getattr(dw, name).copy_(parts.sum(0))
+        getattr(dw, name).add_(parts.sum(0))
     finish_small_gradients(w, dw)
 
 

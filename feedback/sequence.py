@@ -46,9 +46,9 @@ $$\delta k_j = \sum_{t > j} \sum_l \delta s_{tlj}\, (q_{tl} + u_l), \qquad
   \delta v_j = \sum_{t > j} \sum_l a_{tlj}\, \delta o_{tl}, \qquad
   \delta m_j = W_k^\top \delta k_j + W_v^\top \delta v_j .$$
 
-When the sweep reaches step $j$, all of these are known. They are not added up as they arise,
-$T \cdot L$ times over a whole window; they are *gathered* at $j$, as one product. (The loop in
-C++, which has no calls to save, adds them up after each step instead.)
+These sums are not added up layer by layer, $T \cdot L$ times over a whole window: each step adds
+those of all its layers as one product. When the sweep reaches step $j$, nobody is left who could
+have read it, and $\delta k_j$ and $\delta v_j$ are complete.
 
 Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps are one matrix.
 """
@@ -80,25 +80,17 @@ def normalise(
 
 
 def normalise_backward(
-    dz: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    gain: Tensor,
-    d_gain: Tensor,
-    d_offset: Tensor,
-) -> Tensor:
+    dz: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, gain: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     r"""
     $\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$ of
-    $g = \gamma \odot \delta z$; adds $\delta z \odot \hat x$ and $\delta z$ to the gradients
-    of $\gamma$ and $\beta$.
+    $g = \gamma \odot \delta z$; and, if there is a $\gamma$, the gradients of $\gamma$ and $\beta$,
+    the sums of $\delta z \odot \hat x$ and $\delta z$.
     """
-    dx, gains, offsets = torch.ops.aten.native_layer_norm_backward(
-        dz.to(x.dtype), x, x.shape[-1:], mean, rstd, gain, gain, [True, True, True]
+    wanted = [True, gain is not None, gain is not None]
+    return torch.ops.aten.native_layer_norm_backward(
+        dz.to(x.dtype), x, x.shape[-1:], mean, rstd, gain, gain, wanted
     )
-    d_gain += gains
-    d_offset += offsets
-    return dx
 
 
 def heads(x: Tensor, n: Shape) -> Tensor:
@@ -186,43 +178,6 @@ def drop(attn: Tensor, keep: Keep | None, n: Shape, t: int, l: int, S: int) -> T
     return attn * keep.at(t, l, S)[0].transpose(0, 1) / (1 - n.dropout)
 
 
-class Readers:
-    r"""
-    ## Who has read a slot
-
-    Every query that reads slot $j$, from all steps and layers, lies in one contiguous block of
-    `rows`; what it thought of the slot is a diagonal of `weights`, since at each
-    later step the slot is one column further left. So
-    $\delta k_j = \sum_{t,l} \delta s_{tlj} (q_{tl} + u_l)$ is one product for each head.
-    """
-
-    def __init__(self, n: Shape, weights: Tensor, dtype: torch.dtype):
-        """`weights` is `(L, H, T, B, W)`, aligned to the right."""
-        self.n, self.weights = n, weights
-        self.rows = weights.new_empty(n.P, n.H, n.B, n.T, n.L // n.P, n.K, dtype=dtype)
-
-    def write(self, t: int, l: int, row: Tensor) -> None:
-        """The vector `(H, B, K)` with which step `t`, layer `l`, reads."""
-        self.rows[l % self.n.P, :, :, t, l // self.n.P] = row
-
-    def gather(self, j: int) -> Tensor:
-        """The sum over all readers of slot `j`, `(P, H, B, K)`."""
-        n = self.n
-        first, last = max(0, j - n.S + 1), min(n.T, j - n.S + n.W + 1)
-        if last <= first:
-            return self.rows.new_zeros(n.P, n.H, n.B, n.K)
-        layers, head, time, batch, slot = self.weights.stride()
-        Q = n.L // n.P
-        weights = self.weights.as_strided(
-            (n.P, n.H, n.B, last - first, Q),
-            (layers, head, batch, time - slot, layers),
-            first * time + (n.W - (n.S + first - j)) * slot,
-        )
-        rows = self.rows[:, :, :, first:last].flatten(3, 4).flatten(0, 2)
-        weights = weights.reshape(rows.shape[0], 1, -1).to(rows.dtype)
-        return torch.bmm(weights, rows).view(n.P, n.H, n.B, n.K)
-
-
 def recompute(n: Shape, w: Weights, tape: Tape, first: int, count: int) -> Recomputed:
     r"""
     ## What nothing has to wait for
@@ -271,82 +226,136 @@ def sweep_backward(
     ## Backward sweep
 
     `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$, if
-    these have any. Yields stretches of the sequence, the last one first, and sets the gradients
-    of the small weights in `dw`, and of the keys and values carried in, in `d_cache`, `(2, P, H,
-    B, K, ...)`. Here it is one stretch.
+    these have any. Yields stretches of the sequence, the last one first. Adds the gradients of the
+    small weights to `dw`, and those of keys and values to `d_cache`, `(2, P, H, B, K, S + T)`.
     """
-    g, again, dtype = Adjoint.make(n, tape), recompute(n, w, tape, 0, n.T), w.wkv.dtype
-    dropped = torch.zeros_like(g.ds.zero_())
-    if n.S == 0:
-        # The first step attends to nothing, and asks nothing of these.
-        for unwritten in (g.dy, g.dq):
-            unwritten[:, 0].zero_()
-    queries, answers = Readers(n, g.ds, dtype), Readers(n, dropped, dtype)
-    for t in reversed(range(n.T)):
+    for first, steps in n.stretches():
+        back = Backward(n, w, tape, keep, first, recompute(n, w, tape, first, steps), dw, d_cache)
+        for t in reversed(range(first, first + steps)):
+            back.step(t, dout[t], None if dm_out is None else dm_out[t])
+        back.add_small_gradients()
+        yield first, back.again, back.g
+        del back
+    finish_small_gradients(w, dw)
+
+
+class Backward:
+    """
+    ## One stretch of it
+
+    Line by line the equations above, for a step and its layers from the last to the first.
+    """
+
+    def __init__(
+        self, n: Shape, w: Weights, tape: Tape, keep: Keep | None, first: int, again: Recomputed,
+        dw: Weights, d_cache: Tensor,
+    ):  # fmt: skip
+        self.n, self.w, self.tape, self.keep, self.first = n, w, tape, keep, first
+        self.again, self.dw, self.d_cache = again, dw, d_cache
+        self.g = Adjoint.make(n._replace(T=again.q.shape[1]), tape)
+        # Where nothing is attended to, nothing else is written.
+        for sometimes in (self.g.ds, self.g.dy, self.g.dq):
+            sometimes.zero_()
+
+    def step(self, t: int, dout: Tensor, dm_out: Tensor | None) -> None:
+        """All layers of step `t`."""
+        n, w, g, r = self.n, self.w, self.g, t - self.first
         start, end = n.window(t)
-        S = end - start
-        # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, from all who read it
-        dkv = torch.stack([queries.gather(end), answers.gather(end)])
-        dkv = g.dkv[t].copy_(dkv.permute(3, 1, 0, 2, 4).flatten(1))
+        # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, to which all readers have added
+        dkv = g.dkv[r].copy_(self.d_cache[..., end].permute(3, 1, 0, 2, 4).flatten(1))
         dm = dkv @ w.wkv
         if n.norm_memory:
-            dm, _, _ = torch.ops.aten.native_layer_norm_backward(
-                dm.to(dout.dtype), tape.m[t], (n.D,), again.m_mean[t], again.m_rstd[t], None, None,
-                [True, False, False],
-            )  # fmt: skip
-        dm = torch.add(0 if dm_out is None else dm_out[t], dm, out=g.dm[t])
-        dx = torch.add(dout[t], w.alpha[n.L] * dm, out=g.dx[n.L - 1, t])
+            norm = self.tape.m[t], self.again.m_mean[r], self.again.m_rstd[r]
+            dm, _, _ = normalise_backward(dm, *norm)
+        dm = torch.add(0 if dm_out is None else dm_out, dm, out=g.dm[r])
+        dx = torch.add(dout, w.alpha[n.L] * dm, out=g.dx[n.L - 1, r])
+        answers = dout.new_zeros(n.L, n.H, n.B, n.K, dtype=dkv.dtype)
         for l in reversed(range(n.L)):
-            # $\delta h = W_2^\top \delta x$
-            dh = dx.to(dtype) @ w.w2[l]
-            if keep is not None:
-                dh = dh * keep.at(t, l, S)[1] / (1 - n.dropout)
-            # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
-            dpre = g.dpre[l, t].copy_(activate_backward(dh, again.pre[l, t], n.activation))
-            # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
-            y = tape.y[l, t], again.y_mean[l, t], again.y_rstd[l, t]
-            norm = w.gain_ff[l], dw.gain_ff[l], dw.offset_ff[l]
-            dy = dx + normalise_backward(dpre @ w.w1[l], *y, *norm)
-            dx = dy
-            if S > 0:
-                g.dy[l, t] = dy
-                # $\delta o = W_o^\top \delta y$
-                do = heads(dy.to(dtype) @ w.wo[l], n)
-                answers.write(t, l, do)
-                queries.write(t, l, heads(again.q[l, t] + w.u[l], n))
-                # $\delta a_j = \delta o^\top v_j$
-                k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
-                da = torch.bmm(do.reshape(-1, 1, n.K), v).view(n.H, n.B, S)
-                da = drop(da, keep, n, t, l, S).to(tape.attn.dtype)
-                # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
-                attn = tape.weights(n, t)[l]
-                ds = torch.ops.aten._softmax_backward_data(da, attn, -1, da.dtype)
-                g.ds[l, :, t, :, n.W - S :] = ds
-                dropped[l, :, t, :, n.W - S :] = drop(attn, keep, n, t, l, S)
-                # $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
-                ds = ds.to(dtype)
-                dq = torch.bmm(ds.view(-1, 1, S), k.mT).view(n.H, n.B, n.K)
-                dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
-                dq = g.dq[l, t].copy_(dq.transpose(0, 1).flatten(1))
-                # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
-                x = tape.x[l, t], again.x_mean[l, t], again.x_rstd[l, t]
-                norm = w.gain_attn[l], dw.gain_attn[l], dw.offset_attn[l]
-                dx = dy + normalise_backward(dq @ w.wq[l], *x, *norm)
+            dx = self.feed_forward(l, t, dx)
+            if end > start:
+                dx = self.attention(l, t, dx, answers[l])
             # $\dots + \alpha_{l-1}\, \delta m_t$
-            below = g.dx[l - 1, t] if l > 0 else g.dx0[t]
+            below = g.dx[l - 1, r] if l > 0 else g.dx0[r]
             dx = torch.add(dx, w.alpha[l] * dm, out=below)
-    for j in range(n.S):
-        d_cache[0, ..., j], d_cache[1, ..., j] = queries.gather(j), answers.gather(j)
-    for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
-        total.copy_(grad.sum(dim=(1, 2)))
-    dw.bkv.copy_(g.dkv.sum(dim=(0, 1)))
-    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$
-    dw.s.copy_(g.ds.sum(dim=(2, 3)))
-    dw.u.copy_(g.dq.sum(dim=(1, 2)))
-    # $m = \sum_l \alpha_l x^l$
-    dw.alpha.copy_(torch.stack([(x * g.dm).sum() for x in tape.x]))
-    finish_small_gradients(w, dw)
-    yield 0, again, g
+        if end > start:
+            self.read(t, answers)
+
+    def feed_forward(self, l: int, t: int, dx: Tensor) -> Tensor:
+        r"""From $\delta x^l$ to $\delta y$, `(B, D)`."""
+        n, w, r, again, dw = self.n, self.w, t - self.first, self.again, self.dw
+        # $\delta h = W_2^\top \delta x$
+        dh = dx.to(w.wkv.dtype) @ w.w2[l]
+        if self.keep is not None:
+            dh = dh * self.keep.ff[t, l] / (1 - n.dropout)
+        # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
+        dpre = activate_backward(dh, again.pre[l, r], n.activation)
+        self.g.dpre[l, r] = dpre
+        # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
+        norm = self.tape.y[l, t], again.y_mean[l, r], again.y_rstd[l, r], w.gain_ff[l]
+        dy, gain, offset = normalise_backward(dpre @ w.w1[l], *norm)
+        dw.gain_ff[l] += gain
+        dw.offset_ff[l] += offset
+        return dx + dy
+
+    def attention(self, l: int, t: int, dy: Tensor, answer: Tensor) -> Tensor:
+        r"""From $\delta y$ to $\delta x^{l-1}$; sets `answer` to $\delta o$, `(H, B, K)`."""
+        n, w, r, again, dw = self.n, self.w, t - self.first, self.again, self.dw
+        start, end = n.window(t)
+        S, dtype, g = end - start, w.wkv.dtype, self.g
+        g.dy[l, r] = dy
+        # $\delta o = W_o^\top \delta y$
+        do = answer.copy_(heads(dy.to(dtype) @ w.wo[l], n))
+        # $\delta a_j = \delta o^\top v_j$
+        caches = self.tape.k, self.tape.v
+        k, v = (cache[l % n.P, ..., start:end].flatten(0, 1) for cache in caches)
+        da = torch.bmm(do.reshape(-1, 1, n.K), v).view(n.H, n.B, S)
+        da = drop(da, self.keep, n, t, l, S).to(dy.dtype)
+        # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
+        attn = self.tape.weights(n, t)[l]
+        ds = torch.ops.aten._softmax_backward_data(da, attn, -1, da.dtype)
+        g.ds[l, :, r, :, n.W - S :] = ds
+        # $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
+        ds = ds.to(dtype)
+        dq = torch.bmm(ds.view(-1, 1, S), k.mT).view(n.H, n.B, n.K)
+        dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
+        dq = g.dq[l, r].copy_(dq.transpose(0, 1).flatten(1))
+        # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
+        norm = self.tape.x[l, t], again.x_mean[l, r], again.x_rstd[l, r], w.gain_attn[l]
+        dx, gain, offset = normalise_backward(dq @ w.wq[l], *norm)
+        dw.gain_attn[l] += gain
+        dw.offset_attn[l] += offset
+        return dy + dx
+
+    def read(self, t: int, answers: Tensor) -> None:
+        r"""Adds what step `t` has asked of each slot of its window, in all layers at once."""
+        n, r, (start, end) = self.n, t - self.first, self.n.window(t)
+        S = end - start
+        queries = (self.again.q[:, r] + self.w.u.unsqueeze(1)).unflatten(-1, (n.H, n.K))
+        attn = self.tape.weights(n, t)
+        if self.keep is not None:
+            kept = self.keep.attn[t, ..., self.keep.attn.shape[-1] - S :].transpose(1, 2)
+            attn = attn * kept / (1 - n.dropout)
+        # $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l)$
+        scores = self.g.ds[:, :, r, :, n.W - S :]
+        for d, rows, weights in (0, queries.transpose(1, 2), scores), (1, answers, attn):
+            # Layer $l = q P + p$ reads the projection $p$.
+            rows = rows.unflatten(0, (-1, n.P)).permute(1, 2, 3, 4, 0).flatten(0, 2)
+            weights = weights.unflatten(0, (-1, n.P)).permute(1, 2, 3, 0, 4).flatten(0, 2)
+            sums = torch.bmm(rows, weights.to(rows.dtype))
+            self.d_cache[d, ..., start:end] += sums.view(n.P, n.H, n.B, n.K, S)
+
+    def add_small_gradients(self) -> None:
+        """The sums over all rows of the stretch."""
+        g, dw, T = self.g, self.dw, len(self.g.dm)
+        for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
+            total.add_(grad.sum(dim=(1, 2)))
+        dw.bkv.add_(g.dkv.sum(dim=(0, 1)))
+        # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$
+        dw.s.add_(g.ds.sum(dim=(2, 3)))
+        dw.u.add_(g.dq.sum(dim=(1, 2)))
+        # $m = \sum_l \alpha_l x^l$
+        x = self.tape.x[:, self.first :][:, :T]
+        dw.alpha.add_(torch.stack([(x_l * g.dm).sum() for x_l in x]))
 
 
 def finish_small_gradients(w: Weights, dw: Weights) -> None:
@@ -442,14 +451,15 @@ class Sequence(torch.autograd.Function):
         dx = torch.empty_like(tape.m)
         dw = Weights.from_tensors([torch.zeros_like(weight) for weight in weights], n.L)
         w = Weights.from_tensors(weights, n.L).to(tape.o.dtype)
-        d_cache = tape.k.new_zeros(2, *tape.k.shape)
+        d_cache = tape.x.new_zeros(2, *tape.k.shape)
         for stretch in sweeps(tape.x, w)[1](n, w, tape, dout, dm, keep, dw, d_cache):
             add_weight_gradients(n, w, tape, stretch, keep, dw)
             first, (dx0, *_) = stretch[0], stretch[2]
             dx[first : first + len(dx0)] = dx0
             # Or else it would still be there while the next one is made.
             del stretch, dx0, _
-        return None, None, None, dx, *d_cache[..., : n.S], *dw.tensors()
+        past = d_cache[..., : n.S].to(tape.k.dtype)
+        return None, None, None, dx, *past, *dw.tensors()
 
 
 def slots_last(pairs: Pairs) -> Iterator[Tensor]:

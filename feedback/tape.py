@@ -20,12 +20,16 @@ backward sweep and read by the products that make the weight gradients. All are 
 `(L, T, B, ...)`, so that the rows of a layer at all steps are one matrix.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .config import ModelConfig
+
+ROWS = 384
+"""Rows of a stretch: enough for a fast product, and not many of them in memory at once."""
 
 MARGIN = 16
 """Zero slots behind the last one, so that a loop over whole vectors may read past it."""
@@ -81,6 +85,16 @@ class Shape(NamedTuple):
     def window(self, t: int) -> tuple[int, int]:
         """The slots that step `t` reads: from, to."""
         return max(0, self.S + t - self.W), self.S + t
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """
+        The parts of the sequence in which the backward sweep goes back, the last one first: the
+        first step of each, and how many there are.
+        """
+        # Where the tape is lean, the rest should be.
+        size = -(-ROWS // (self.B * (1 + self.lean)))
+        for first in reversed(range(0, self.T, size)):
+            yield first, min(size, self.T - first)
 
     def before(self, t: int) -> int:
         """The number of slots that all steps before `t` read."""

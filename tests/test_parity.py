@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parity import ALL, PLAIN, SMALL, assert_same, distance, outputs_and_gradients, same_models
 
-from feedback import ModelConfig, native
+from feedback import ModelConfig, native, tape
 
 FAST = [name for name in ALL if name != "reference"]
 
@@ -248,7 +248,7 @@ def test_the_native_loop_in_stretches(monkeypatch, rows, share_kv):
     """However many steps a stretch of the backward sweep has, the gradients are the reference's."""
     if native.library() is None:
         pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
-    monkeypatch.setattr(native, "ROWS", rows)
+    monkeypatch.setattr(tape, "ROWS", rows)
     config = ModelConfig(**SMALL, share_kv=share_kv, norm_memory=True, dropout=0.2)
     segments = [tokens(2, 11), tokens(2, 4)]
     expected, actual = (
