@@ -14,7 +14,7 @@ The modules in reading order. Each is a chapter: the idea, the mathematics, the 
 4. `memory`: the state that one call hands to the next
 5. `reference`: the recurrence, in its plainest form
 6. `stack`: the same, without copying at each step
-7. `weights`, `tape`, `sequence`: the whole sequence at once, its backward pass derived by hand
+7. `weights`, `tape`, `forward`, `backward`, `sequence`: the whole sequence as one function
 8. `native`: its sweeps in C++, and `graphs`: one CUDA graph a step
 9. `model`: the parameters, and the language model
 10. `transformer`: the parallel Transformer, for comparison and as a warm start

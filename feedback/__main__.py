@@ -34,6 +34,7 @@ from .config import FAIR, ModelConfig, TrainConfig, require
 from .data import Tokenizer
 from .model import FeedbackLM
 from .plot import Axis, plot_runs
+from .pretrained import find
 from .runs import CHECKPOINT, PLOT, SAMPLE, Run
 from .train import SEEDS, choose_device, train
 from .transformer import TransformerLM
@@ -90,7 +91,8 @@ class Generate:
     The text goes to standard output and begins with the prompt."""
 
     run: Path = TrainConfig.run
-    """Folder of a training run."""
+    """Folder of a training run, or the name of a model that comes with the package. If there is
+    nothing in the default folder, the model tiny_shakespeare of the package writes."""
     prompt: str = "\n"
     """What the text begins with."""
     max_new_tokens: int = 500
@@ -118,10 +120,14 @@ class Generate:
             self.stop is None or len(self.stop) == 1,
             f"stop is {self.stop!r}, expected a single character",
         )
-        stored = Run(self.run).read()
+        folder = find(self.run)
+        if self.run == TrainConfig.run and Run(folder).is_empty():
+            print(f"{folder} holds no run: the model of the package writes", file=sys.stderr)
+            folder = find("tiny_shakespeare")
+        stored = Run(folder).read()
         require(
             isinstance(stored.get("characters"), str),
-            f"{self.run} has no vocabulary; it was not made by train",
+            f"{folder} has no vocabulary; it was not made by train",
         )
         tokenizer = Tokenizer(stored["characters"])
         device = choose_device(self.device)
@@ -132,7 +138,7 @@ class Generate:
         else:
             generator.manual_seed(self.seed % SEEDS)
         cls = TransformerLM if stored.get("architecture") == "TransformerLM" else FeedbackLM
-        model = cls.from_pretrained(self.run).to(device)
+        model = cls.from_pretrained(folder).to(device)
         out = model.generate(
             tokens,
             self.max_new_tokens,

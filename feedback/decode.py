@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .graphs import record
+from .graphs import GraphedStep
 from .memory import Memory
 from .native import NativeSteps
 
@@ -130,19 +130,15 @@ def decoder(model: "LanguageModel", memory: Memory, steps: int) -> Callable[[Ten
     Continues after `memory`, at most `steps` times: a function from the token chosen last, `(B,)`,
     to the logits of the next one, `(B, V)`, which are valid until it is called again.
     """
-    stack = model.transformer
-    if memory.m.is_cuda:
-        static = StaticWindows(stack, memory)
-        graph = None
+    stack, on_gpu = model.transformer, memory.m.is_cuda
+    if on_gpu:
+        step = StaticWindows(stack, memory)
+    elif NativeSteps.usable(stack):
+        step = NativeSteps(stack, memory, steps)
+    else:
+        step = Windows(stack, memory, steps)
 
-        def replay(token: Tensor) -> Tensor:
-            nonlocal graph
-            if graph is None:
-                step = lambda token: model.head(static(model.embedding(token)))  # noqa: E731
-                graph = record(step, [token], static.state)
-            return graph(token)
+    def decode(token: Tensor) -> Tensor:
+        return model.head(step(model.embedding(token)))
 
-        return replay
-    native = NativeSteps.usable(stack)
-    step = NativeSteps(stack, memory, steps) if native else Windows(stack, memory, steps)
-    return lambda token: model.head(step(model.embedding(token)))
+    return GraphedStep(decode, step.state) if on_gpu else decode

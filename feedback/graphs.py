@@ -27,10 +27,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Step = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor]]
-"""From tokens, targets and the memory vectors carried in, to loss, gradient norm, new memory."""
-
-
 WARMUP_STEPS = 3
 """What CUDA libraries allocate on first use must not be part of the recording."""
 
@@ -84,30 +80,31 @@ def record(
 
 class GraphedStep:
     """
-    ## A training step that is recorded at its first call with each shape
+    ## A step that is recorded at its first call with each shape
 
-    `step` must be free of synchronisation with the host, and update the parameters itself. The
-    optimiser must be `capturable`, with a tensor as its learning rate.
+    `step` must be free of synchronisation with the host, and `state` list all tensors that it
+    changes, after a first call too.
     """
 
-    def __init__(self, step: Step, model: nn.Module, optimizer: torch.optim.Optimizer):
-        self.step, self.model, self.optimizer = step, model, optimizer
+    def __init__(self, step: Callable, state: Callable[[], list[Tensor]]):
+        self.step, self.state = step, state
         self.graphs: dict[tuple, Graph] = {}
 
-    def __call__(
-        self, tokens: Tensor, targets: Tensor, memory: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, *inputs: Tensor | None) -> Any:
         """
         Runs `step` on these inputs. The results are the static tensors of the graph: the next
         call with the same shapes writes over them.
         """
-        inputs = (tokens, targets, memory)
         key = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
         if key not in self.graphs:
             self.graphs[key] = record(self.step, inputs, self.state)
         return self.graphs[key](*inputs)
 
-    def state(self) -> list[Tensor]:
-        """All tensors that a step changes: parameters, and the state of the optimiser."""
-        states = self.optimizer.state.values()
-        return [*self.model.parameters(), *(t for s in states for t in s.values())]
+
+def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """
+    All tensors that a training step changes: parameters, and the state of the optimiser, which must
+    be `capturable`, with a tensor as its learning rate.
+    """
+    states = optimizer.state.values()
+    return [*model.parameters(), *(t for s in states for t in s.values())]

@@ -1,11 +1,10 @@
-// The two sweeps of sequence.py as one loop in C++.
+// The sweeps of forward.py and backward.py as one loop in C++.
 //
 // Why: a layer step is some thirty small operations. In PyTorch each one costs several
 // microseconds of dispatch, a fresh output, and weights that the matrix library packs anew at every
 // call. Here nothing is dispatched or allocated, and the weights come packed once per training
 // step. The mathematics, the names and the buffers are those of sweep_forward and sweep_backward
-// there, but for one thing: the gradients of keys and values are not gathered slot by slot. Each
-// step adds its own, of all layers at once, while its window is still in the cache.
+// there. The gradients of all small weights are added up on the way, by each thread for itself.
 //
 // Threads stand in a grid: a group owns some rows of the batch from beginning to end and never
 // waits for another group; the members of a group share the columns of each product and meet at

@@ -37,10 +37,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .backward import Stretch, finish_small_gradients, recompute
 from .layers import Keep
 from .memory import Memory
-from .sequence import Stretch, finish_small_gradients, recompute, slots_last
-from .tape import MARGIN, Adjoint, Shape, Tape
+from .tape import MARGIN, Adjoint, Shape, Tape, slots_last
 from .weights import SMALL, Weights
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
 
 
 def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
-    """The forward sweep of `sequence`, native."""
+    """The sweep of `forward`, native."""
     x, out = x.contiguous(), tape.outputs()
     tensors = {**in_order(w, transpose=True), **tape._asdict(), "in": x, "out": out}
     call("forward", arguments(n, tensors, keep, 0, n.T))
@@ -256,7 +256,7 @@ def sweep_backward(
     dw: Weights,
     d_cache: Tensor,
 ) -> Iterator[Stretch]:
-    """The backward sweep of `sequence`, native."""
+    """The sweep of `backward`, native."""
     fixed = {**in_order(w, transpose=False), **tape._asdict(), "dk": d_cache[0], "dv": d_cache[1]}
     fixed["dout"] = dout.contiguous()
     if dm_out is not None:

@@ -1,7 +1,7 @@
 r"""
 ---
 title: Saving and loading
-summary: A folder with two files, safetensors and JSON, here or on the Hugging Face hub.
+summary: A folder with two files, safetensors and JSON: here, in the package, or on the hub.
 ---
 
 # Saving and loading
@@ -10,6 +10,12 @@ A trained model is two files: `model.safetensors` holds the numbers and `config.
 they are. Neither can run code when it is opened. `push_to_hub` and the model card come from
 `huggingface_hub`'s mixin; reading and writing are written out here, so that
 a failed write leaves the old files as they were, and a damaged file says what is wrong with it.
+
+One such folder comes with the package, so that there is something to talk to at once:
+
+```python
+model = FeedbackLM.from_pretrained("tiny_shakespeare")
+```
 """
 
 import json
@@ -26,6 +32,19 @@ from .config import ModelConfig, require
 from .files import write_together
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TRAINED = Path(__file__).with_name("trained")
+"""The models that come with the package, a folder each."""
+
+
+def shipped() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(folder.name for folder in TRAINED.iterdir() if folder.is_dir())
+
+
+def find(name: str | Path) -> Path:
+    """The folder `name` or, if there is none, that of the shipped model of this name, if any."""
+    folder = Path(name)
+    return TRAINED / folder if not folder.is_dir() and str(name) in shipped() else folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -63,7 +82,8 @@ def download(name: str, **hub: Any) -> Path:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **hub))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{name!r} is no folder, and could not be loaded from the hub ({type(error).__name__})"
+            f"{name!r} is no folder, does not come with the package ({', '.join(shipped())}), "
+            f"and could not be loaded from the hub ({type(error).__name__})"
         ) from error
 
 
@@ -110,11 +130,12 @@ class Pretrained(
         **options: Any,
     ) -> Any:
         """
-        Loads a model from a folder or, if there is no such folder, from the hub. `options` go to
+        Loads a model from a folder or, if there is no such folder, the one of that name that
+        comes with the package, such as `tiny_shakespeare`, or else from the hub. `options` go to
         the class, such as `implementation`. The model comes in evaluation mode, on the CPU.
         Raises `ValueError` where files are missing, damaged, or of another model.
         """
-        folder = Path(pretrained_model_name_or_path)
+        folder = find(pretrained_model_name_or_path)
         if not folder.is_dir():
             hub = dict(revision=revision, cache_dir=cache_dir, token=token)
             folder = download(str(folder), local_files_only=local_files_only, **hub)

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from .config import ModelConfig
+from .reference import Pairs
 
 ROWS = 384
 """Rows of a stretch: enough for a fast product, and not many of them in memory at once."""
@@ -168,6 +169,11 @@ class Tape(NamedTuple):
         start, end = n.window(t)
         first, size = n.before(t) if self.recording else 0, end - start
         return self.attn.narrow(-1, n.B * first, n.B * size).unflatten(-1, (n.B, size))
+
+
+def slots_last(pairs: Pairs) -> Iterator[Tensor]:
+    """Keys and values `(B, H, S, K)` of each projection as two tensors `(P, H, B, K, S)`."""
+    return (torch.stack(kv).permute(0, 2, 1, 4, 3) for kv in zip(*pairs, strict=True))
 
 
 class Recomputed(NamedTuple):

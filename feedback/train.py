@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ from .data import (
 )
 from .evaluate import evaluate, loss_of
 from .files import write_whole
-from .graphs import GraphedStep
+from .graphs import GraphedStep, training_state
 from .interrupt import Interrupt
 from .memory import Memory
 from .model import FeedbackLM, LanguageModel
@@ -78,7 +79,8 @@ class Trainer:
         self.seq_lens = sequence_lengths(config)
         self.optimizer = make_optimizer(self.model, config, self.device)
         on_gpu = self.device.type == "cuda"
-        self.graphed = GraphedStep(self.update, self.model, self.optimizer) if on_gpu else None
+        state = partial(training_state, self.model, self.optimizer)
+        self.graphed = GraphedStep(self.update, state) if on_gpu else None
         self.memory: Memory | None = None
         self.step, self.seconds = 0, 0.0
         self.val_loss: float | None = None

@@ -267,6 +267,33 @@ def test_peak_memory_of_a_step_has_the_gradients():
     assert entry.peak >= 4 * parameters
 
 
+@pytest.mark.parametrize("T", [128, 256])
+def test_the_whole_sequence_needs_no_more_memory_than_the_stack(T):
+    """At its peak a training step of "sequence", of either loop, stays below that of "stack"."""
+    size = contestants.Size(D=64, L=3, H=2, T=T, B=16)
+    peaks = {}
+    for name in ("stack", "sequence"):
+        for contestant in contestants.feedback(name, CPU):
+            entry = b.training(contestant, size, CPU)
+            entry.begin(count_memory=True)
+            peaks[contestant.name] = entry.peak
+    limit = peaks.pop("FeedbackLM stack")
+    assert peaks and all(0 < peak <= limit for peak in peaks.values()), (peaks, limit)
+
+
+def test_memory_grows_in_proportion_to_the_length():
+    """But for the attention weights, which are counted, twice the steps are twice the bytes."""
+    peaks, attention = [], []
+    for T in (128, 256):
+        size = contestants.Size(D=64, L=3, H=2, T=T, B=16)
+        entry = b.training(contestants.feedback("sequence", CPU)[0], size, CPU)
+        entry.begin(count_memory=True)
+        peaks.append(entry.peak)
+        attention.append(4 * size.L * size.H * size.B * T * (T - 1) // 2)
+    rest = [peak - weights for peak, weights in zip(peaks, attention, strict=True)]
+    assert 1.5 < rest[1] / rest[0] <= 2.02
+
+
 def test_fused_baseline_is_causal():
     """A later token changes no earlier logit, and every later one."""
     torch.manual_seed(0)

@@ -129,6 +129,18 @@ def test_mistakes(text, capsys, tmp_path, arguments, words):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_generate_works_at_once(tmp_path, monkeypatch, capsys):
+    """Without any run the model of the package writes, and standard error says so."""
+    monkeypatch.chdir(tmp_path)
+    options = ["generate", "--prompt", "ROMEO:", "--max-new-tokens", "100", "--seed", "1"]
+    assert main(options) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("ROMEO:") and len(out) == 107
+    assert err == "runs/tiny_shakespeare holds no run: the model of the package writes\n"
+    assert main([*options, "--run", "tiny_shakespeare"]) == 0
+    assert capsys.readouterr() == (out, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

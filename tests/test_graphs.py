@@ -1,12 +1,14 @@
 """On a GPU: a recorded step is the step, and the sequence function is the reference."""
 
+from functools import partial
+
 import pytest
 import torch
 from parity import SMALL, same_models
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
 from feedback.evaluate import loss_of
-from feedback.graphs import GraphedStep
+from feedback.graphs import GraphedStep, training_state
 from feedback.schedule import make_optimizer
 
 pytestmark = pytest.mark.skipif(
@@ -29,7 +31,8 @@ def steps(graphed: bool, count: int = 5) -> list[torch.Tensor]:
         optimizer.step()
         return loss.detach(), loss.detach(), memory.m.detach()
 
-    step = GraphedStep(update, model, optimizer) if graphed else update
+    state = partial(training_state, model, optimizer)
+    step = GraphedStep(update, state) if graphed else update
     losses = []
     for i in range(count):
         tokens = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(i)).to(device)

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,12 @@ from parity import SMALL, awaken
 from safetensors.torch import load_file, save_file
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
+from feedback.data import Tokenizer, load_text, split
+from feedback.evaluate import evaluate
+from feedback.pretrained import TRAINED, read_config, shipped
+from feedback.runs import Run
+
+RUNS = Path(__file__).parent.parent / "docs" / "runs"
 
 X = torch.arange(8)[None]
 
@@ -98,15 +105,11 @@ def test_weights_of_another_configuration(saved):
         FeedbackLM.from_pretrained(saved)
 
 
-def test_no_folder_and_no_hub(monkeypatch, tmp_path):
+def test_no_folder_and_no_hub(no_network, tmp_path):
     """A name that is neither here nor on the hub is an error that repeats the name."""
-
-    def refuse(*args, **kwargs):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    with pytest.raises(ValueError, match="'someone/nothing' is no folder, and could not be loaded"):
+    with pytest.raises(
+        ValueError, match=r"'someone/nothing' is no folder, does not come with the package .tiny_"
+    ):
         FeedbackLM.from_pretrained("someone/nothing", cache_dir=tmp_path)
 
 
@@ -155,3 +158,42 @@ def test_push_to_hub_uploads_the_model(monkeypatch):
     assert seen["repo_id"] == "someone/feedback"
     assert seen["files"] == {"config.json", "model.safetensors", "README.md"}
     assert torch.equal(seen["logits"], model(X)[0])
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whoever asks for a host or a connection fails."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_the_shipped_model(no_network, tmp_path, monkeypatch):
+    """
+    By name, offline, from anywhere, and under 5 MB; its loss on the whole validation text is the
+    one of the recorded run that made it.
+    """
+    monkeypatch.chdir(tmp_path)
+    assert shipped() == ["tiny_shakespeare"]
+    folder = TRAINED / "tiny_shakespeare"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
+    model = FeedbackLM.from_pretrained("tiny_shakespeare")
+    recorded = Run(RUNS / "shipped")
+    assert read_config(folder) == read_config(recorded.folder)
+    text = load_text("tiny_shakespeare")
+    tokenizer = Tokenizer.of(text)
+    assert tokenizer.characters == read_config(folder)["characters"]
+    _, validation = split(tokenizer.encode(text), 64)
+    assert evaluate(model, validation, 64) == pytest.approx(
+        recorded.metrics()[-1]["val_loss"], abs=1e-3
+    )
+
+
+def test_a_folder_comes_before_the_shipped_model(saved, monkeypatch):
+    """Whoever has a folder of that name means it."""
+    monkeypatch.chdir(saved.parent)
+    saved.rename("tiny_shakespeare")
+    assert FeedbackLM.from_pretrained("tiny_shakespeare").config.vocab_size == SMALL["vocab_size"]

@@ -1,0 +1,106 @@
+r"""
+---
+title: The forward sweep
+summary: The recurrence once more, written into buffers that were made before.
+---
+
+# The forward sweep
+
+The reference again, term for term, but for where things go. Nothing is appended, stacked or
+sliced into copies: keys, values and all that the way back will need have their
+place on the tape, and a step writes there. Layers and heads of the batch are one product
+wherever they can be.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layers import Keep
+from .tape import Shape, Tape
+from .weights import Weights
+
+EPS = 1e-5
+"""Added to the variance by LayerNorm, as `nn.LayerNorm` does."""
+
+
+def normalise(
+    x: Tensor, gain: Tensor | None = None, offset: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""$z = \gamma \odot (x - \mu)/\sigma + \beta$ over the last dimension, $\mu$, $1/\sigma$."""
+    return torch.native_layer_norm(x, x.shape[-1:], gain, offset, EPS)
+
+
+def heads(x: Tensor, n: Shape) -> Tensor:
+    """`(B, HK)` as `(H, B, K)`."""
+    return x.view(n.B, n.H, n.K).transpose(0, 1)
+
+
+def activate(pre: Tensor, activation: str) -> Tensor:
+    r"""$\phi$ of the feed-forward sublayer; the gate, if any, is the second half of `pre`."""
+    if activation == "relu":
+        return pre.relu()
+    if activation == "gelu":
+        return F.gelu(pre)
+    up, gate = pre.chunk(2, dim=-1)
+    return F.silu(up) * gate
+
+
+def drop(attn: Tensor, keep: Keep | None, n: Shape, t: int, l: int, S: int) -> Tensor:
+    """Dropout of attention weights `(H, B, S)`, or of their gradient."""
+    if keep is None:
+        return attn
+    return attn * keep.at(t, l, S)[0].transpose(0, 1) / (1 - n.dropout)
+
+
+def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
+    r"""
+    ## Forward sweep
+
+    `x` is `(T, B, D)`. Fills `tape` and returns $x_t^L$ of all steps, `(T, B, D)`.
+    """
+    dtype, out = w.wkv.dtype, tape.outputs()
+    for t in range(n.T):
+        start, end = n.window(t)
+        S = end - start
+        states, answers, ys, pres = (tape.row(it, t) for it in (tape.x, tape.o, tape.y, tape.pre))
+        x_l = states[0].copy_(x[t])
+        for l in range(n.L):
+            y = x_l
+            if S > 0:
+                # $q = W_q z$
+                z = F.layer_norm(x_l, (n.D,), w.gain_attn[l], w.offset_attn[l], EPS)
+                q = z.to(dtype) @ w.wq[l].mT
+                # $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
+                k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
+                qu = heads(q + w.u[l], n).reshape(-1, 1, n.K)
+                distance = torch.baddbmm(w.s[l, :, None, -S:], heads(q, n), w.p[l, :, :, -S:])
+                scores = torch.baddbmm(distance.view(-1, 1, S), qu, k)
+                # $a = \mathrm{softmax}(\mathrm{score})$
+                attn = torch.softmax(scores, -1, dtype=x.dtype).view(n.H, n.B, S)
+                tape.weights(n, t)[l] = attn
+                attn = drop(attn, keep, n, t, l, S)
+                # $o = \sum_j a_j v_j$
+                o = torch.bmm(attn.view(-1, 1, S).to(dtype), v.mT).view(n.H, n.B, n.K)
+                o = answers[l].copy_(o.transpose(0, 1).flatten(1))
+                # $y = x + W_o o + b_o$
+                y = x_l + torch.addmm(w.bo[l], o, w.wo[l].mT)
+            ys[l] = y
+            # $\mathrm{pre} = W_1 z + b_1$
+            z = F.layer_norm(y, (n.D,), w.gain_ff[l], w.offset_ff[l], EPS)
+            pre = torch.addmm(w.b1[l], z.to(dtype), w.w1[l].mT, out=pres[l])
+            # $h = \phi(\mathrm{pre})$
+            h = pre.relu_() if n.relu_only else activate(pre, n.activation)
+            if keep is not None:
+                h = h * keep.at(t, l, S)[1] / (1 - n.dropout)
+            # $x^l = y + W_2 h + b_2$
+            x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=states[l + 1])
+        out[t] = x_l
+        # $m_t = \sum_l \alpha_l x_t^l$
+        m = tape.m[t] = torch.einsum("l,lbd->bd", w.alpha, states)
+        if n.norm_memory:
+            m, _, _ = normalise(m)
+        # $k_t = W_k m_t, \; v_t = W_v m_t$
+        kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
+        tape.k[..., end], tape.v[..., end] = kv.permute(2, 1, 3, 0, 4)
+    return out
