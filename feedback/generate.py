@@ -59,7 +59,7 @@ class Generation:
     """
     ## What a language model needs to write
 
-    A mixin over `transformer.remembered` and `transformer.decode`.
+    A mixin over the forward pass of the model and the steps of `decoder`.
     """
 
     @torch.no_grad()

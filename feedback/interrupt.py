@@ -21,7 +21,7 @@ class Interrupt:
     ## Ask first, stop later
 
     Inside `with Interrupt() as interrupt`, the first Ctrl-C (or SIGTERM) only sets
-    `interrupt.requested`; a second one stops at once.
+    `Interrupt.requested`; a second one stops at once.
     """
 
     requested = False

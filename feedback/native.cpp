@@ -378,12 +378,10 @@ struct Worker {
   }
   T rescale() const { return T(1 / (1 - a.dropout)); }
 
-  // One of this member's own windows, (padded,): whole vectors, so that no loop has a remainder.
+  // One of this thread's own windows, (padded,): whole vectors, so that no loop has a remainder.
   // What lies behind slot n is zero or never used.
   T *own(Int i) const {
-    const Int each = own_size(a);
-    return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) +
-           ((row0 * members + member) * 2 * a.L + i) * each;
+    return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) + (thread * 2 * a.L + i) * own_size(a);
   }
   void copy(const T *from, T *to, const uint8_t *keep) const {
     std::copy_n(from, n, to);
@@ -448,9 +446,9 @@ struct Worker {
     add(mine(a.d_b1, l, wide), dpre, wide);
   }
 
-  // Scratch: y (B, D); dz (B, D); dh (B, F); do (L, B, HK); and each member's own windows.
+  // Scratch: y (B, D); dz (B, D); dh (B, F); do (L, B, HK); and each thread's own windows.
   static Int scratch_size(const Arguments<T> &a) {
-    return a.B * (2 * a.D + a.F + a.L * a.H * a.K + a.threads * 2 * a.L * own_size(a));
+    return a.B * (2 * a.D + a.F + a.L * a.H * a.K) + a.threads * 2 * a.L * own_size(a);
   }
   static Int own_size(const Arguments<T> &a) {
     return std::max({a.W, a.K, a.D}) + Vector<T>::width;

@@ -13,7 +13,7 @@ allocated, or to have its weights packed for the cache, anew at every step.
 
 The remedy is old: write the loop in a compiled language. `native.cpp` is the two sweeps again,
 with the same buffers and the same names; the weights are packed once a training step, here.
-Everything around them, folding, saving, and all weight gradients, stays in PyTorch.
+Everything around them, what is saved and all weight gradients, stays in PyTorch.
 
 It is compiled by whatever `c++` there is, in a few seconds, on first use, and kept in the user's
 cache. Where that fails, on a GPU, or under autocast, the sweeps in PyTorch do the same.
@@ -151,7 +151,7 @@ def usable(x: Tensor, w: Weights) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in NAMES
-        and w.wkv.dtype == x.dtype
+        and all(weight.dtype == x.dtype for weight in w.tensors())
         and library() is not None
     )
 
@@ -166,10 +166,10 @@ def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
     panel = getattr(library(), f"panel_{kind}")()
     depth, width = (columns, rows) if transpose else (rows, columns)
     packed = first.new_empty(len(matrices), -(-width // panel) * panel * depth)
+    sizes = [ctypes.c_int64(size) for size in (rows, columns, transpose)]
     for matrix, row in zip(matrices, packed, strict=True):
-        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (matrix.contiguous(), row))
-        sizes = (ctypes.c_int64(size) for size in (rows, columns, transpose))
-        source, target = pointers
+        matrix = matrix.contiguous()
+        source, target = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (matrix, row))
         getattr(library(), f"pack_{kind}")(source, *sizes, target)
     return packed
 
@@ -320,7 +320,7 @@ class NativeSteps:
         if self.told.first == self.n.T:
             start, end = self.n.window(self.n.T)
             self.begin(torch.stack([self.tape.k, self.tape.v])[..., start:end])
-        x = x.contiguous()
+        x = x.to(self.tape.x.dtype).contiguous()
         setattr(self.told, "in", x.data_ptr())
         call("forward", self.told)
         self.told.first += 1

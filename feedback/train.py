@@ -267,7 +267,7 @@ def train(
     """
     ## The run, from beginning to end
 
-    Trains until `config.max_steps` or Ctrl-C, writes the run folder, and returns the trainer.
+    Trains until `TrainConfig.max_steps` or Ctrl-C, writes the run folder, and returns the trainer.
     Raises `ValueError` for settings, text or folder that do not fit, before anything
     is written; and for a loss that is not finite.
     """

@@ -14,7 +14,8 @@ from feedback.runs import Run
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "docs" / "runs"
 ROWS = re.findall(
-    r"^\| `(\w+)` \| `python -m feedback (.+?)` \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| (\d+) \|$",
+    r"^\| \[`(\w+)`\]\(\1\) \| `python -m feedback (.+?)` \|"
+    r" ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| (\d+) \|$",
     (RUNS / "README.md").read_text(encoding="utf-8"),
     re.M,
 )
@@ -22,7 +23,8 @@ ROWS = re.findall(
 
 def test_every_run_has_a_row():
     """The table lists each folder once."""
-    assert sorted(row[0] for row in ROWS) == sorted(p.name for p in RUNS.iterdir() if p.is_dir())
+    runs = (p.name for p in RUNS.iterdir() if (p / "metrics.jsonl").exists())
+    assert sorted(row[0] for row in ROWS) == sorted(runs)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
@@ -57,3 +59,75 @@ def test_the_readme_quotes_the_recorded_run():
     found = re.search(r"a validation loss of ([\d.]+) nats per character after (\d+) sec", readme)
     last = Run(RUNS / "tiny_shakespeare").metrics()[-1]
     assert (f"{last['val_loss']:.2f}", str(round(last["seconds"]))) == found.groups()
+
+
+def validations(name: str) -> list[tuple[int, float, float]]:
+    """Characters, seconds and loss of each validation of a run."""
+    rows = Run(RUNS / name).metrics()
+    return [(m["tokens"], m["seconds"], m["val_loss"]) for m in rows if m["val_loss"] is not None]
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading."""
+    text = (
+        (RUNS / "README.md")
+        .read_text(encoding="utf-8")
+        .split(f"## {heading}\n")[1]
+        .split("\n## ")[0]
+    )
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_with_feedback_or_without():
+    """The losses of both architectures at equal characters, each seed, and their difference."""
+    rows = table("With feedback, or without")
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    for seed, ours, theirs, difference in rows:
+        ends = [validations(f"{name}_{seed}")[-1] for name in ("feedback", "transformer")]
+        assert ends[0][0] == ends[1][0]
+        assert [f"{end[2]:.4f}" for end in ends] == [ours, theirs]
+        assert f"{ends[1][2] - ends[0][2]:.4f}" == difference
+        assert ends[0][2] < ends[1][2]
+
+
+def test_ways_to_shorten_training():
+    """Characters and seconds to the first validation at a loss or below."""
+
+    def reach(name: str, goal: float) -> tuple[int, float]:
+        return next((tokens, time) for tokens, time, loss in validations(name) if loss <= goal)
+
+    rows = table("To a given loss")
+    assert rows
+    for way, goal, seed, characters, seconds in rows:
+        name = {
+            "random windows": "feedback", "carried memory": "carried",
+            "carried memory, short to long": "short_to_long", "random windows, warm start": "warm",
+        }[way]  # fmt: skip
+        tokens, time = reach(f"{name}_{seed}", float(goal))
+        if name == "warm":
+            # What the parallel Transformer learnt before is part of the price.
+            before = validations(f"half_{seed}")[-1]
+            tokens, time = tokens + before[0], time + before[1]
+        assert (f"{tokens:,}", str(round(time))) == (characters, seconds)
+
+
+def test_the_recorded_benchmark():
+    """The table is that of benchmark.json; memory and decoding are at least as good as it says."""
+    results = json.loads((RUNS / "benchmark" / "benchmark.json").read_text())
+    rows = {row[0]: row[1:] for row in table("The benchmark")}
+    assert rows.keys() == results["train"].keys()
+    for size, cells in rows.items():
+        entries = results["train"][size]
+        names = ["FeedbackLM sequence, native loop", "FeedbackLM sequence, PyTorch sweeps",
+                 "FeedbackLM stack", "TransformerLM"]  # fmt: skip
+        assert cells[:4] == [f"{entries[name]['ratio']:.2f}" for name in names]
+        peaks = [entries[name]["peak_bytes"] for name in (names[0], names[2])]
+        assert cells[4:] == [f"{peak / 2**20:.0f}" for peak in peaks]
+        assert peaks[0] <= peaks[1]
+    for lengths in results["decode"].values():
+        for entries in lengths.values():
+            ours, theirs = (
+                entries[n]["tokens_per_second"] for n in ("FeedbackLM", "TransformerLM")
+            )
+            assert ours >= theirs

@@ -1,0 +1,1 @@
+"""The sources of the site, and `python -m docs`, which makes it."""

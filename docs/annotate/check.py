@@ -1,0 +1,123 @@
+r"""
+---
+title: Checks
+summary: Is the site what its sources say, line by line and link by link?
+---
+
+# Checks
+
+Annotated code goes stale in silence: the page still looks right. So everything that could be
+compared is compared, by content and never by date. The site on the disk equals the one that would
+be built now. Each line of code on each page is the line of the file at the number beside it. Each
+link within the site leads to a page and a place that exist. And no page loads
+anything from elsewhere.
+"""
+
+import posixpath
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+from .pages import Settings
+from .site import build
+
+REPAIR = "run: python -m docs build"
+LOADS = {("script", "src"), ("img", "src"), ("link", "href"), ("source", "src"), ("iframe", "src")}
+
+
+class Reader(HTMLParser):
+    """What a page says of itself: its anchors, its links, what it loads, and its lines of code."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.lines: dict[int, str] = {}
+        self.number: int | None = None
+        self.depth = 0
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Notes anchors, links and loads, and where a line of code begins."""
+        given = dict(attributes)
+        if given.get("id"):
+            self.anchors.add(given["id"])
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        for name, value in attributes:
+            relation = given.get("rel", "")
+            if (tag, name) in LOADS and value and relation not in ("canonical", "alternate"):
+                self.loads.append(value)
+        if tag == "span":
+            if self.number is not None:
+                self.depth += 1
+            elif given.get("class") == "l":
+                self.number, self.depth = int(given["id"][1:]), 0
+                self.lines[self.number] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        """Notes where a line of code ends."""
+        if tag == "span" and self.number is not None:
+            if self.depth == 0:
+                self.number = None
+            self.depth -= 1
+
+    def handle_data(self, data: str) -> None:
+        """Collects a line of code."""
+        if self.number is not None:
+            self.lines[self.number] += data
+
+
+def check_lines(name: str, reader: Reader, source: str, path: str) -> list[str]:
+    """Each line on the page against the line of the file."""
+    lines = source.split("\n")
+    return [
+        f"{name}: line {number} is not line {number} of {path}; {REPAIR}"
+        for number, text in reader.lines.items()
+        if number > len(lines) or text.rstrip("\n") != lines[number - 1]
+    ]
+
+
+def check_links(
+    name: str, reader: Reader, readers: dict[str, Reader], files: set[str]
+) -> list[str]:
+    """Each link within the site, and everything that is loaded."""
+    problems = []
+    for link in reader.links + reader.loads:
+        if link.startswith(("http:", "https:", "mailto:")):
+            if link in reader.loads:
+                problems.append(f"{name}: loads {link} from another host; put it into docs/theme")
+            continue
+        file, _, anchor = link.partition("#")
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), file)) if file else name
+        if target not in files:
+            problems.append(f"{name}: links to {link}, but there is no {target}")
+        elif anchor and unquote(anchor) not in readers[target].anchors:
+            problems.append(f"{name}: links to {link}, but {target} has no such place")
+    return problems
+
+
+def check(root: Path, folder: Path) -> list[str]:
+    """All that is wrong with the site in `folder`, a line each, with the file and the remedy."""
+    site, package = build(root), Settings.read(root).package
+    problems = []
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    for name in sorted(site.files.keys() | there):
+        if name not in there:
+            problems.append(f"docs/site/{name} is missing; {REPAIR}")
+        elif name not in site.files:
+            problems.append(f"docs/site/{name} has no source any more; {REPAIR}")
+        elif (folder / name).read_bytes() != site.files[name]:
+            problems.append(f"docs/site/{name} is stale; {REPAIR}")
+    pages = {
+        n: c.decode() for n, c in site.files.items() if n.endswith(".html") and n != "404.html"
+    }
+    readers = {name: Reader(html) for name, html in pages.items()}
+    for name, reader in readers.items():
+        if reader.lines:
+            path = f"{package}/{posixpath.basename(name).removesuffix('.html')}.py"
+            problems += check_lines(name, reader, (root / path).read_text(encoding="utf-8"), path)
+        problems += check_links(name, reader, readers, set(site.files))
+    return problems

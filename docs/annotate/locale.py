@@ -1,0 +1,107 @@
+r"""
+---
+title: Translations
+summary: Prose in other languages, one message a section; code is never translated.
+---
+
+# Translations
+
+The prose of a page is a list of messages: its title, its summary, and one for each section. A
+translation is a gettext catalogue of them, `docs/locale/si/LC_MESSAGES/index.po` for the page
+`index` in Sinhala, which every editor for such files can open. Code does not come from a catalogue,
+so a translated page cannot show code that is no longer so.
+
+When a section changes, its translation is not about it any more. `python -m docs extract`
+brings the catalogues in step: what is new is empty, what has changed is marked fuzzy, and both
+stand in English on the page, with a note, until somebody translates them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polib
+
+from .markup import Mistake
+
+NAMES = {"en": "English", "si": "සිංහල"}
+"""What a language calls itself."""
+
+INTERFACE = [
+    "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
+    "This section is not translated yet.",
+]  # fmt: skip
+"""What stands on every page, beside its own text."""
+
+EXTRACT = "run: python -m docs extract"
+
+Message = tuple[str, str]
+"""Where it stands, and what it says in English."""
+
+
+@dataclass
+class Catalogue:
+    """The translation of one page."""
+
+    lang: str
+    page: str
+    path: str
+    file: polib.POFile
+
+    @classmethod
+    def read(cls, root: Path, path: Path) -> "Catalogue":
+        """Raises `Mistake` for a file that is no catalogue."""
+        relative = path.relative_to(root).as_posix()
+        try:
+            file = polib.pofile(str(path))
+        except (OSError, ValueError, UnicodeDecodeError) as error:
+            raise Mistake(relative, 1, f"this is no catalogue ({error})", "correct it") from None
+        return cls(path.parent.parent.name, path.stem, relative, file)
+
+    def check(self, messages: Iterable[Message]) -> None:
+        """Raises `Mistake` if the catalogue belongs to another version of the page."""
+        known = set(messages)
+        for entry in self.file:
+            if not entry.obsolete and (entry.msgctxt, entry.msgid) not in known:
+                raise Mistake(
+                    self.path, entry.linenum or 1,
+                    f"the page {self.page} has no section {entry.msgctxt!r} that says this",
+                    EXTRACT,
+                )  # fmt: skip
+
+    def get(self, context: str, text: str) -> str | None:
+        """The translation of a message; `None` if there is none, or only of an earlier text."""
+        entry = self.file.find(text, msgctxt=context)
+        return entry.msgstr if entry and entry.msgstr and not entry.fuzzy else None
+
+    def coverage(self) -> str:
+        """How much is translated, as a line."""
+        entries = [entry for entry in self.file if not entry.obsolete]
+        done = sum(bool(entry.msgstr) and not entry.fuzzy for entry in entries)
+        return f"{self.path}: {done} of {len(entries)} messages are translated"
+
+    def update(self, messages: Iterable[Message]) -> None:
+        """Brings the catalogue in step with the page, and writes it."""
+        old = {entry.msgctxt: entry for entry in self.file if not entry.obsolete}
+        new = polib.POFile(wrapwidth=98)
+        new.metadata = {
+            "Language": self.lang,
+            "MIME-Version": "1.0",
+            "Content-Type": "text/plain; charset=UTF-8",
+            "Content-Transfer-Encoding": "8bit",
+        }
+        for context, text in messages:
+            entry = polib.POEntry(msgctxt=context, msgid=text)
+            before = old.get(context)
+            if before is not None:
+                entry.msgstr = before.msgstr
+                if before.fuzzy or (before.msgid != text and before.msgstr):
+                    entry.flags = ["fuzzy"]
+            new.append(entry)
+        self.file = new
+
+
+def catalogues(root: Path) -> list[Catalogue]:
+    """All catalogues, by language and page."""
+    paths = sorted((root / "docs/locale").glob("*/LC_MESSAGES/*.po"))
+    return [Catalogue.read(root, path) for path in paths]

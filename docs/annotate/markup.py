@@ -1,0 +1,181 @@
+r"""
+---
+title: Prose
+summary: Markdown with formulas and names, as HTML.
+---
+
+# Prose
+
+Markdown, with three additions. Formulas stand between dollar signs; they are collected here and
+rendered by KaTeX all at once, when all pages are known, since starting it takes longer than
+a hundred formulas. A name in backticks becomes a link to its definition. And HTML is no
+markup here: it is shown as it is written, and never run.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.footnote import footnote_plugin
+
+from .highlight import highlight
+
+
+class Mistake(ValueError):
+    """Something wrong in a source: the file, the line, what it is, and what to do."""
+
+    def __init__(self, path: str, line: int, problem: str, remedy: str):
+        super().__init__(f"{path}:{line}: {problem}; {remedy}")
+
+
+def slug(text: str) -> str:
+    """A heading as the name of an anchor."""
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-") or "section"
+
+
+@dataclass
+class Formulas:
+    """All formulas of a site, each once; in HTML a placeholder stands for each."""
+
+    places: dict[tuple[str, bool], tuple[str, int]] = field(default_factory=dict)
+    """From a formula, and whether it is displayed, to where it is first used."""
+
+    def hold(self, tex: str, display: bool, path: str, line: int) -> str:
+        """A placeholder for a formula."""
+        key = tex.strip(), display
+        self.places.setdefault(key, (path, line))
+        return f"\ue010{list(self.places).index(key)}\ue011"
+
+    def fill(self, html: str, rendered: list[str]) -> str:
+        """The HTML with all formulas in their places."""
+        return re.sub("\ue010(\\d+)\ue011", lambda m: rendered[int(m[1])], html)
+
+
+@dataclass
+class Where:
+    """What rendering a piece of prose needs to know of its place."""
+
+    path: str
+    line: int
+    name: str
+    """A name that no other piece of the page has, for its footnotes."""
+    resolve: Callable[[str], str | None]
+    """From a name in backticks to its address; raises `LookupError`."""
+    link: Callable[[str], str]
+    """From the target of a link, as written, to its address; raises `LookupError`."""
+    image: Callable[[str, str], str]
+    """From the target of an image and its alternative text to HTML; raises `LookupError`."""
+    heading: Callable[[str, int], str] | None = None
+    """Notes a heading, and says what its anchor is."""
+
+
+def renderer(formulas: Formulas) -> Callable[[str, Where], str]:
+    """A function from Markdown to HTML; raises `Mistake` for a name or a link to nothing."""
+    md = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    md.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
+    md.use(footnote_plugin)
+
+    def line(tokens: Any, i: int, env: dict[str, Any]) -> int:
+        """The line of the file in which a token stands, or the block around it."""
+        if tokens[i].map:
+            return env["where"].line + tokens[i].map[0]
+        breaks = sum(token.type in ("softbreak", "hardbreak") for token in tokens[:i])
+        return env.get("block", env["where"].line) + breaks
+
+    def math(display: bool) -> Callable:
+        def render(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+            held = formulas.hold(
+                tokens[i].content, display, env["where"].path, line(tokens, i, env)
+            )
+            if not display:
+                return held
+            return (
+                f'<div class="math" tabindex="0" role="group" aria-label="Formula">{held}</div>\n'
+            )
+
+        return render
+
+    def code_inline(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        where, text = env["where"], tokens[i].content
+        try:
+            address = where.resolve(text)
+        except LookupError as error:
+            raise Mistake(
+                where.path, line(tokens, i, env), str(error.args[0]),
+                "correct the name, or list it under known in [tool.annotate] of pyproject.toml",
+            ) from None  # fmt: skip
+        code = f"<code>{escape(text, quote=False)}</code>"
+        return f'<a href="{escape(address)}">{code}</a>' if address else code
+
+    def link_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        where, token = env["where"], tokens[i]
+        target = str(token.attrs["href"])
+        try:
+            token.attrs["href"] = where.link(target)
+        except LookupError as error:
+            raise Mistake(
+                where.path, line(tokens, i, env), f"the link to {target} leads nowhere",
+                str(error.args[0]),
+            ) from None  # fmt: skip
+        return self.renderToken(tokens, i, options, env)
+
+    def image(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        where, token = env["where"], tokens[i]
+        target, alt = str(token.attrs["src"]), " ".join(token.content.split())
+        try:
+            return where.image(target, alt)
+        except LookupError as error:
+            raise Mistake(
+                where.path, line(tokens, i, env), f"the image {target} is not there",
+                str(error.args[0]),
+            ) from None  # fmt: skip
+
+    def fence(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        text, language = tokens[i].content.rstrip("\n"), tokens[i].info.strip()
+        lines = [escape(line, quote=False) for line in text.split("\n")]
+        if language in ("python", "cpp"):
+            lines = highlight(text, language=language)
+        code = "\n".join(lines)
+        return f'<pre class="block" tabindex="0"><code>{code}\n</code></pre>\n'
+
+    def heading_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        where, token = env["where"], tokens[i]
+        if where.heading is not None:
+            text = "".join(
+                child.content for child in tokens[i + 1].children if child.type != "softbreak"
+            )
+            token.attrs["id"] = where.heading(text, int(token.tag[1]))
+        return self.renderToken(tokens, i, options, env)
+
+    def table_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        return '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
+
+    def table_close(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        return "</table></div>\n"
+
+    def paragraph_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+        env["block"] = line(tokens, i, env)
+        return RendererHTML.renderToken(self, tokens, i, options, env)
+
+    rules = {
+        "math_inline": math(False),
+        "math_inline_double": math(True),
+        "math_block": math(True),
+        "code_inline": code_inline,
+        "link_open": link_open,
+        "image": image,
+        "fence": fence,
+        "code_block": fence,
+        "heading_open": heading_open,
+        "table_open": table_open,
+        "table_close": table_close,
+        "paragraph_open": paragraph_open,
+    }
+    for name, rule in rules.items():
+        md.add_render_rule(name, rule)
+    return lambda text, where: md.render(text, {"where": where, "docId": where.name})

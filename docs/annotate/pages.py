@@ -1,0 +1,340 @@
+r"""
+---
+title: Pages
+summary: What each page is made of, in English and in other languages.
+---
+
+# Pages
+
+A page is made of one source: a module, a text, or the folder of a recorded run. All three come
+down to sections, prose and perhaps code. A translated page is the same sections with
+other prose; where there is none yet, the English stands there and says so.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from .highlight import highlight
+from .locale import Catalogue, Message
+from .markup import Formulas, Mistake, Where, renderer, slug
+from .sections import Module, Section, front_matter, read_module
+from .symbols import Symbols
+
+
+@dataclass
+class Settings:
+    """`[tool.annotate]` of `pyproject.toml`: the one place that says whose repository this is."""
+
+    root: Path
+    package: str
+    repository: str
+    branch: str
+    site: str
+    known: set[str]
+    pages: dict[str, str]
+    """Pages of prose: the name of each, and the file it is made of."""
+
+    @classmethod
+    def read(cls, root: Path) -> "Settings":
+        """Raises `ValueError` for a key that is missing or unknown."""
+        path = root / "pyproject.toml"
+        given = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("annotate", {})
+        wanted = {"package", "repository", "branch", "site", "known", "pages"}
+        if given.keys() != wanted:
+            wrong = ", ".join(sorted(given.keys() ^ wanted))
+            raise ValueError(f"{path}: [tool.annotate] must have the keys {wanted}; see {wrong}")
+        return cls(root, **{**given, "known": set(given["known"])})
+
+    def source(self, path: str, line: int | None = None) -> str:
+        """The address of a file, or of a line of it, in the repository."""
+        return f"{self.repository}/blob/{self.branch}/{path}" + (f"#L{line}" if line else "")
+
+
+@dataclass
+class Source:
+    """What a page is made of."""
+
+    name: str
+    path: str
+    """The file, from the root of the repository."""
+    kind: str
+    meta: dict[str, str]
+    sections: list[Section]
+    text: str
+    module: Module | None = None
+
+    def messages(self) -> list[Message]:
+        """All that can be translated, and where it stands."""
+        meta = [(key, self.meta[key]) for key in ("title", "summary")]
+        return meta + [(s.anchor, s.prose) for s in self.sections if s.prose.strip()]
+
+
+@dataclass
+class Row:
+    """Prose, and beside it lines of code."""
+
+    anchor: str
+    prose: str
+    code: list[tuple[int, str]] = field(default_factory=list)
+    text: str = ""
+    """The prose as it was written, for the search."""
+    english: bool = False
+    """Whether this is a translated page, and this part of it is not."""
+
+
+@dataclass
+class Page:
+    """One page, all but what stands on every page."""
+
+    source: Source
+    lang: str
+    title: str
+    summary: str
+    rows: list[Row]
+    headings: list[tuple[int, str, str]]
+    """Level, text and anchor of each."""
+
+    @property
+    def prefix(self) -> str:
+        """The way from the page to the top of the site."""
+        return "" if self.lang == "en" else "../"
+
+    @property
+    def path(self) -> str:
+        """The name of the file."""
+        return ("" if self.lang == "en" else f"{self.lang}/") + f"{self.source.name}.html"
+
+    @property
+    def sha256(self) -> str:
+        """Of the source, in English."""
+        return hashlib.sha256(self.source.text.encode()).hexdigest()
+
+    @property
+    def minutes(self) -> int:
+        """About how long it takes to read, at 200 words a minute."""
+        return max(1, round(sum(len(row.text.split()) for row in self.rows) / 200))
+
+
+def reading_order(root: Path, package: str) -> list[str]:
+    """The modules in the order in which the docstring of the package names them."""
+    text = (root / package / "__init__.py").read_text(encoding="utf-8")
+    listed = re.findall(r"^\d+\. (.+)$", ast.get_docstring(ast.parse(text)) or "", re.M)
+    names = [name for line in listed for name in re.findall(r"`(\w+)`", line)]
+    files = {path.stem for path in (root / package).glob("*.py")}
+    missing = sorted(files - set(names) - {"__init__"})
+    if missing or set(names) - files:
+        raise Mistake(
+            f"{package}/__init__.py", 1,
+            f"the reading order lacks {missing} and has {sorted(set(names) - files)} too many",
+            "name each module once in the numbered list",
+        )  # fmt: skip
+    return names
+
+
+class Builder:
+    """Turns sources into pages."""
+
+    def __init__(self, settings: Settings):
+        self.settings, root = settings, settings.root
+        self.formulas = Formulas()
+        self.render = renderer(self.formulas)
+        modules = [
+            self.read(name, f"{settings.package}/{name}.py")
+            for name in reading_order(root, settings.package)
+        ]
+        self.symbols = Symbols.of(settings.package, modules, settings.known)
+        self.names = {m.name for m in modules} | set(settings.pages)
+        self.sources = [
+            *(self.text(name, path) for name, path in settings.pages.items()),
+            *(Source(m.name, m.path, "module", m.meta, m.sections, m.source, m) for m in modules),
+            *self.runs(),
+        ]
+        for source in self.sources:
+            for key in ("title", "summary"):
+                if not source.meta.get(key):
+                    raise Mistake(
+                        source.path, 1, f"there is no {key}", f"add `{key}:` to the front matter"
+                    )
+
+    def read(self, name: str, path: str) -> Module:
+        """A module; raises `Mistake` if it is no Python."""
+        source = (self.settings.root / path).read_bytes().decode()
+        try:
+            return read_module(name, path, source)
+        except SyntaxError as error:
+            raise Mistake(path, error.lineno or 1, error.msg, "correct the module") from None
+
+    def text(self, name: str, path: str) -> Source:
+        """A text; without front matter its first lines are title and summary."""
+        text = (self.settings.root / path).read_text(encoding="utf-8")
+        meta, body, before = front_matter(text)
+        if not meta:
+            heading, first = (part.strip() for part in body.split("\n\n")[:2])
+            meta = {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
+        return Source(name, path, "page", meta, split_text(body, before + 1), text)
+
+    def runs(self) -> Iterator[Source]:
+        """A page for each recorded run: its curves, what it writes, and its settings."""
+        for folder in sorted((self.settings.root / "docs/runs").iterdir()):
+            if (folder / "config.json").exists():
+                path, text = f"docs/runs/{folder.name}/config.json", run_text(folder)
+                meta, body, _ = front_matter(text)
+                yield Source(f"run-{folder.name}", path, "run", meta, split_text(body, 1), text)
+
+    def link(self, path: str, prefix: str, target: str) -> str:
+        """
+        The address on the site of a link in the file `path`: to another source, which has a page or
+        lies in the repository, or to another site.
+        """
+        if re.match(r"[a-z]+:", target) or target.startswith("#"):
+            return target
+        file, _, anchor = target.partition("#")
+        root = self.settings.root.resolve()
+        whole = (root / path).parent.joinpath(file).resolve()
+        if not whole.is_relative_to(root) or not whole.exists():
+            raise LookupError(f"there is no file {file}; correct the path")
+        relative = whole.relative_to(root)
+        name = relative.stem
+        has_page = relative.parent.as_posix() in ("docs/pages", self.settings.package)
+        if has_page and name in self.names:
+            return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
+        if relative.parent.as_posix() == "docs/runs" and whole.is_dir():
+            return f"{prefix}run-{name}.html"
+        return self.settings.source(relative.as_posix())
+
+    def image(self, path: str, prefix: str, target: str, alt: str) -> str:
+        """A drawing becomes part of the page, and so takes its colours; a picture is an asset."""
+        whole = (self.settings.root / path).parent / target
+        if not alt:
+            raise LookupError("an image needs a text that says what it shows")
+        if not whole.is_file():
+            raise LookupError("correct the path")
+        if whole.suffix == ".svg":
+            svg = whole.read_text(encoding="utf-8")
+            label = f'role="img" aria-label="{escape(alt)}"'
+            return f'<span class="figure">{svg.replace("<svg", f"<svg {label}", 1)}</span>'
+        source = f"{prefix}assets/runs/{whole.parent.name}.png"
+        return f'<img src="{source}" alt="{escape(alt)}" class="zoom" width="1200" height="750">'
+
+    def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
+        """The address of a name in backticks, as seen from a page."""
+        address = self.symbols.resolve(text, module)
+        return address and prefix + address
+
+    def page(self, source: Source, catalogue: Catalogue | None = None) -> Page:
+        """The page of a source, in English or as a catalogue translates it."""
+        lang = catalogue.lang if catalogue else "en"
+        translate = catalogue.get if catalogue else lambda context, text: text
+        module = source.module
+        title, summary = (
+            translate(key, source.meta[key]) or source.meta[key] for key in ("title", "summary")
+        )
+        page = Page(source, lang, title, summary, [], [])
+        links = self.symbols.links(module) if module else {}
+        links = {place: page.prefix + address for place, address in links.items()}
+        code = highlight(module.source, links) if module else []
+        for i, section in enumerate(source.sections):
+            text = translate(section.anchor, section.prose) if section.prose.strip() else ""
+            prose = section.prose if text is None else text
+            where = Where(
+                source.path, section.line, section.anchor,
+                partial(self.resolve, module.name if module else None, page.prefix),
+                partial(self.link, source.path, page.prefix),
+                partial(self.image, source.path, page.prefix),
+                partial(self.heading, page, section),
+            )  # fmt: skip
+            html = self.render(prose, where)
+            lines = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
+            # If it begins with a heading, that has the anchor.
+            anchor = "" if f'id="{section.anchor}"' in html else section.anchor
+            row = Row(anchor, html, [], prose, text is None)
+            if i == 0 and prose:
+                # The introduction has the whole width; the imports stand below it.
+                page.rows.append(row)
+                row = Row("", "", [])
+            row.code = lines
+            if row.prose or row.code:
+                page.rows.append(row)
+        return page
+
+    def heading(self, page: Page, section: Section, text: str, level: int) -> str:
+        """Notes a heading; its anchor is that of the section it begins, in every language."""
+        taken = {anchor for _, _, anchor in page.headings}
+        anchor = section.anchor if section.anchor not in taken else slug(text)
+        while anchor in taken:
+            anchor += "-2"
+        page.headings.append((level, text, anchor))
+        return anchor
+
+
+def split_text(text: str, first: int) -> list[Section]:
+    """A text at its headings of the first two levels, each section called after its heading."""
+    sections = [Section("text", None, "", first)]
+    fenced = False
+    for number, line in enumerate(text.split("\n"), first):
+        fenced ^= line.startswith("```")
+        if not fenced and re.match("##? ", line) and sections[-1].prose.strip():
+            sections.append(Section(slug(line), None, "", number))
+        sections[-1].prose += line + "\n"
+    for section in sections:
+        section.prose = section.prose.rstrip()
+    return sections
+
+
+def run_text(folder: Path) -> str:
+    """The page of a recorded run, as Markdown."""
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    metrics = [json.loads(line) for line in lines]
+    last = metrics[-1]
+    settings = {k: v for k, v in stored.items() if k not in ("train", "characters")}
+    settings |= stored["train"]
+    rows = "\n".join(f"| `{key}` | {value} |" for key, value in settings.items())
+    losses = "\n".join(
+        f"| {m['step']} | {m['tokens']:,} | {m['seconds']:.0f} | {m['val_loss']:.4f} |"
+        for m in metrics if m["val_loss"] is not None
+    )  # fmt: skip
+    sample = (folder / "sample.txt").read_text(encoding="utf-8").strip()
+    return f"""---
+title: The run {folder.name}
+summary: {last["tokens"]:,} characters in {last["seconds"]:.0f} s, to a validation loss of \
+{last["val_loss"]:.4f} nats.
+---
+
+# The run {folder.name}
+
+![Training and validation loss of the run {folder.name}, against the characters seen. The
+validation loss ends at {last["val_loss"]:.4f} nats.](loss.png)
+
+## Validation
+
+| step | characters | seconds | loss |
+|---|---|---|---|
+{losses}
+
+## What it writes
+
+```
+{sample}
+```
+
+## Settings
+
+| setting | value |
+|---|---|
+{rows}
+""".replace("\\\n", "")
+
+
+def trimmed(code: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Without the blank lines at both ends."""
+    filled = [i for i, (_, line) in enumerate(code) if line.strip()]
+    return code[filled[0] : filled[-1] + 1] if filled else []

@@ -1,0 +1,149 @@
+r"""
+---
+title: The site
+summary: From sources to pages: what there is, in which order, and how it is written.
+---
+
+# The site
+
+A site is made whole, in memory: a dictionary from file names to contents. Only then is
+it written, or, by `check`, compared with what lies on disk. Nothing in it depends on the time, the
+machine, or the order in which a folder is listed, so two builds are byte for byte the same.
+"""
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from . import formulas as katex
+from .locale import INTERFACE, NAMES, catalogues
+from .markup import Mistake
+from .pages import Builder, Page, Settings
+
+THEME = katex.THEME
+
+
+@dataclass
+class Site:
+    """All files of a site."""
+
+    files: dict[str, bytes]
+
+    def write(self, target: Path) -> None:
+        """Replaces the folder `target`, once all of it has been written beside it."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".site-") as folder:
+            new, old = Path(folder) / "new", Path(folder) / "old"
+            for name, content in self.files.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(content)
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+
+
+def assets(root: Path) -> dict[str, bytes]:
+    """Style, script, and KaTeX with its fonts: everything that pages load."""
+    katex_folder = THEME / "node_modules/katex"
+    files = {f"assets/{p.name}": p.read_bytes() for p in sorted(THEME.glob("*.*"))
+             if p.suffix in (".css", ".js", ".svg", ".png") }  # fmt: skip
+    files["assets/katex/katex.min.css"] = (katex_folder / "dist/katex.min.css").read_bytes()
+    files["assets/katex/LICENSE"] = (katex_folder / "LICENSE").read_bytes()
+    for font in sorted((katex_folder / "dist/fonts").glob("*.woff2")):
+        files[f"assets/katex/fonts/{font.name}"] = font.read_bytes()
+    return files
+
+
+def search_index(pages: list[Page]) -> bytes:
+    """What the search looks through: for each heading or symbol, its page and its text."""
+    entries = []
+    for page in pages:
+        for row in page.rows:
+            at = next((a for a in re.findall(r'id="([^"]+)"', row.prose)), row.anchor)
+            text = " ".join(re.sub(r"[#*`$|]+", " ", row.text).split())
+            if text:
+                title = at if page.source.kind == "module" and at else page.title
+                entries.append([page.path, at, page.title, title, text[:400]])
+    return f"const INDEX = {json.dumps(entries, ensure_ascii=False)};\n".encode()
+
+
+def translated(builder: Builder) -> tuple[list[Page], dict[str, dict[str, str]]]:
+    """The pages that have a catalogue, and for each language what stands on every page."""
+    sources = {source.name: source for source in builder.sources}
+    pages, interface = [], {"en": {text: text for text in INTERFACE}}
+    for catalogue in catalogues(builder.settings.root):
+        if catalogue.page == "interface":
+            catalogue.check((text, text) for text in INTERFACE)
+            interface[catalogue.lang] = {
+                text: catalogue.get(text, text) or text for text in INTERFACE
+            }
+            continue
+        if catalogue.page not in sources:
+            raise Mistake(
+                catalogue.path, 1, f"there is no page {catalogue.page}", "remove the file"
+            )
+        catalogue.check(sources[catalogue.page].messages())
+        pages.append(builder.page(sources[catalogue.page], catalogue))
+    return pages, interface
+
+
+def build(root: Path) -> Site:
+    """
+    ## The build
+
+    Reads all sources and returns all files. Raises `Mistake` for something wrong in a source, and
+    `ValueError` for something that is not installed.
+    """
+    settings = Settings.read(root)
+    builder = Builder(settings)
+    kinds = ["module", "page", "run"]
+    builder.sources.sort(key=lambda s: (s.name != "index", kinds.index(s.kind)))
+    english = [builder.page(source) for source in builder.sources]
+    others, interface = translated(builder)
+    rendered = katex.render(builder.formulas)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(THEME), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    template = environment.get_template("template.html")
+    files = assets(root)
+    files["assets/search.js"] = search_index(english)
+    for page in english + others:
+        i = [p.source.name for p in english].index(page.source.name)
+        html = template.render(
+            page=page, pages=english, settings=settings, languages=NAMES,
+            say=interface.get(page.lang, interface["en"]),
+            versions=[p for p in english + others if p.source.name == page.source.name],
+            previous=english[i - 1] if i > 0 else None,
+            next=english[i + 1] if i + 1 < len(english) else None,
+        )  # fmt: skip
+        files[page.path] = builder.formulas.fill(html, rendered).encode()
+    for run in sorted((root / "docs/runs").glob("*/*.png")):
+        files[f"assets/runs/{run.parent.name}.png"] = run.read_bytes()
+    for name in ("404.html", "sitemap.xml"):
+        text = environment.get_template(name).render(pages=english + others, settings=settings)
+        files[name] = text.encode()
+    files[".nojekyll"] = b""
+    return Site(files)
+
+
+def extract(root: Path) -> list[str]:
+    """Brings all catalogues in step with the sources; returns how much of each is translated."""
+    sources = {source.name: source for source in Builder(Settings.read(root)).sources}
+    lines = []
+    for catalogue in catalogues(root):
+        messages = [(text, text) for text in INTERFACE]
+        if catalogue.page != "interface":
+            if catalogue.page not in sources:
+                raise Mistake(
+                    catalogue.path, 1, f"there is no page {catalogue.page}", "remove the file"
+                )
+            messages = sources[catalogue.page].messages()
+        catalogue.update(messages)
+        catalogue.file.save(str(root / catalogue.path))
+        lines.append(catalogue.coverage())
+    return lines

@@ -1,0 +1,147 @@
+r"""
+---
+title: Symbols
+summary: What every name in the code and in the prose means, and where that is written.
+---
+
+# Symbols
+
+A name on a page is a link to its definition, wherever that is: in the code, where the syntax tree
+says what it stands for, and in prose, where it stands in backticks. In the code a name that cannot
+be resolved stays plain. In prose it is an error if it *looks* like a name of the package: if it
+is dotted and begins with one of its modules or classes, or is written in CamelCase. Prose goes
+stale in silence, and this is where it is heard.
+"""
+
+import ast
+import builtins
+import re
+from dataclasses import dataclass, field
+
+from .sections import Module, qualified
+
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+FILE = re.compile(r".*\.(py|cpp|json|jsonl|md|png|pt|safetensors|toml|tsv|txt)")
+CAMEL = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
+
+
+@dataclass
+class Symbols:
+    """Where each definition of the package is: from a dotted name to the address of its section."""
+
+    package: str
+    known: set[str]
+    """Names in backticks that belong to others, such as `LayerNorm`."""
+    modules: dict[str, Module] = field(default_factory=dict)
+    address: dict[str, str] = field(default_factory=dict)
+    """From `module.Qualified.name` to `page#anchor`."""
+    short: dict[str, list[str]] = field(default_factory=dict)
+    """From `Qualified.name` to the full names that end so."""
+
+    @classmethod
+    def of(cls, package: str, modules: list[Module], known: set[str]) -> "Symbols":
+        """Indexes all modules; a definition without prose is found at the line where it stands."""
+        symbols = cls(package, known)
+        for module in modules:
+            symbols.modules[module.name] = module
+            page = f"{module.name}.html"
+            symbols.address[module.name] = page
+            anchors = {s.symbol: s.anchor for s in module.sections if s.symbol is not None}
+            for name, node in qualified(module.tree):
+                full = f"{module.name}.{name}"
+                if full not in symbols.address:
+                    anchor = anchors.get(name, f"L{node.lineno}")
+                    symbols.address[full] = f"{page}#{anchor}"
+                    symbols.short.setdefault(name, []).append(full)
+        return symbols
+
+    def resolve(self, text: str, module: str | None = None) -> str | None:
+        """
+        The address of a name in backticks; `None` if it is not a name of ours. Raises `LookupError`
+        if it looks like one and is none.
+        """
+        name = text.removesuffix("()")
+        if not DOTTED.fullmatch(name) or FILE.fullmatch(name) or name in self.known:
+            return None
+        if hasattr(builtins, name):
+            return None
+        name = name.removeprefix(f"{self.package}.")
+        if module is not None and f"{module}.{name}" in self.address:
+            return self.address[f"{module}.{name}"]
+        if name in self.address and (name not in self.short or "." in name):
+            return self.address[name] if "." in name or text != name or name == module else None
+        found = self.short.get(name, [])
+        if len(found) == 1 and ("." in name or CAMEL.fullmatch(name)):
+            return self.address[found[0]]
+        first = name.split(".")[0]
+        ours = first in self.modules or first in self.short
+        if ("." in name and ours) or (CAMEL.fullmatch(name) and not found):
+            raise LookupError(f"`{text}` looks like a name of {self.package}, which has none such")
+        return None
+
+    def links(self, module: Module) -> dict[tuple[int, int], str]:
+        """For each name in the code of `module`, by line and column, the address it links to."""
+        meaning = self.imported(module)
+        for name, _ in qualified(module.tree):
+            if "." not in name:
+                meaning[name] = f"{module.name}.{name}"
+        found: dict[tuple[int, int], str] = {}
+        lines = module.source.split("\n")
+
+        def column(line: int, offset: int) -> int:
+            return len(lines[line - 1].encode()[:offset].decode())
+
+        def visit(node: ast.AST, cls: str | None) -> None:
+            if isinstance(node, ast.ClassDef):
+                cls = node.name
+            loaded = isinstance(getattr(node, "ctx", None), ast.Load)
+            if isinstance(node, ast.Name) and loaded and node.id in meaning:
+                self.put(found, meaning[node.id], node.lineno, column(node.lineno, node.col_offset))
+            if isinstance(node, ast.alias) and node.name in meaning:
+                self.put(
+                    found, meaning[node.name], node.lineno, column(node.lineno, node.col_offset)
+                )
+            if isinstance(node, ast.Attribute) and loaded:
+                full = self.attribute(node, meaning, module.name, cls)
+                if full is not None:
+                    start = node.end_col_offset - len(node.attr.encode())
+                    self.put(found, full, node.end_lineno, column(node.end_lineno, start))
+            for child in ast.iter_child_nodes(node):
+                visit(child, cls)
+
+        visit(module.tree, None)
+        return found
+
+    def put(self, found: dict[tuple[int, int], str], full: str, line: int, column: int) -> None:
+        """Notes a link, if there is anything to link to."""
+        if full in self.address:
+            found[line, column] = self.address[full]
+
+    def imported(self, module: Module) -> dict[str, str]:
+        """What the names mean that a module imports from the package."""
+        meaning = {}
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            source = node.module or ""
+            if node.level == 0:
+                if source != self.package and not source.startswith(f"{self.package}."):
+                    continue
+                source = source.removeprefix(self.package).removeprefix(".")
+            for alias in node.names:
+                full = f"{source}.{alias.name}" if source else alias.name
+                if full not in self.address and len(self.short.get(alias.name, [])) == 1:
+                    full = self.short[alias.name][0]
+                meaning[alias.asname or alias.name] = full
+        return meaning
+
+    def attribute(
+        self, node: ast.Attribute, meaning: dict[str, str], module: str, cls: str | None
+    ) -> str | None:
+        """The full name of `base.attr`: a member of a module, of a class, or of `self`."""
+        if not isinstance(node.value, ast.Name):
+            return None
+        base = node.value.id
+        if base in ("self", "cls") and cls is not None:
+            return f"{module}.{cls}.{node.attr}"
+        return f"{meaning[base]}.{node.attr}" if base in meaning else None

@@ -1,0 +1,123 @@
+r"""
+---
+title: Figures of a trained model
+summary: What the model that comes with the package has learnt, drawn.
+---
+
+# Figures of a trained model
+
+`python -m docs figures` looks into the trained model of the package and draws two figures: the
+weights $\alpha_l$ with which its layers become memory, and which characters each layer
+attends to. They are drawings in the repository, made once, so building the site needs no model;
+a test looks into the model again and compares.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from feedback import FeedbackLM
+from feedback.data import Tokenizer
+from feedback.pretrained import TRAINED, read_config
+
+HERE = Path(__file__).parent
+TEXT = "JULIET:\nO Romeo, Romeo! wherefore art thou Romeo?\n"
+CELL, ROW, LEFT = 15, 24, 70
+
+
+def mix(model: FeedbackLM) -> list[float]:
+    r"""$\alpha_0 \dots \alpha_L$, to three digits."""
+    return [round(a, 3) for a in model.transformer.mix.weight.softmax(0).tolist()]
+
+
+@torch.no_grad()
+def attention(model: FeedbackLM, tokens: torch.Tensor) -> list[list[list[int]]]:
+    """
+    For each layer and step the attention to each earlier step, the mean of the heads, in
+    percent. `tokens` is `(T,)`.
+    """
+    rows: list[list[list[int]]] = [[] for _ in model.transformer.layers]
+
+    def look(l: int, module: torch.nn.Module, inputs: tuple) -> None:
+        z, k = inputs[:2]
+        q = module.query(z).unflatten(-1, (module.n_heads, module.d_k))
+        weights = module.scores(q, k).softmax(-1)[0].mean(0)
+        rows[l].append((100 * weights).round().int().tolist())
+
+    hooks = [
+        layer.attn.register_forward_pre_hook(lambda m, inputs, l=l: look(l, m, inputs))
+        for l, layer in enumerate(model.transformer.layers)
+    ]
+    model(tokens[None])
+    for hook in hooks:
+        hook.remove()
+    # The first step has nothing to attend to.
+    return [[[], *steps] for steps in rows]
+
+
+def draw_mix(alpha: list[float]) -> str:
+    """Bars: the weight of each layer, beside a line where all would be equal."""
+    width, height, top = 520, 40 + 30 * len(alpha), max(alpha)
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">']
+    for l, a in enumerate(alpha):
+        y = 10 + 30 * l
+        name = "embedding" if l == 0 else f"layer {l}"
+        lines += [
+            f'<text x="92" y="{y + 16}" text-anchor="end" fill="var(--ink, #1d2329)">{name}</text>',
+            f'<rect x="100" y="{y}" width="{round(340 * a / top, 1)}" height="22" rx="3" '
+            'fill="var(--accent, #b3541e)"/>',
+            f'<text x="{round(108 + 340 * a / top, 1)}" y="{y + 16}" '
+            f'fill="var(--ink, #1d2329)">{a:.3f}</text>',
+        ]
+    x = round(100 + 340 / len(alpha) / top, 1)
+    lines += [
+        f'<path d="M{x} 4 V{height - 26}" stroke="var(--soft, #545d68)" stroke-dasharray="4 3"/>',
+        f'<text x="{x}" y="{height - 8}" text-anchor="middle" fill="var(--soft, #545d68)">'
+        f"all equal, {1 / len(alpha):.3f}</text>",
+    ]
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def draw_attention(text: str, weights: list[list[list[int]]], chosen: int) -> str:
+    """A row of cells for each layer; the page's script lets a reader choose another character."""
+    T, L = len(text), len(weights)
+    width, height = LEFT + CELL * T + 10, 50 + ROW * L
+    data = json.dumps(weights, separators=(",", ":"))
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'data-figure="attention" data-chosen="{chosen}" data-weights="{data}">'
+    ]
+    for l in range(L):
+        y = 40 + ROW * l
+        lines.append(
+            f'<text x="{LEFT - 8}" y="{y + 15}" text-anchor="end" fill="var(--ink, #1d2329)">'
+            f"layer {l + 1}</text>"
+        )
+        for t in range(T):
+            weight = weights[l][chosen][t] if t < chosen else 0
+            lines.append(
+                f'<rect class="cell" data-l="{l}" data-t="{t}" x="{LEFT + CELL * t}" y="{y}" '
+                f'width="{CELL - 1}" height="{ROW - 4}" fill="var(--accent, #b3541e)" '
+                f'stroke="var(--line, #d8dde3)" fill-opacity="{(weight / 100) ** 0.5:.2f}"/>'
+            )
+    for t, character in enumerate(text):
+        shown = {"\n": "↵", " ": "·", "<": "&lt;", "&": "&amp;"}.get(character, character)
+        weight = "bold" if t == chosen else "normal"
+        lines.append(
+            f'<text class="character" data-t="{t}" x="{LEFT + CELL * t + CELL // 2}" y="26" '
+            f'text-anchor="middle" font-family="monospace" font-weight="{weight}" '
+            f'fill="var(--ink, #1d2329)">{shown}</text>'
+        )
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def draw() -> dict[str, str]:
+    """Both figures, by the names of their files."""
+    model = FeedbackLM.from_pretrained("tiny_shakespeare", implementation="reference")
+    tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
+    weights = attention(model, tokenizer.encode(TEXT))
+    return {
+        "mix.svg": draw_mix(mix(model)),
+        "attention.svg": draw_attention(TEXT, weights, TEXT.rindex("R") + 3),
+    }

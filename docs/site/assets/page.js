@@ -1,0 +1,138 @@
+// What a page can do beyond being read. Everything here is made by this script, so without it
+// nothing is missing that could be pressed.
+const make = (tag, attributes, ...children) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+};
+const top_ = document.body.dataset.top;
+const tools = document.getElementById("tools");
+
+// Light or dark: what the system says, until somebody presses the button.
+const dark = () => {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+};
+const theme = make("button", { type: "button" });
+const label = () => (theme.textContent = dark() ? "Light" : "Dark");
+theme.addEventListener("click", () => {
+  const next = dark() ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  try { localStorage.theme = next; } catch {}
+  label();
+});
+label();
+
+// Search: the index is fetched when somebody begins to type, as a script, so from a disk too.
+const input = make("input", { type: "search", placeholder: "Search", "aria-label": "Search the site", size: 12 });
+const found = make("ul", { class: "found", hidden: "", "aria-label": "Found" });
+let loading;
+const load = () => (loading ??= new Promise((done) => {
+  const script = make("script", { src: top_ + "assets/search.js" });
+  script.addEventListener("load", done);
+  document.head.append(script);
+}));
+const search = async () => {
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!words.length) return (found.hidden = true);
+  await load();
+  const score = ([, , page, title, text]) => words.every((w) => `${page} ${title} ${text}`.toLowerCase().includes(w))
+    ? 1 + words.filter((w) => title.toLowerCase().includes(w)).length + 9 * (title.toLowerCase() === words.join(" ")) : 0;
+  const best = INDEX.map((e) => [score(e), e]).filter(([s]) => s).sort((a, b) => b[0] - a[0]).slice(0, 12);
+  found.replaceChildren(...best.map(([, [path, anchor, page, title, text]]) => make("li", {},
+    make("a", { href: top_ + path + (anchor && anchor !== "text" ? `#${anchor}` : "") },
+      `${page}${title !== page ? " · " + title : ""}`, make("small", {}, text.slice(0, 110))))));
+  if (!best.length) found.replaceChildren(make("li", {}, "Nothing found"));
+  found.hidden = false;
+};
+input.addEventListener("input", search);
+tools.append(input, theme);
+tools.closest("nav").append(found);
+addEventListener("keydown", (event) => {
+  const typing = /^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName);
+  if (event.key === "/" && !typing) { event.preventDefault(); input.focus(); }
+  if (event.key === "Escape") {
+    found.hidden = true;
+    unlight();
+  }
+});
+
+// All places of a name on the page: by a click on one of them, or by its name in the search.
+const NAMES = ".code .n, .code .nf, .code .nc, .code .fm, .code a:not([data-n])";
+const places = new Map();
+document.querySelectorAll(NAMES).forEach((e) => places.set(e.textContent, [...(places.get(e.textContent) ?? []), e]));
+const unlight = () => document.querySelectorAll(".lit").forEach((e) => e.classList.remove("lit"));
+const light = (name) => { unlight(); (places.get(name) ?? []).forEach((e) => e.classList.add("lit")); };
+input.addEventListener("input", () => light(input.value.trim()));
+document.querySelectorAll(".code").forEach((code) => code.addEventListener("click", (event) => {
+  const name = event.target.closest(".n, .nf, .nc, .fm");
+  if (!name) return;
+  name.classList.contains("lit") ? unlight() : light(name.textContent);
+}));
+
+// Copy the code of a section, without its line numbers.
+document.querySelectorAll("pre").forEach((pre) => {
+  const copy = make("button", { type: "button", class: "copy" }, "Copy");
+  copy.addEventListener("click", async () => {
+    const text = [...pre.querySelectorAll("code")].map((c) => c.textContent).join("").replace(/\n+/g, "\n");
+    await navigator.clipboard.writeText(text);
+    copy.textContent = "Copied";
+    setTimeout(() => (copy.textContent = "Copy"), 1500);
+  });
+  pre.style.position = "relative";
+  pre.append(copy);
+});
+
+// A picture, large.
+document.querySelectorAll("img.zoom").forEach((image) => {
+  const button = make("button", { type: "button", "aria-label": "Show the picture large" });
+  button.style.cssText = "padding:0;border:0;background:none";
+  image.replaceWith(button);
+  button.append(image);
+  button.addEventListener("click", () => {
+    const dialog = make("dialog", { "aria-label": image.alt }, image.cloneNode());
+    dialog.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+});
+
+// The recurrence, step by step: parts of the drawing appear in the order in which they are computed.
+document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
+  const parts = [...svg.querySelectorAll("[data-at]")];
+  const last = Math.max(...parts.map((part) => +part.dataset.at));
+  const slider = make("input", { type: "range", min: 1, max: last, value: last, "aria-label": "How far the recurrence has come" });
+  const says = make("output", {});
+  const show = () => {
+    parts.forEach((part) => (part.style.opacity = +part.dataset.at > slider.value ? 0.12 : 1));
+    says.textContent = svg.dataset.says.split("|")[slider.value - 1];
+  };
+  slider.addEventListener("input", show);
+  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
+  show();
+});
+
+// Attention of a chosen character.
+document.querySelectorAll("svg[data-figure=attention]").forEach((svg) => {
+  const weights = JSON.parse(svg.dataset.weights);
+  const cells = [...svg.querySelectorAll(".cell")], characters = [...svg.querySelectorAll(".character")];
+  let chosen = +svg.dataset.chosen;
+  const slider = make("input", { type: "range", min: 1, max: characters.length - 1, value: chosen, "aria-label": "The character that attends" });
+  const says = make("output", {});
+  const show = () => {
+    chosen = +slider.value;
+    cells.forEach((cell) => {
+      const weight = weights[cell.dataset.l][chosen][cell.dataset.t] ?? 0;
+      cell.setAttribute("fill-opacity", Math.sqrt(weight / 100).toFixed(2));
+    });
+    characters.forEach((c, t) => c.setAttribute("font-weight", t === chosen ? "bold" : "normal"));
+    const most = weights.map((layer) => layer[chosen].indexOf(Math.max(...layer[chosen])));
+    says.textContent = `${characters[chosen].textContent} looks most at ${most.map((t) => characters[t].textContent).join(" ")}`;
+  };
+  slider.addEventListener("input", show);
+  characters.forEach((c, t) => t && c.addEventListener("click", () => { slider.value = t; show(); }));
+  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
+  show();
+});

@@ -1,0 +1,376 @@
+"""The site: cut without losing a line, built twice the same, wrong sources named."""
+
+import json
+import posixpath
+import re
+import shutil
+from pathlib import Path
+
+import polib
+import pytest
+from conftest import skip_or_fail
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from docs.__main__ import main
+from docs.annotate.check import Reader, check
+from docs.annotate.formulas import INSTALL, THEME
+from docs.annotate.highlight import highlight
+from docs.annotate.markup import Mistake
+from docs.annotate.pages import Builder, Settings
+from docs.annotate.sections import read_module
+from docs.annotate.segment import segments
+from docs.annotate.site import build, extract
+from docs.figures.inside import TEXT, draw
+from feedback import FeedbackLM
+
+ROOT = Path(__file__).parent.parent
+SITE, FIGURES = ROOT / "docs" / "site", ROOT / "docs" / "figures"
+MODULES = sorted((ROOT / "feedback").glob("*.py")) + sorted((ROOT / "docs/annotate").glob("*.py"))
+
+
+@pytest.fixture(scope="session")
+def katex():
+    """Skips where formulas cannot be rendered."""
+    if shutil.which("node") is None or not (THEME / "node_modules/katex").is_dir():
+        skip_or_fail(f"formulas need Node.js and KaTeX; with the former run: {INSTALL}")
+
+
+def whole(source: str) -> list[str]:
+    """All lines of all segments."""
+    parts = segments(source)
+    lines = [(n, line) for s in parts for n, line in enumerate(s.lines, s.start)]
+    assert [n for n, _ in lines] == list(range(1, len(lines) + 1))
+    return [line for _, line in lines]
+
+
+def lines_of(source: str) -> list[str]:
+    lines = source.split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_segments_are_the_file(path):
+    """Every line of every module, once, in order; and every line of code stands in one section."""
+    source = path.read_bytes().decode()
+    assert whole(source) == lines_of(source)
+    module = read_module(path.stem, str(path), source)
+    code = sorted(n for section in module.sections for n, _ in section.code)
+    assert len(code) == len(set(code))
+    anchors = [section.anchor for section in module.sections]
+    assert len(anchors) == len(set(anchors))
+
+
+ODD = st.sampled_from(
+    [
+        *("# a comment", "    # an indented comment", "#", "#!no prose", "x = '# none'", "", "\t"),
+        *('y = """', '"""', "s = r'''\n# not prose\n'''", "x = 1  # behind code", "é = 'ü'"),
+        *("def f():", '    """Says."""', "    '''Says\n    more.'''", "    return 1"),
+        *("@decorator", "class C:", '    """x."""', "    a: int", "    pass", '"""Alone."""'),
+        *("if x:", "    x = [", "    ]", "async def g():", '    r"""$x$"""'),
+        *("    def inner():", '        """Deep."""'),
+    ]
+)
+
+
+@given(st.lists(ODD, max_size=14), st.sampled_from(["\n", "\r\n"]), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_segments_of_odd_files_are_the_file(parts, end, final):
+    """Whatever Python accepts is cut without a loss: any line ends, with or without a last one."""
+    source = end.join(part.replace("\n", end) for part in parts) + (end if final else "")
+    try:
+        compile(source, "odd.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return
+    assert whole(source) == lines_of(source)
+
+
+def test_prose_and_the_code_it_is_about():
+    """Docstrings take their definition along, fields their assignment, comments what follows."""
+    source = '''"""
+---
+title: T
+summary: S
+---
+
+# T
+"""
+
+import os
+
+
+@decorated
+class C:
+    """About C."""
+
+    field: int = 1
+    """About the field."""
+
+    def f(self):
+        r"""About $f$."""
+        # why
+        return os.sep
+'''
+    module = read_module("m", "m.py", source)
+    assert module.meta == {"title": "T", "summary": "S"}
+    found = [
+        (s.anchor, s.prose.strip(), [line.strip() for _, line in s.code if line.strip()])
+        for s in module.sections
+    ]
+    assert found == [
+        ("m", "# T", ["import os"]),
+        ("C", "About C.", ["@decorated", "class C:"]),
+        ("C.field", "About the field.", ["field: int = 1"]),
+        ("C.f", "About $f$.", ["def f(self):"]),
+        ("C.f-2", "why", ["return os.sep"]),
+    ]
+
+
+def test_highlighting_changes_no_character():
+    """Without its tags, highlighted code is the code."""
+    for path in MODULES:
+        source = path.read_text(encoding="utf-8")
+        text = "\n".join(re.sub(r"<[^>]+>", "", line) for line in highlight(source))
+        text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        assert text == source
+
+
+@pytest.fixture(scope="session")
+def site(katex):
+    """The site of this repository."""
+    return build(ROOT)
+
+
+def test_two_builds_are_the_same(site):
+    """Byte for byte."""
+    assert build(ROOT).files == site.files
+
+
+def test_the_site_is_in_step(katex):
+    """What lies in docs/site is what the sources say: each file, each line of code, each link."""
+    assert check(ROOT, SITE) == []
+
+
+def test_every_line_of_code_is_on_a_page(site):
+    """All lines that are code, and not a sample of them, with their own numbers."""
+    for path in sorted((ROOT / "feedback").glob("*.py")):
+        if path.stem == "__init__":
+            continue
+        source = path.read_text(encoding="utf-8")
+        shown = Reader(site.files[f"{path.stem}.html"].decode()).lines
+        lines = source.split("\n")
+        code = {n for s in segments(source) if s.kind == "code"
+                for n, line in enumerate(s.lines, s.start) if line.strip()}  # fmt: skip
+        assert code <= shown.keys()
+        assert all(lines[n - 1] == text.rstrip("\n") for n, text in shown.items())
+
+
+def test_pages_are_light_and_load_nothing_from_elsewhere(site):
+    """Under 300 KB each, and each load is a file of the site."""
+    for name, content in site.files.items():
+        if name.endswith(".html"):
+            assert len(content) < 300_000, name
+            for load in Reader(content.decode()).loads:
+                whole = posixpath.normpath(posixpath.join(posixpath.dirname(name), load))
+                assert whole in site.files, (name, load)
+
+
+@pytest.fixture
+def copy(tmp_path, katex):
+    """The sources, somewhere else, to be spoilt."""
+    for part in ("feedback", "docs/pages", "docs/runs", "docs/figures", "docs/locale", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("feedback/layers.py", "$m = \\sum_l", "$m = \\summ_l", "layers.py:112: the formula"),
+        ("feedback/layers.py", "`share_kv=True`", "`LayerMixx`", "`LayerMixx` looks like a name"),
+        ("feedback/layers.py", "class LayerMix(", "class LayerMix((", "layers.py:"),
+        ("docs/pages/index.md", "(log.md)", "(lost.md)", "index.md:52: the link to lost.md"),
+        ("docs/pages/index.md", "memory.svg", "lost.svg", "the image ../figures/lost.svg"),
+        ("docs/pages/notation.md", "title: Notation", "titel: Notation", "there is no title"),
+        ("feedback/__init__.py", "`memory`", "`memori`", "the reading order lacks ['memory']"),
+    ],
+)
+def test_mistakes(copy, file, old, new, words):
+    """Each is an error with the file, the line and what to do."""
+    text = (copy / file).read_text(encoding="utf-8")
+    assert old in text
+    (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(Mistake) as error:
+        build(copy)
+    assert words in str(error.value) and "; " in str(error.value)
+
+
+def test_html_in_prose_is_shown_and_not_run(copy):
+    """Angle brackets are characters."""
+    path = copy / "docs/pages/notation.md"
+    path.write_text(path.read_text() + "\n<script>alert(1)</script> and <b>bold</b>\n")
+    page = build(copy).files["notation.html"].decode()
+    assert "&lt;script&gt;alert(1)" in page and "&lt;b&gt;bold" in page
+    assert "<script>alert" not in page
+
+
+def test_check_names_what_is_stale(copy):
+    """A page whose source has changed, one that is missing, one without a source, a broken link."""
+    folder = copy / "docs/site"
+    build(copy).write(folder)
+    assert check(copy, folder) == []
+    path = copy / "feedback/memory.py"
+    path.write_text(path.read_text().replace("# The memory\n", "# The memory!\n"))
+    (folder / "log.html").unlink()
+    (folder / "old.html").write_text("")
+    assert check(copy, folder) == [
+        "docs/site/assets/search.js is stale; run: python -m docs build",
+        "docs/site/log.html is missing; run: python -m docs build",
+        "docs/site/memory.html is stale; run: python -m docs build",
+        "docs/site/old.html has no source any more; run: python -m docs build",
+    ]
+
+
+def test_a_failed_build_leaves_the_old_site(copy, monkeypatch, capsys):
+    """Exit code 2, one line, and docs/site as it was."""
+    monkeypatch.setattr("docs.__main__.ROOT", copy)
+    monkeypatch.setattr("docs.__main__.SITE", copy / "docs/site")
+    assert main(["build"]) == 0
+    before = {p: p.read_bytes() for p in (copy / "docs/site").rglob("*") if p.is_file()}
+    (copy / "docs/pages/log.md").write_text("# Log\n\nSee [this](nowhere.md).\n")
+    capsys.readouterr()
+    assert main(["build"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        err.startswith("docs: docs/pages/log.md:3: the link to nowhere.md") and err.count("\n") == 1
+    )
+    assert {p: p.read_bytes() for p in (copy / "docs/site").rglob("*") if p.is_file()} == before
+
+
+def test_a_fork_changes_one_line(copy):
+    """Every address of the repository and of the site follows from pyproject.toml."""
+    path = copy / "pyproject.toml"
+    old = Settings.read(ROOT)
+    text = path.read_text().replace(old.repository, "https://github.com/me/mine")
+    path.write_text(text.replace(old.site, "https://me.github.io/mine/"))
+    for name, content in build(copy).files.items():
+        if name.endswith((".html", ".xml")):
+            assert old.repository.encode() not in content and old.site.encode() not in content
+    with pytest.raises(ValueError, match="must have the keys"):
+        path.write_text(path.read_text().replace("branch = ", "brunch = "))
+        Settings.read(copy)
+
+
+@pytest.fixture
+def sinhala(copy):
+    """The catalogue of the home page."""
+    return polib.pofile(str(copy / "docs/locale/si/LC_MESSAGES/index.po"))
+
+
+def test_translated(site):
+    """The Sinhala page is its own canonical, and both languages know of each other."""
+    english, other = (site.files[n].decode() for n in ("index.html", "si/index.html"))
+    assert '<html lang="si">' in other and "ප්‍රතිපෝෂණ" in other
+    base = Settings.read(ROOT).site
+    assert f'<link rel="canonical" href="{base}si/index.html">' in other
+    for page in (english, other):
+        for lang, path in (("en", ""), ("si", "si/"), ("x-default", "")):
+            line = f'<link rel="alternate" hreflang="{lang}" href="{base}{path}index.html">'
+            assert line in page
+    assert f"<loc>{base}si/index.html</loc>" in site.files["sitemap.xml"].decode()
+    assert "not translated yet" not in other and "hreflang" not in site.files["tape.html"].decode()
+
+
+def test_what_is_not_translated_stands_in_english(copy, sinhala):
+    """An empty message, and one that is fuzzy: the English text, its own language, and a note."""
+    sinhala.find("two-commands", by="msgctxt").msgstr = ""
+    sinhala.find("to-cite", by="msgctxt").flags = ["fuzzy"]
+    sinhala.save()
+    page = build(copy).files["si/index.html"].decode()
+    assert page.count('<div class="prose" lang="en">') == 2
+    assert "Train one on Tiny Shakespeare" in page and "Please cite the paper" in page
+    assert page.count('<p class="note" lang="si">') == 2
+    assert any("4 of 6 messages" in line for line in extract(copy))
+
+
+def test_a_catalogue_of_another_version(copy, sinhala, capsys, monkeypatch):
+    """A changed section is an error until the catalogue is brought in step; then it is stale."""
+    path = copy / "docs/pages/index.md"
+    path.write_text(path.read_text().replace("Please cite the paper", "Please do cite the paper"))
+    with pytest.raises(Mistake, match=r"index.po:\d+: .*'to-cite'.*; run: python -m docs extract"):
+        build(copy)
+    monkeypatch.setattr("docs.__main__.ROOT", copy)
+    assert main(["extract"]) == 0
+    assert "index.po: 5 of 6 messages are translated" in capsys.readouterr().out
+    assert "Please do cite the paper" in build(copy).files["si/index.html"].decode()
+    (copy / "docs/locale/si/LC_MESSAGES/nothing.po").write_text('msgid ""\nmsgstr ""\n')
+    with pytest.raises(Mistake, match=r"nothing.po:1: there is no page nothing"):
+        build(copy)
+
+
+def test_code_does_not_come_from_a_translation(copy):
+    """A module page in another language has the lines of the module."""
+    path = copy / "docs/locale/si/LC_MESSAGES/memory.po"
+    path.write_text('msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n')
+    extract(copy)
+    catalogue = polib.pofile(str(path))
+    for entry in catalogue:
+        entry.msgstr = "පෙළ ```python\nx = 1\n```"
+    catalogue.save()
+    site = build(copy)
+    ours, theirs = (Reader(site.files[f"{lang}memory.html"].decode()) for lang in ("", "si/"))
+    assert ours.lines == theirs.lines and ours.lines
+    site.write(copy / "docs/site")
+    assert check(copy, copy / "docs/site") == []
+
+
+def test_names_link_to_their_definitions():
+    """In code by what the syntax tree says, in prose by what stands in backticks."""
+    symbols = Builder(Settings.read(ROOT)).symbols
+    assert symbols.resolve("FeedbackAttention") == "attention.html#FeedbackAttention"
+    assert symbols.resolve("Shape.lean") == "tape.html#Shape.lean"
+    assert symbols.resolve("native.choose_groups") == "native.html#choose_groups"
+    assert symbols.resolve("x") is None and symbols.resolve("LayerNorm") is None
+    with pytest.raises(LookupError, match=r"native\.choose_grups"):
+        symbols.resolve("native.choose_grups")
+    links = symbols.links(symbols.modules["layers"]).values()
+    assert {"attention.html#FeedbackAttention", "config.html#ModelConfig"} <= set(links)
+
+
+def test_the_tests_that_are_named_exist():
+    """Each test that the page of differences points at stands in the file it points at."""
+    text = (ROOT / "docs/pages/differences.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[`(test_\w+)`\]\(\.\./\.\./(tests/\w+\.py)\)", text)
+    assert len(named) > 8
+    for name, file in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_the_search_finds_symbols(site):
+    """The index is a script with an entry for each section that has prose."""
+    index = json.loads(site.files["assets/search.js"].decode()[len("const INDEX = ") : -2])
+    assert any(e[0] == "tape.html" and e[1] == "Shape.lean" for e in index)
+    english = {n for n in site.files if n.endswith(".html") and "/" not in n} - {"404.html"}
+    assert {e[0] for e in index} == english
+
+
+def test_the_figures_show_the_trained_model():
+    """The weights of the mix, and attention in percent, are those of the model in the package."""
+    drawn = {name: (FIGURES / name).read_text(encoding="utf-8") for name in draw()}
+    model = FeedbackLM.from_pretrained("tiny_shakespeare")
+    alpha = model.transformer.mix.weight.softmax(0).tolist()
+    shown = [float(x) for x in re.findall(r">(\d\.\d{3})</text>", drawn["mix.svg"])]
+    assert shown == pytest.approx(alpha, abs=2e-3)
+    # As the page `inside` says.
+    assert 0.4 < alpha[0] < 0.5 and max(alpha[1:]) == alpha[3]
+    stored, fresh = (
+        json.loads(re.search(r'data-weights="([^"]+)"', svg["attention.svg"])[1])
+        for svg in (drawn, draw())
+    )
+    T = len(TEXT)
+    for layer, again in zip(stored, fresh, strict=True):
+        assert [len(row) for row in layer] == list(range(T))
+        for row, other in zip(layer[1:], again[1:], strict=True):
+            assert abs(sum(row) - 100) <= T / 2
+            assert max(abs(a - b) for a, b in zip(row, other, strict=True)) <= 1
