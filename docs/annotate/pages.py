@@ -15,6 +15,7 @@ import ast
 import hashlib
 import json
 import re
+import struct
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -220,9 +221,11 @@ class Builder:
         if whole.suffix == ".svg":
             svg = whole.read_text(encoding="utf-8")
             label = f'role="img" aria-label="{escape(alt)}"'
-            return f'<span class="figure">{svg.replace("<svg", f"<svg {label}", 1)}</span>'
-        source = f"{prefix}assets/runs/{whole.parent.name}.png"
-        return f'<img src="{source}" alt="{escape(alt)}" class="zoom" width="1200" height="750">'
+            return f'<span class="figure" tabindex="0">{svg.replace("<svg", f"<svg {label}", 1)}</span>'
+        # A PNG begins with its size, so the page can keep the room for it.
+        width, height = struct.unpack(">II", whole.read_bytes()[16:24])
+        source = f'src="{prefix}assets/runs/{whole.parent.name}.png" alt="{escape(alt)}"'
+        return f'<img {source} class="zoom" width="{width}" height="{height}">'
 
     def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""
