@@ -163,6 +163,11 @@ def test_every_line_of_code_is_on_a_page(site):
                 for n, line in enumerate(s.lines, s.start) if line.strip()}  # fmt: skip
         assert code <= shown.keys()
         assert all(lines[n - 1] == text.rstrip("\n") for n, text in shown.items())
+    source = (ROOT / "feedback/native.cpp").read_text(encoding="utf-8").split("\n")
+    shown = Reader(site.files["native-cpp.html"].decode()).lines
+    for n, line in enumerate(source, 1):
+        if line.strip() and not line.startswith("//"):
+            assert shown[n].rstrip("\n") == line
 
 
 def test_pages_are_light_and_load_nothing_from_elsewhere(site):

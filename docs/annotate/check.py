@@ -18,7 +18,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-from .pages import Settings
 from .site import build
 
 REPAIR = "run: python -m docs build"
@@ -34,6 +33,8 @@ class Reader(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.lines: dict[int, str] = {}
+        self.path = ""
+        """The file that the lines are of, as the page says."""
         self.number: int | None = None
         self.depth = 0
         self.feed(html)
@@ -50,6 +51,8 @@ class Reader(HTMLParser):
             relation = given.get("rel", "")
             if (tag, name) in LOADS and value and relation not in ("canonical", "alternate"):
                 self.loads.append(value)
+        if tag == "pre" and ", lines " in (given.get("aria-label") or ""):
+            self.path = given["aria-label"].split(", lines ")[0]
         if tag == "span":
             if self.number is not None:
                 self.depth += 1
@@ -101,7 +104,7 @@ def check_links(
 
 def check(root: Path, folder: Path) -> list[str]:
     """All that is wrong with the site in `folder`, a line each, with the file and the remedy."""
-    site, package = build(root), Settings.read(root).package
+    site = build(root)
     problems = []
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     for name in sorted(site.files.keys() | there):
@@ -117,7 +120,7 @@ def check(root: Path, folder: Path) -> list[str]:
     readers = {name: Reader(html) for name, html in pages.items()}
     for name, reader in readers.items():
         if reader.lines:
-            path = f"{package}/{posixpath.basename(name).removesuffix('.html')}.py"
+            path = reader.path
             problems += check_lines(name, reader, (root / path).read_text(encoding="utf-8"), path)
         problems += check_links(name, reader, readers, set(site.files))
     return problems

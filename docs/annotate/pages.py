@@ -155,7 +155,7 @@ class Builder:
         self.names = {m.name for m in modules} | set(settings.pages)
         self.sources = [
             *(self.text(name, path) for name, path in settings.pages.items()),
-            *(Source(m.name, m.path, "module", m.meta, m.sections, m.source, m) for m in modules),
+            *(source for module in modules for source in self.code(module)),
             *self.runs(),
         ]
         for source in self.sources:
@@ -172,6 +172,20 @@ class Builder:
             return read_module(name, path, source)
         except SyntaxError as error:
             raise Mistake(path, error.lineno or 1, error.msg, "correct the module") from None
+
+    def code(self, module: Module) -> Iterator[Source]:
+        """A page for a module, and one for the C++ file of the same name, if there is one."""
+        yield Source(
+            module.name, module.path, "module", module.meta, module.sections, module.source, module
+        )
+        path = Path(module.path).with_suffix(".cpp")
+        if (self.settings.root / path).exists():
+            text = (self.settings.root / path).read_text(encoding="utf-8")
+            sections = split_cpp(text)
+            summary = " ".join(sections[0].prose.split("\n\n")[0].split())
+            meta = {"title": path.name, "summary": summary}
+            sections[0].prose = f"# {path.name}\n\n{sections[0].prose}"
+            yield Source(f"{path.stem}-cpp", path.as_posix(), "module", meta, sections, text)
 
     def text(self, name: str, path: str) -> Source:
         """A text; without front matter its first lines are title and summary."""
@@ -220,8 +234,8 @@ class Builder:
             raise LookupError("correct the path")
         if whole.suffix == ".svg":
             svg = whole.read_text(encoding="utf-8")
-            label = f'role="img" aria-label="{escape(alt)}"'
-            return f'<span class="figure" tabindex="0">{svg.replace("<svg", f"<svg {label}", 1)}</span>'
+            svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
+            return f'<span class="figure" tabindex="0">{svg}</span>'
         # A PNG begins with its size, so the page can keep the room for it.
         width, height = struct.unpack(">II", whole.read_bytes()[16:24])
         source = f'src="{prefix}assets/runs/{whole.parent.name}.png" alt="{escape(alt)}"'
@@ -230,6 +244,8 @@ class Builder:
     def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""
         address = self.symbols.resolve(text, module)
+        if (self.settings.root / self.settings.package / text).suffix == ".cpp":
+            address = text.replace(".cpp", "-cpp.html")
         return address and prefix + address
 
     def page(self, source: Source, catalogue: Catalogue | None = None) -> Page:
@@ -243,7 +259,10 @@ class Builder:
         page = Page(source, lang, title, summary, [], [])
         links = self.symbols.links(module) if module else {}
         links = {place: page.prefix + address for place, address in links.items()}
-        code = highlight(module.source, links) if module else []
+        code = []
+        if source.kind == "module":
+            language = "cpp" if source.path.endswith(".cpp") else "python"
+            code = highlight(source.text, links, language)
         for i, section in enumerate(source.sections):
             text = translate(section.anchor, section.prose) if section.prose.strip() else ""
             prose = section.prose if text is None else text
@@ -276,6 +295,28 @@ class Builder:
             anchor += "-2"
         page.headings.append((level, text, anchor))
         return anchor
+
+
+def split_cpp(text: str) -> list[Section]:
+    """A C++ file at the comments in its first column: each is prose, and what follows its code."""
+    sections: list[Section] = []
+    comment = False
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.startswith("//"):
+            comment = False
+            if line.strip() or (sections and sections[-1].code):
+                sections = sections or [Section("begin", None, "", 1)]
+                sections[-1].code.append((number, line))
+            continue
+        if not comment:
+            # Called after its first words, which stay when lines are added above.
+            anchor = slug(" ".join(line.split()[1:7]))
+            while any(section.anchor == anchor for section in sections):
+                anchor += "-2"
+            sections.append(Section(anchor, None, "", number))
+        comment = True
+        sections[-1].prose += line.removeprefix("//").removeprefix(" ") + "\n"
+    return sections
 
 
 def split_text(text: str, first: int) -> list[Section]:
