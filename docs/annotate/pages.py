@@ -219,7 +219,9 @@ class Builder:
         relative = whole.relative_to(root)
         name = relative.stem
         has_page = relative.parent.as_posix() in ("docs/pages", self.settings.package)
-        if has_page and name in self.names:
+        if relative.suffix == ".cpp":
+            name += "-cpp"
+        if has_page and name in self.names | {source.name for source in self.sources}:
             return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
         if relative.parent.as_posix() == "docs/runs" and whole.is_dir():
             return f"{prefix}run-{name}.html"
