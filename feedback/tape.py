@@ -8,11 +8,11 @@ summary: What the forward sweep leaves for the backward sweep, and that one for 
 
 A hand-written backward pass has to decide what autograd decides for us otherwise: what is kept.
 The surprise is how little it has to be. Only what the recurrence had to *wait* for is worth
-keeping: the states $x_t^l$, what attention answered, and the weights with which it did. Once these
-are known nothing waits any more, and all else comes again, for many steps at a time, as a few
-large operations. The norms and queries always do. The inner units of the feed-forward sublayer
-are more than half of a tape, but also a third of the forward work: they are kept, unless the
-weights need the room more. Then the tape is *lean*.
+keeping: the states, before and after attention, what attention answered, and the weights with
+which it did. Once these are known nothing waits any more, and all else comes again, for many steps
+at a time, as a few large operations. The norms and queries always do. The inner units of the
+feed-forward sublayer take more room than anything else, but are also two fifths of the work of the
+products: they are kept, unless the weights need the room more. Then the tape is *lean*.
 
 Here are the three lists. The *tape* is written by the forward sweep. Of it, *recomputed* is made
 for a stretch of steps at a time. And the *adjoint* of a stretch is written by the
