@@ -177,6 +177,11 @@ def test_the_figures_answer_the_keyboard(open_page):
     cells = (
         "[...document.querySelectorAll('.cell')].map((e) => e.getAttribute('fill-opacity')).join()"
     )
+    page.get_by_label("The layer that is left out").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_text("without the embedding it is").is_visible()
+    bars = "[...document.querySelectorAll('.bar')].filter((e) => e.style.opacity < 1).length"
+    assert page.evaluate(bars) == 1
     before = page.evaluate(cells)
     page.get_by_label("The character that attends").focus()
     page.keyboard.press("ArrowLeft")

@@ -362,19 +362,28 @@ def test_the_search_finds_symbols(site):
 
 def test_the_figures_show_the_trained_model():
     """The weights of the mix, and attention in percent, are those of the model in the package."""
-    drawn = {name: (FIGURES / name).read_text(encoding="utf-8") for name in draw()}
+    fresh = draw()
+    drawn = {name: (FIGURES / name).read_text(encoding="utf-8") for name in fresh}
     model = FeedbackLM.from_pretrained("tiny_shakespeare")
     alpha = model.transformer.mix.weight.softmax(0).tolist()
     shown = [float(x) for x in re.findall(r">(\d\.\d{3})</text>", drawn["mix.svg"])]
     assert shown == pytest.approx(alpha, abs=2e-3)
+    losses, again = (
+        [float(x) for x in re.findall(r" is (\d\.\d{2})", svg["mix.svg"])]
+        for svg in (drawn, fresh)
+    )
+    assert losses == pytest.approx(again, abs=0.02) and len(losses) == len(alpha) + 1
     # As the page `inside` says.
+    missed = [loss - losses[0] for loss in losses[1:]]
     assert 0.4 < alpha[0] < 0.5 and max(alpha[1:]) == alpha[3]
-    stored, fresh = (
+    assert max(missed) == missed[0] and abs(alpha[1] - alpha[4]) < 0.02
+    assert missed[1] <= 0.02 and missed[3] / 2 < missed[4] < missed[3]
+    stored, now = (
         json.loads(re.search(r'data-weights="([^"]+)"', svg["attention.svg"])[1])
-        for svg in (drawn, draw())
+        for svg in (drawn, fresh)
     )
     T = len(TEXT)
-    for layer, again in zip(stored, fresh, strict=True):
+    for layer, again in zip(stored, now, strict=True):
         assert [len(row) for row in layer] == list(range(T))
         for row, other in zip(layer[1:], again[1:], strict=True):
             assert abs(sum(row) - 100) <= T / 2

@@ -10,6 +10,9 @@ summary: What the model that comes with the package has learnt, drawn.
 weights $\alpha_l$ with which its layers become memory, and which characters each layer
 attends to. They are drawings in the repository, made once, so building the site needs no model;
 a test looks into the model again and compares.
+
+A weight says how much of a layer goes into the memory, not how much is missed when it does not. So
+each layer is also left out once, and the loss without it is what a click on its bar shows.
 """
 
 import json
@@ -18,17 +21,38 @@ from pathlib import Path
 import torch
 
 from feedback import FeedbackLM
-from feedback.data import Tokenizer
+from feedback.data import Tokenizer, split
+from feedback.evaluate import evaluate
 from feedback.pretrained import TRAINED, read_config
+from feedback.tiny_shakespeare import load_tiny_shakespeare
 
 HERE = Path(__file__).parent
 TEXT = "JULIET:\nO Romeo, Romeo! wherefore art thou Romeo?\n"
 CELL, ROW, LEFT = 15, 24, 70
 
+READ = 16_000
+"""Characters of the validation text on which a layer is missed."""
+
 
 def mix(model: FeedbackLM) -> list[float]:
     r"""$\alpha_0 \dots \alpha_L$, to three digits."""
     return [round(a, 3) for a in model.transformer.mix.weight.softmax(0).tolist()]
+
+
+@torch.no_grad()
+def without(model: FeedbackLM, tokens: torch.Tensor, layers: list[int | None]) -> list[float]:
+    r"""
+    For each of `layers` the loss, in nats, when $\alpha_l$ is zero and the other weights share
+    what it had; for `None` nothing is left out. `tokens` is `(T,)`.
+    """
+    weight, losses = model.transformer.mix.weight, []
+    learned = weight.clone()
+    for l in layers:
+        if l is not None:
+            weight[l] = -torch.inf
+        losses.append(evaluate(model, tokens, seq_len=64, batch_size=32))
+        weight.copy_(learned)
+    return losses
 
 
 @torch.no_grad()
@@ -56,19 +80,29 @@ def attention(model: FeedbackLM, tokens: torch.Tensor) -> list[list[list[int]]]:
     return [[[], *steps] for steps in rows]
 
 
-def draw_mix(alpha: list[float]) -> str:
-    """Bars: the weight of each layer, beside a line where all would be equal."""
+def draw_mix(alpha: list[float], losses: list[float]) -> str:
+    """
+    Bars: the weight of each layer, beside a line where all would be equal. `losses` are those
+    with all layers, and then without each; the page's script shows them, a layer at a time.
+    """
     width, height, top = 520, 40 + 30 * len(alpha), max(alpha)
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">']
+    names = ["the embedding", *(f"layer {l}" for l in range(1, len(alpha)))]
+    says = [f"with all layers in memory the loss is {losses[0]:.2f} nats"]
+    says += [f"without {n} it is {loss:.2f}" for n, loss in zip(names, losses[1:], strict=True)]
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'data-figure="mix" data-says="{"|".join(says)}">'
+    ]
     for l, a in enumerate(alpha):
         y = 10 + 30 * l
-        name = "embedding" if l == 0 else f"layer {l}"
+        end = round(100 + 340 * a / top, 1)
+        name = names[l].removeprefix("the ")
         lines += [
-            f'<text x="92" y="{y + 16}" text-anchor="end" fill="var(--ink, #1d2329)">{name}</text>',
-            f'<rect x="100" y="{y}" width="{round(340 * a / top, 1)}" height="22" rx="3" '
+            f'<g class="bar" data-l="{l}"><text x="92" y="{y + 16}" text-anchor="end" '
+            f'fill="var(--ink, #1d2329)">{name}</text>',
+            f'<rect x="100" y="{y}" width="{round(end - 100, 1)}" height="22" rx="3" '
             'fill="var(--accent, #b3541e)"/>',
-            f'<text x="{round(108 + 340 * a / top, 1)}" y="{y + 16}" '
-            f'fill="var(--ink, #1d2329)">{a:.3f}</text>',
+            f'<text x="{end + 8}" y="{y + 16}" fill="var(--ink, #1d2329)">{a:.3f}</text></g>',
         ]
     x = round(100 + 340 / len(alpha) / top, 1)
     lines += [
@@ -112,12 +146,20 @@ def draw_attention(text: str, weights: list[list[list[int]]], chosen: int) -> st
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
+def trained() -> tuple[FeedbackLM, Tokenizer]:
+    """The model in the package, and its characters."""
+    model = FeedbackLM.from_pretrained("tiny_shakespeare")
+    return model, Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
+
+
 def draw() -> dict[str, str]:
     """Both figures, by the names of their files."""
-    model = FeedbackLM.from_pretrained("tiny_shakespeare", implementation="reference")
-    tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
-    weights = attention(model, tokenizer.encode(TEXT))
+    model, tokenizer = trained()
+    val = split(tokenizer.encode(load_tiny_shakespeare()), 64)[1][:READ]
+    losses = without(model, val, [None, *range(model.config.n_layers + 1)])
+    reference = FeedbackLM.from_pretrained("tiny_shakespeare", implementation="reference")
+    weights = attention(reference, tokenizer.encode(TEXT))
     return {
-        "mix.svg": draw_mix(mix(model)),
+        "mix.svg": draw_mix(mix(model), losses),
         "attention.svg": draw_attention(TEXT, weights, TEXT.rindex("R") + 3),
     }

@@ -114,6 +114,21 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   show();
 });
 
+// The memory without one of the layers: which bar is missing, and what that costs.
+document.querySelectorAll("svg[data-figure=mix]").forEach((svg) => {
+  const bars = [...svg.querySelectorAll(".bar")];
+  const slider = make("input", { type: "range", min: 0, max: bars.length, value: 0, "aria-label": "The layer that is left out" });
+  const says = make("output", {});
+  const show = () => {
+    bars.forEach((bar, l) => (bar.style.opacity = l + 1 === +slider.value ? 0.2 : 1));
+    says.textContent = svg.dataset.says.split("|")[slider.value];
+  };
+  slider.addEventListener("input", show);
+  bars.forEach((bar, l) => bar.addEventListener("click", () => { slider.value = +slider.value === l + 1 ? 0 : l + 1; show(); }));
+  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
+  show();
+});
+
 // Attention of a chosen character.
 document.querySelectorAll("svg[data-figure=attention]").forEach((svg) => {
   const weights = JSON.parse(svg.dataset.weights);
