@@ -17,9 +17,10 @@ from docs.annotate.check import Reader, check
 from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.highlight import highlight
 from docs.annotate.markup import Mistake
-from docs.annotate.pages import Builder, Settings
+from docs.annotate.pages import Builder
 from docs.annotate.sections import read_module
 from docs.annotate.segment import segments
+from docs.annotate.settings import Settings
 from docs.annotate.site import build, extract
 from docs.figures.inside import TEXT, draw
 from feedback import FeedbackLM

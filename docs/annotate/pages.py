@@ -13,10 +13,8 @@ other prose; where there is none yet, the English stands there and says so.
 
 import ast
 import hashlib
-import json
 import re
 import struct
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,36 +25,9 @@ from .highlight import highlight
 from .locale import Catalogue, Message
 from .markup import Formulas, Mistake, Where, renderer, slug
 from .sections import Module, Section, front_matter, read_module
+from .settings import Settings
 from .symbols import Symbols
-
-
-@dataclass
-class Settings:
-    """`[tool.annotate]` of `pyproject.toml`: the one place that says whose repository this is."""
-
-    root: Path
-    package: str
-    repository: str
-    branch: str
-    site: str
-    known: set[str]
-    pages: dict[str, str]
-    """Pages of prose: the name of each, and the file it is made of."""
-
-    @classmethod
-    def read(cls, root: Path) -> "Settings":
-        """Raises `ValueError` for a key that is missing or unknown."""
-        path = root / "pyproject.toml"
-        given = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("annotate", {})
-        wanted = {"package", "repository", "branch", "site", "known", "pages"}
-        if given.keys() != wanted:
-            wrong = ", ".join(sorted(given.keys() ^ wanted))
-            raise ValueError(f"{path}: [tool.annotate] must have the keys {wanted}; see {wrong}")
-        return cls(root, **{**given, "known": set(given["known"])})
-
-    def source(self, path: str, line: int | None = None) -> str:
-        """The address of a file, or of a line of it, in the repository."""
-        return f"{self.repository}/blob/{self.branch}/{path}" + (f"#L{line}" if line else "")
+from .texts import run_text, split_cpp, split_text
 
 
 @dataclass
@@ -297,87 +268,6 @@ class Builder:
             anchor += "-2"
         page.headings.append((level, text, anchor))
         return anchor
-
-
-def split_cpp(text: str) -> list[Section]:
-    """A C++ file at the comments in its first column: each is prose, and what follows its code."""
-    sections: list[Section] = []
-    comment = False
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.startswith("//"):
-            comment = False
-            if line.strip() or (sections and sections[-1].code):
-                sections = sections or [Section("begin", None, "", 1)]
-                sections[-1].code.append((number, line))
-            continue
-        if not comment:
-            # Called after its first words, which stay when lines are added above.
-            anchor = slug(" ".join(line.split()[1:7]))
-            while any(section.anchor == anchor for section in sections):
-                anchor += "-2"
-            sections.append(Section(anchor, None, "", number))
-        comment = True
-        sections[-1].prose += line.removeprefix("//").removeprefix(" ") + "\n"
-    return sections
-
-
-def split_text(text: str, first: int) -> list[Section]:
-    """A text at its headings of the first two levels, each section called after its heading."""
-    sections = [Section("text", None, "", first)]
-    fenced = False
-    for number, line in enumerate(text.split("\n"), first):
-        fenced ^= line.startswith("```")
-        if not fenced and re.match("##? ", line) and sections[-1].prose.strip():
-            sections.append(Section(slug(line), None, "", number))
-        sections[-1].prose += line + "\n"
-    for section in sections:
-        section.prose = section.prose.rstrip()
-    return sections
-
-
-def run_text(folder: Path) -> str:
-    """The page of a recorded run, as Markdown."""
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    metrics = [json.loads(line) for line in lines]
-    last = metrics[-1]
-    settings = {k: v for k, v in stored.items() if k not in ("train", "characters")}
-    settings |= stored["train"]
-    rows = "\n".join(f"| `{key}` | {value} |" for key, value in settings.items())
-    losses = "\n".join(
-        f"| {m['step']} | {m['tokens']:,} | {m['seconds']:.0f} | {m['val_loss']:.4f} |"
-        for m in metrics if m["val_loss"] is not None
-    )  # fmt: skip
-    sample = (folder / "sample.txt").read_text(encoding="utf-8").strip()
-    return f"""---
-title: The run {folder.name}
-summary: {last["tokens"]:,} characters in {last["seconds"]:.0f} s, to a validation loss of \
-{last["val_loss"]:.4f} nats.
----
-
-# The run {folder.name}
-
-![Training and validation loss of the run {folder.name}, against the characters seen. The
-validation loss ends at {last["val_loss"]:.4f} nats.](loss.png)
-
-## Validation
-
-| step | characters | seconds | loss |
-|---|---|---|---|
-{losses}
-
-## What it writes
-
-```
-{sample}
-```
-
-## Settings
-
-| setting | value |
-|---|---|
-{rows}
-""".replace("\\\n", "")
 
 
 def trimmed(code: list[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -22,7 +22,8 @@ import jinja2
 from . import formulas as katex
 from .locale import INTERFACE, NAMES, catalogues
 from .markup import Mistake
-from .pages import Builder, Page, Settings
+from .pages import Builder, Page
+from .settings import Settings
 
 THEME = katex.THEME
 

@@ -1,0 +1,67 @@
+r"""
+---
+title: Settings
+summary: Whose repository this is, and which pages and notebooks it has.
+---
+
+# Settings
+
+Every link to the repository, every badge and every installation follows from `[tool.annotate]` in
+`pyproject.toml`, so a fork changes a line there and builds. What readers install on
+Colab is pinned to a tag, that of the version of the package, and so is the notebook that they open:
+what they run is what was tested.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Settings:
+    """`[tool.annotate]` of `pyproject.toml`."""
+
+    root: Path
+    package: str
+    repository: str
+    branch: str
+    tag: str
+    """Of the release that a notebook installs where there is no package."""
+    site: str
+    known: set[str]
+    pages: dict[str, str]
+    """Pages of prose: the name of each, and the file it is made of."""
+    notebooks: dict[str, str]
+    """The name of each notebook, and the page after which it is read."""
+
+    @classmethod
+    def read(cls, root: Path) -> "Settings":
+        """Raises `ValueError` for a key that is missing or unknown, and for a tag that is none."""
+        path = root / "pyproject.toml"
+        given = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("annotate", {})
+        wanted = cls.__dataclass_fields__.keys() - {"root"}
+        if given.keys() != wanted:
+            wrong = ", ".join(sorted(given.keys() ^ wanted))
+            raise ValueError(f"{path}: [tool.annotate] must have the keys {wanted}; see {wrong}")
+        settings = cls(root, **{**given, "known": set(given["known"])})
+        init = (root / settings.package / "__init__.py").read_text(encoding="utf-8")
+        version = re.search(r'^__version__ = "(.+)"', init, re.M)
+        if version is None or settings.tag != f"v{version[1]}":
+            raise ValueError(
+                f"{path}: tag is {settings.tag!r}, expected 'v' and the version that "
+                f"{settings.package}/__init__.py has; Colab installs the release of that tag"
+            )
+        return settings
+
+    def source(self, path: str, line: int | None = None) -> str:
+        """The address of a file, or of a line of it, in the repository."""
+        return f"{self.repository}/blob/{self.branch}/{path}" + (f"#L{line}" if line else "")
+
+    def colab(self, name: str) -> str:
+        """The address that opens a notebook on Colab."""
+        owner = self.repository.removeprefix("https://github.com/")
+        return (
+            f"https://colab.research.google.com/github/{owner}/blob/{self.tag}/"
+            f"notebooks/{name}.ipynb"
+        )
