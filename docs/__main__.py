@@ -1,17 +1,19 @@
 r"""
 ---
 title: The site, from the command line
-summary: python -m docs build, check, serve, extract, figures.
+summary: python -m docs build, check, pull, serve, extract, figures.
 ---
 
 # The site, from the command line
 
 ```
-python -m docs build   # makes docs/site from the sources
-python -m docs check   # says what is stale, wrong or broken, and how to repair it
-python -m docs extract # brings the catalogues of translations in step
-python -m docs figures # looks into the trained model anew
-python -m docs serve   # shows docs/site at http://localhost:8000
+python -m docs build     # runs the notebooks that are stale, and makes docs/site
+python -m docs build 02_attention  # runs this one again
+python -m docs check     # says what is stale, wrong or broken, and how to repair it
+python -m docs pull 02_attention   # brings an edit of the notebook back to its walkthrough
+python -m docs extract   # brings the catalogues of translations in step
+python -m docs figures   # looks into the trained model anew
+python -m docs serve     # shows docs/site at http://localhost:8000
 ```
 """
 
@@ -21,8 +23,10 @@ import http.server
 import sys
 from pathlib import Path
 
+from .annotate import execute
 from .annotate.check import check
 from .annotate.locale import catalogues
+from .annotate.settings import Settings
 from .annotate.site import build, extract
 from .figures.inside import HERE, draw
 
@@ -38,35 +42,56 @@ def serve(port: int) -> None:
         server.serve_forever()
 
 
+def run(command: str, names: list[str], port: int) -> int:
+    """Runs a command; 1 if a check finds something. Raises `ValueError`."""
+    settings = Settings.read(ROOT)
+    unknown = [name for name in names if name not in settings.notebooks]
+    if unknown or (names and command not in ("build", "pull")) or (command == "pull" and not names):
+        raise ValueError(
+            f"{command} was given {unknown or names}, but build and pull take names of notebooks: "
+            f"{', '.join(settings.notebooks)}"
+        )
+    if command == "serve":
+        serve(port)
+    elif command == "figures":
+        for name, svg in draw().items():
+            (HERE / name).write_text(svg, encoding="utf-8")
+    elif command == "extract":
+        print("\n".join(extract(ROOT)))
+    elif command == "pull":
+        for name in names:
+            print(
+                f"{execute.pull(settings, name).relative_to(ROOT)}; now run: python -m docs build"
+            )
+    elif command == "build":
+        execute.update(settings, set(names))
+        site = build(ROOT)
+        site.write(SITE)
+        print(f"{len(site.files)} files in {SITE.relative_to(ROOT)}")
+    else:
+        problems = check(ROOT, SITE)
+        print("\n".join(problems) or "notebooks and docs/site are in step with their sources")
+        print("\n".join(catalogue.coverage() for catalogue in catalogues(ROOT)))
+        return 1 if problems else 0
+    return 0
+
+
 def main(args: list[str] | None = None) -> int:
     """Runs a command; 1 if a check finds something, 2 if a source is wrong."""
-    parser = argparse.ArgumentParser(prog="docs", description="The annotated site.")
-    parser.add_argument("command", choices=["build", "check", "serve", "extract", "figures"])
+    parser = argparse.ArgumentParser(prog="docs", description="Notebooks and the annotated site.")
+    commands = ["build", "check", "pull", "serve", "extract", "figures"]
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("names", nargs="*", help="of notebooks: for pull, and to run one again")
     parser.add_argument("--port", type=int, default=8000, help="for serve")
     options = parser.parse_args(args)
     try:
-        if options.command == "serve":
-            serve(options.port)
-        elif options.command == "figures":
-            for name, svg in draw().items():
-                (HERE / name).write_text(svg, encoding="utf-8")
-        elif options.command == "extract":
-            print("\n".join(extract(ROOT)))
-        elif options.command == "build":
-            site = build(ROOT)
-            site.write(SITE)
-            print(f"{len(site.files)} files in {SITE.relative_to(ROOT)}")
-        else:
-            problems = check(ROOT, SITE)
-            print("\n".join(problems) or "docs/site is in step with its sources")
-            print("\n".join(catalogue.coverage() for catalogue in catalogues(ROOT)))
-            return 1 if problems else 0
+        return run(options.command, options.names, options.port)
     except ValueError as error:
         print(f"docs: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print()
-    return 0
+        return 130
 
 
 if __name__ == "__main__":

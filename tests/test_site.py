@@ -370,8 +370,7 @@ def test_the_figures_show_the_trained_model():
     shown = [float(x) for x in re.findall(r">(\d\.\d{3})</text>", drawn["mix.svg"])]
     assert shown == pytest.approx(alpha, abs=2e-3)
     losses, again = (
-        [float(x) for x in re.findall(r" is (\d\.\d{2})", svg["mix.svg"])]
-        for svg in (drawn, fresh)
+        [float(x) for x in re.findall(r" is (\d\.\d{2})", svg["mix.svg"])] for svg in (drawn, fresh)
     )
     assert losses == pytest.approx(again, abs=0.02) and len(losses) == len(alpha) + 1
     # As the page `inside` says.

@@ -7,10 +7,10 @@ summary: Is the site what its sources say, line by line and link by link?
 # Checks
 
 Annotated code goes stale in silence: the page still looks right. So everything that could be
-compared is compared, by content and never by date. The site on the disk equals the one that would
-be built now. Each line of code on each page is the line of the file at the number beside it. Each
-link within the site leads to a page and a place that exist. And no page loads
-anything from elsewhere.
+compared is compared, by content and never by date. Each notebook is what its walkthrough and the
+package would give now. The site on the disk equals the one that would be built now. Each line of
+code on each page is the line of the file at the number beside it. Each link within the site leads
+to a page and a place that exist. And no page loads anything from elsewhere.
 """
 
 import posixpath
@@ -18,6 +18,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+from . import execute
+from .settings import Settings
 from .site import build
 
 REPAIR = "run: python -m docs build"
@@ -32,9 +34,9 @@ class Reader(HTMLParser):
         self.anchors: set[str] = set()
         self.links: list[str] = []
         self.loads: list[str] = []
-        self.lines: dict[int, str] = {}
+        self.lines: dict[tuple[str, int], str] = {}
+        """Of which file, and which line of it."""
         self.path = ""
-        """The file that the lines are of, as the page says."""
         self.number: int | None = None
         self.depth = 0
         self.feed(html)
@@ -57,8 +59,8 @@ class Reader(HTMLParser):
             if self.number is not None:
                 self.depth += 1
             elif given.get("class") == "l":
-                self.number, self.depth = int(given["id"][1:]), 0
-                self.lines[self.number] = ""
+                self.number, self.depth = int(given["id"].rpartition("L")[2]), 0
+                self.lines[self.path, self.number] = ""
 
     def handle_endtag(self, tag: str) -> None:
         """Notes where a line of code ends."""
@@ -70,16 +72,18 @@ class Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Collects a line of code."""
         if self.number is not None:
-            self.lines[self.number] += data
+            self.lines[self.path, self.number] += data
 
 
-def check_lines(name: str, reader: Reader, source: str, path: str) -> list[str]:
+def check_lines(name: str, reader: Reader, root: Path) -> list[str]:
     """Each line on the page against the line of the file."""
-    lines = source.split("\n")
+    sources = {
+        path: (root / path).read_text(encoding="utf-8").split("\n") for path, _ in reader.lines
+    }
     return [
         f"{name}: line {number} is not line {number} of {path}; {REPAIR}"
-        for number, text in reader.lines.items()
-        if number > len(lines) or text.rstrip("\n") != lines[number - 1]
+        for (path, number), text in reader.lines.items()
+        if number > len(sources[path]) or text.rstrip("\n") != sources[path][number - 1]
     ]
 
 
@@ -104,8 +108,8 @@ def check_links(
 
 def check(root: Path, folder: Path) -> list[str]:
     """All that is wrong with the site in `folder`, a line each, with the file and the remedy."""
+    problems = [str(why) for _, why in execute.stale(Settings.read(root))]
     site = build(root)
-    problems = []
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     for name in sorted(site.files.keys() | there):
         if name not in there:
@@ -119,8 +123,6 @@ def check(root: Path, folder: Path) -> list[str]:
     }
     readers = {name: Reader(html) for name, html in pages.items()}
     for name, reader in readers.items():
-        if reader.lines:
-            path = reader.path
-            problems += check_lines(name, reader, (root / path).read_text(encoding="utf-8"), path)
+        problems += check_lines(name, reader, root)
         problems += check_links(name, reader, readers, set(site.files))
     return problems

@@ -29,6 +29,7 @@ NAMES = {"en": "English", "si": "සිංහල"}
 
 INTERFACE = [
     "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
+    "Modules", "Notebooks",
     "This section is not translated yet.",
 ]  # fmt: skip
 """What stands on every page, beside its own text."""

@@ -6,15 +6,14 @@ summary: What each page is made of, in English and in other languages.
 
 # Pages
 
-A page is made of one source: a module, a text, or the folder of a recorded run. All three come
-down to sections, prose and perhaps code. A translated page is the same sections with
+A page is made of one source: a module, a notebook, a text, or the folder of a recorded run. All of
+them come down to sections, prose and perhaps code. A translated page is the same sections with
 other prose; where there is none yet, the English stands there and says so.
 """
 
 import ast
 import hashlib
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +23,8 @@ from pathlib import Path
 from .highlight import highlight
 from .locale import Catalogue, Message
 from .markup import Formulas, Mistake, Where, renderer, slug
+from .notebook import imports, source_path
+from .outputs import notebook_sections, picture, render_outputs
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
 from .symbols import Symbols
@@ -60,6 +61,14 @@ class Row:
     """The prose as it was written, for the search."""
     english: bool = False
     """Whether this is a translated page, and this part of it is not."""
+    path: str = ""
+    """The file that the lines of code are of."""
+    place: str = ""
+    """What the anchors of lines begin with, where they are of another file than the rest."""
+    outputs: list[str] = field(default_factory=list)
+    """What the code puts out, as HTML."""
+    folded: str = ""
+    """What stands there until a reader asks for the code."""
 
 
 @dataclass
@@ -123,12 +132,19 @@ class Builder:
             for name in reading_order(root, settings.package)
         ]
         self.symbols = Symbols.of(settings.package, modules, settings.known)
-        self.names = {m.name for m in modules} | set(settings.pages)
+        self.modules = {module.path: module for module in modules}
+        self.files: dict[str, bytes] = {}
+        """Pictures, by their names on the site."""
+        self.highlighted: dict[tuple[str, str], list[str]] = {}
+        texts = {name: self.text(name, path) for name, path in settings.pages.items()}
         self.sources = [
-            *(self.text(name, path) for name, path in settings.pages.items()),
+            *(source for name, source in texts.items() if name == "index"),
             *(source for module in modules for source in self.code(module)),
+            *(source for name, source in texts.items() if name != "index"),
             *self.runs(),
         ]
+        for name, after in settings.notebooks.items():
+            self.insert(self.notebook(name), after)
         for source in self.sources:
             for key in ("title", "summary"):
                 if not source.meta.get(key):
@@ -157,6 +173,40 @@ class Builder:
             meta = {"title": path.name, "summary": summary}
             sections[0].prose = f"# {path.name}\n\n{sections[0].prose}"
             yield Source(f"{path.stem}-cpp", path.as_posix(), "module", meta, sections, text)
+
+    def notebook(self, name: str) -> Source:
+        """A notebook, with what it put out; its first lines are title and summary."""
+        path = source_path(name)
+        text = (self.settings.root / path).read_text(encoding="utf-8")
+        sections = notebook_sections(self.settings, name)
+        heading, first = (part.strip() for part in f"{sections[0].prose}\n\n".split("\n\n")[:2])
+        meta = {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
+        module = Module(name, path, text, ast.parse(text), meta, sections)
+        return Source(name, path, "notebook", meta, sections, text, module)
+
+    def insert(self, source: Source, after: str) -> None:
+        """Puts a notebook behind a page, and behind the notebooks that are there already."""
+        names = [other.name for other in self.sources]
+        if after not in names:
+            raise Mistake(
+                "pyproject.toml", 1, f"{source.name} is to be read after {after}, which is no page",
+                "name a module, a page or a notebook under [tool.annotate.notebooks]",
+            )  # fmt: skip
+        at = names.index(after) + 1
+        while self.sources[at].kind == "notebook" or names[at] == f"{after}-cpp":
+            at += 1
+        self.sources.insert(at, source)
+
+    def related(self, source: Source) -> list[Source]:
+        """For a notebook the modules whose parts it takes; for a module the notebooks that do."""
+        found = []
+        for other in self.sources:
+            pair = {source.kind: source, other.kind: other}
+            if source.module and other.module and pair.keys() == {"notebook", "module"}:
+                tree = pair["notebook"].module.tree
+                if pair["module"].name in imports(tree, self.settings.package):
+                    found.append(other)
+        return found
 
     def text(self, name: str, path: str) -> Source:
         """A text; without front matter its first lines are title and summary."""
@@ -189,10 +239,11 @@ class Builder:
             raise LookupError(f"there is no file {file}; correct the path")
         relative = whole.relative_to(root)
         name = relative.stem
-        has_page = relative.parent.as_posix() in ("docs/pages", self.settings.package)
+        folders = "docs/pages", "notebooks", "notebooks/src", self.settings.package
         if relative.suffix == ".cpp":
             name += "-cpp"
-        if has_page and name in self.names | {source.name for source in self.sources}:
+        is_page = any(source.name == name for source in self.sources)
+        if is_page and relative.parent.as_posix() in folders:
             return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
         if relative.parent.as_posix() == "docs/runs" and whole.is_dir():
             return f"{prefix}run-{name}.html"
@@ -209,10 +260,7 @@ class Builder:
             svg = whole.read_text(encoding="utf-8")
             svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
             return f'<span class="figure" tabindex="0">{svg}</span>'
-        # A PNG begins with its size, so the page can keep the room for it.
-        width, height = struct.unpack(">II", whole.read_bytes()[16:24])
-        source = f'src="{prefix}assets/runs/{whole.parent.name}.png" alt="{escape(alt)}"'
-        return f'<img {source} class="zoom" width="{width}" height="{height}">'
+        return picture(f"{prefix}assets/runs/{whole.parent.name}.png", alt, whole.read_bytes())
 
     def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""
@@ -230,12 +278,6 @@ class Builder:
             translate(key, source.meta[key]) or source.meta[key] for key in ("title", "summary")
         )
         page = Page(source, lang, title, summary, [], [])
-        links = self.symbols.links(module) if module else {}
-        links = {place: page.prefix + address for place, address in links.items()}
-        code = []
-        if source.kind == "module":
-            language = "cpp" if source.path.endswith(".cpp") else "python"
-            code = highlight(source.text, links, language)
         for i, section in enumerate(source.sections):
             text = translate(section.anchor, section.prose) if section.prose.strip() else ""
             prose = section.prose if text is None else text
@@ -247,7 +289,6 @@ class Builder:
                 partial(self.heading, page, section),
             )  # fmt: skip
             html = self.render(prose, where)
-            lines = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
             # If it begins with a heading, that has the anchor.
             anchor = "" if f'id="{section.anchor}"' in html else section.anchor
             row = Row(anchor, html, [], prose, text is None)
@@ -255,10 +296,32 @@ class Builder:
                 # The introduction has the whole width; the imports stand below it.
                 page.rows.append(row)
                 row = Row("", "", [])
-            row.code = lines
+            self.put_code(row, source, section, page.prefix)
             if row.prose or row.code:
                 page.rows.append(row)
         return page
+
+    def put_code(self, row: Row, source: Source, section: Section, prefix: str) -> None:
+        """The code of a section, and what it puts out."""
+        row.path, row.folded = section.path or source.path, section.folded
+        row.place = f"{Path(section.path).stem}-" if section.path else ""
+        if section.code:
+            code = self.lines(row.path, source, prefix)
+            row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
+        name = f"{source.name}-{section.anchor}"
+        row.outputs, files = render_outputs(section.outputs, prefix, name)
+        self.files |= files
+
+    def lines(self, path: str, source: Source, prefix: str) -> list[str]:
+        """All lines of a file as HTML, with links as seen from a page."""
+        if (path, prefix) not in self.highlighted:
+            module = self.modules.get(path, source.module)
+            links = self.symbols.links(module) if module else {}
+            links = {place: prefix + address for place, address in links.items()}
+            text = module.source if module else source.text
+            language = "cpp" if path.endswith(".cpp") else "python"
+            self.highlighted[path, prefix] = highlight(text, links, language)
+        return self.highlighted[path, prefix]
 
     def heading(self, page: Page, section: Section, text: str, level: int) -> str:
         """Notes a heading; its anchor is that of the section it begins, in every language."""

@@ -16,6 +16,7 @@ added above it.
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .segment import Segment, documentation, prose_lines, segments
 
@@ -31,6 +32,12 @@ class Section:
     line: int = 0
     """The line of the file at which the prose begins; 0 where there is none."""
     code: list[tuple[int, str]] = field(default_factory=list)
+    path: str = ""
+    """The file that the code is of, if it is not the one that the prose is of."""
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    """What the code puts out, as a notebook stores it."""
+    folded: str = ""
+    """What stands there until a reader asks for the code."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from pathlib import Path
 import jinja2
 
 from . import formulas as katex
+from . import outputs
 from .locale import INTERFACE, NAMES, catalogues
 from .markup import Mistake
 from .pages import Builder, Page
@@ -101,8 +102,6 @@ def build(root: Path) -> Site:
     """
     settings = Settings.read(root)
     builder = Builder(settings)
-    kinds = ["module", "page", "run"]
-    builder.sources.sort(key=lambda s: (s.name != "index", kinds.index(s.kind)))
     english = [builder.page(source) for source in builder.sources]
     others, interface = translated(builder)
     rendered = katex.render(builder.formulas)
@@ -111,12 +110,13 @@ def build(root: Path) -> Site:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("template.html")
-    files = assets(root)
+    files = assets(root) | outputs.assets(root, list(settings.notebooks)) | builder.files
     files["assets/search.js"] = search_index(english)
     for page in english + others:
         i = [p.source.name for p in english].index(page.source.name)
         html = template.render(
             page=page, pages=english, settings=settings, languages=NAMES,
+            related=builder.related(page.source),
             say=interface.get(page.lang, interface["en"]),
             versions=[p for p in english + others if p.source.name == page.source.name],
             previous=english[i - 1] if i > 0 else None,

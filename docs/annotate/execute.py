@@ -1,0 +1,169 @@
+r"""
+---
+title: Execution
+summary: Notebooks run from top to bottom, and stored the same way each time.
+---
+
+# Execution
+
+A notebook runs in a fresh kernel. What it then says is stored without anything that differs from
+one execution to the next: no times of execution, no versions, no numbers of threads. What
+remains is what the cells printed and drew. A cell that measures time is the exception; its first
+line says so, and it keeps what it measured until the notebook or the package changes.
+
+A notebook that cannot be run leaves the stored one as it was.
+"""
+
+import re
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from traitlets.config import Config
+
+from . import notebook
+from .markup import Mistake
+from .notebook import TIMES, Edited, Notebook, notebook_path, source_path
+from .settings import Settings
+
+LIMIT_SECONDS = 120
+"""For one cell."""
+
+QUIET = Config({"KernelManager": {"transport_encryption": "auto"}})
+"""Or else each kernel warns that it talks in the clear, to this machine."""
+
+ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
+"""What a picture shows, in the cell that draws it, over as many lines as it needs."""
+
+
+def run_cells(settings: Settings, name: str, made: Notebook, limit: float) -> None:
+    """Runs all cells, in place. Raises `Mistake` for one that raises, or that takes too long."""
+    client = NotebookClient(
+        made, timeout=limit, kernel_name="python3", record_timing=False, config=QUIET,
+        resources={"metadata": {"path": str(settings.root / "notebooks")}},
+    )  # fmt: skip
+    client.reset_execution_trackers()
+    with client.setup_kernel():
+        for i, cell in enumerate(made.cells):
+            what, remedy = "", "correct it in the walkthrough"
+            try:
+                client.execute_cell(cell, i)
+            except CellTimeoutError:
+                what, remedy = f"runs past its limit of {limit:g} s", "make it do less"
+            except CellExecutionError as error:
+                what = f"raises {error.ename}: {error.evalue}"
+            except DeadKernelError:
+                what = "kills its kernel"
+            if what:
+                first = cell.source.split("\n")[0]
+                raise Mistake(source_path(name), line_of(settings, name, i),
+                              f"cell {i + 1} ({first}) {what}", remedy)  # fmt: skip
+
+
+def line_of(settings: Settings, name: str, i: int) -> int:
+    """The line of the walkthrough at which a cell of the notebook begins."""
+    return notebook.convert(settings, name, notebook.read_source(settings, name))[i].line or 1
+
+
+def tidy(output: Notebook, alt: str | None) -> tuple[str, str] | None:
+    """Keeps of an output what it says; or what is wrong with it, and what to do."""
+    if output.output_type == "stream":
+        if output.name == "stdout":
+            return None
+        return f"warns: {output.text.strip()}", "repair what it warns of"
+    data, output.metadata = output.data, {}
+    if "image/png" in data:
+        if alt is None:
+            return (
+                "draws a picture without words",
+                "add a comment that says what it shows: # alt: ...",
+            )
+        output.data = {"text/plain": data["text/plain"], "image/png": data["image/png"].strip()}
+        output.metadata = {"image/png": {"alt": alt}}
+    elif "text/plain" in data:
+        output.data = {"text/plain": data["text/plain"]}
+    else:
+        return f"puts out {', '.join(data)}", "print it instead"
+    return None
+
+
+def normalise(settings: Settings, name: str, made: Notebook) -> None:
+    """
+    Keeps of each output what it says, and gives each picture the words that stand for it. Raises
+    `Mistake` for an output that cannot be shown, and for a picture without words.
+    """
+    for i, cell in enumerate(made.cells):
+        if cell.cell_type == "code":
+            cell.metadata.pop("execution", None)
+            found = ALT.search(cell.source)
+            alt = " ".join(found[1].replace("\n# ", " ").split()) if found else None
+            for output in cell.outputs:
+                wrong = tidy(output, alt)
+                if wrong is not None:
+                    raise Mistake(source_path(name), line_of(settings, name, i),
+                                  f"cell {i + 1} {wrong[0]}", wrong[1])  # fmt: skip
+
+
+def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> float:
+    """Runs a notebook and stores it; returns how many seconds it took. Raises `Mistake`."""
+    begun = time.perf_counter()
+    stored = notebook.read(settings, name)
+    made = notebook.new(settings, name, notebook.read_source(settings, name))
+    run_cells(settings, name, made, limit)
+    normalise(settings, name, made)
+    if stored and stored.metadata.get("made_from") == made.metadata.made_from:
+        for old, cell in zip(stored.cells, made.cells, strict=True):
+            if cell.source.startswith(TIMES):
+                cell.outputs = old.outputs
+    path = settings.root / notebook_path(name)
+    new = path.with_suffix(".new")
+    new.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
+    new.replace(path)
+    return time.perf_counter() - begun
+
+
+def stale(settings: Settings) -> list[tuple[str, Mistake]]:
+    """The notebooks that are not in step, and why. Raises `Mistake` for a source that is wrong."""
+    found = []
+    sources = {p.stem for p in (settings.root / "notebooks/src").glob("*.py")}
+    if sources != settings.notebooks.keys():
+        raise Mistake(
+            "pyproject.toml", 1, "[tool.annotate.notebooks] and notebooks/src differ in "
+            f"{sorted(sources ^ settings.notebooks.keys())}", "name each walkthrough once",
+        )  # fmt: skip
+    for name in settings.notebooks:
+        wanted = notebook.new(settings, name, notebook.read_source(settings, name))
+        why = notebook.problem(settings, name, notebook.read(settings, name), wanted)
+        if why is not None:
+            found.append((name, why))
+    for path in sorted((settings.root / "notebooks").glob("*.ipynb")):
+        if path.stem not in settings.notebooks:
+            stem, path = path.stem, notebook_path(path.stem)
+            found.append((stem, Edited(path, 1, "it has no walkthrough", "remove it or write one")))
+    return found
+
+
+def update(settings: Settings, again: set[str]) -> None:
+    """
+    Runs all notebooks that are stale, and those named in `again`. Raises `Mistake` for one that was
+    edited by hand, which is not written over.
+    """
+    reasons = dict(stale(settings))
+    for why in reasons.values():
+        if isinstance(why, Edited):
+            raise why
+    for name in settings.notebooks:
+        if name in reasons or name in again:
+            print(f"{notebook_path(name)}: {execute(settings, name):.0f} s", flush=True)
+
+
+def pull(settings: Settings, name: str) -> Path:
+    """Brings an edit of a notebook back to its walkthrough."""
+    path = settings.root / source_path(name)
+    text = notebook.pull(settings, name)
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+    return path

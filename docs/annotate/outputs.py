@@ -1,0 +1,88 @@
+r"""
+---
+title: Outputs
+summary: What the cells of a notebook printed and drew, as HTML.
+---
+
+# Outputs
+
+A notebook has its outputs within it. On a page, text stands below the code that printed it, and a
+picture is a file beside the page, with the words that stand for it.
+"""
+
+import base64
+import struct
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import notebook
+from .sections import Section
+from .settings import Settings
+from .texts import first_words, slug
+from .walkthrough import definition
+
+
+def notebook_sections(settings: Settings, name: str) -> list[Section]:
+    """
+    The sections of a notebook: each piece of prose with the code after it and its outputs. Raises
+    `Mistake` if there is no notebook yet.
+    """
+    stored, path = notebook.read(settings, name), notebook.notebook_path(name)
+    if stored is None:
+        raise notebook.Mistake(path, 1, "there is no such notebook", notebook.BUILD)
+    outputs = {cell.id: cell.get("outputs", []) for cell in stored.cells}
+    sections: list[Section] = []
+    for n, cell in enumerate(notebook.read_source(settings, name), 1):
+        if cell.kind == "prose":
+            heading = cell.text.split("\n")[0]
+            anchor = slug(heading) if heading.startswith("#") else first_words(cell.text)
+            while any(section.anchor == anchor for section in sections):
+                anchor += "-2"
+            sections.append(Section(anchor, None, cell.text, cell.line))
+            continue
+        section, first = sections[-1], cell.line
+        text = cell.text
+        if cell.shown:
+            section.path, first, text = definition(settings.root, path, cell)
+        section.code = list(enumerate(text.split("\n"), first))
+        section.outputs = outputs.get(f"cell-{n:02}", [])
+        if text.startswith(notebook.SOLUTION):
+            section.folded = text.split("\n")[0].removeprefix(notebook.SOLUTION)
+    return sections
+
+
+def size(png: bytes) -> tuple[int, int]:
+    """A PNG begins with its width and height."""
+    return struct.unpack(">II", png[16:24])
+
+
+def picture(address: str, alt: str, png: bytes) -> str:
+    """A picture for which the page can keep the room, and that can be seen large."""
+    width, height = size(png)
+    where = f'src="{address}" alt="{escape(alt)}"'
+    return f'<img {where} class="zoom" width="{width}" height="{height}">'
+
+
+def render_outputs(
+    outputs: list[dict[str, Any]], prefix: str, name: str
+) -> tuple[list[str], dict[str, bytes]]:
+    """The outputs of a cell as HTML, and the pictures among them as files; `name` is theirs."""
+    html, files = [], {}
+    for output in outputs:
+        data = output.get("data", {})
+        if "image/png" in data:
+            file = f"assets/notebooks/{name}-{len(files) + 1}.png"
+            files[file] = base64.b64decode(data["image/png"])
+            alt = output["metadata"]["image/png"]["alt"]
+            html.append(picture(prefix + file, alt, files[file]))
+        else:
+            text = escape(output.get("text") or data["text/plain"], quote=False).rstrip()
+            html.append(f'<pre class="out" tabindex="0" aria-label="Output">{text}\n</pre>')
+    return html, files
+
+
+def assets(root: Path, names: list[str]) -> dict[str, bytes]:
+    """The notebooks themselves, to be downloaded."""
+    paths = [notebook.notebook_path(name) for name in names]
+    return {f"assets/{path}": (root / path).read_bytes() for path in paths}

@@ -1,0 +1,173 @@
+r"""
+---
+title: Walkthroughs
+summary: A Python file read as the cells of a notebook, and cells written as a Python file.
+---
+
+# Walkthroughs
+
+A walkthrough is a Python file in pylit's convention. A paragraph of comments with a blank line
+before and after it is prose, and becomes a Markdown cell; everything between is code. A comment
+that touches code is a note in the code. So between two code cells there are always some words,
+which is a good rule for a text that explains.
+
+pylit converts in both directions, by way of a text in which code is indented and announced by a
+marker. A few inputs, two blank lines after prose for example, would come back changed. They are not
+in normal form and are refused: what is converted comes back byte for byte.
+
+One kind of cell is written shorter in the source than it is shown:
+
+```python
+from feedback.layers import LayerMix  # shown
+```
+
+In the notebook and on its page the definition itself stands there, as the package has it.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal
+
+from .markup import Mistake
+from .sections import first_line
+
+with warnings.catch_warnings():
+    # pylit 0.8.0 has an invalid escape sequence in a docstring.
+    warnings.simplefilter("ignore")
+    import pylit
+
+MARKER = "<!-- code -->"
+OPTIONS = {"codeindent": 4, "code_block_marker": MARKER, "header_string": "<!-- header -->"}
+SHOWN = re.compile(r"from ([\w.]+)\.(\w+) import (\w+)  # shown")
+
+
+class ToText(pylit.Code2Text):
+    """pylit's converter; filters that are registered for its own class do not apply to this one."""
+
+
+class ToCode(pylit.Text2Code):
+    """The way back."""
+
+
+@dataclass
+class Cell:
+    """A piece of prose, as Markdown, or of code."""
+
+    kind: Literal["prose", "code"]
+    text: str
+    line: int = 0
+    """The line of the source at which it begins."""
+
+    @property
+    def shown(self) -> re.Match[str] | None:
+        """If it stands for a definition of the package: the package, the module and the name."""
+        return SHOWN.fullmatch(self.text) if self.kind == "code" else None
+
+
+def drop_markers(lines: Iterable[str]) -> Iterator[str]:
+    """The markers are not wanted in the source, nor the empty comments before them."""
+    empty: list[str] = []
+    for line in lines:
+        if line.strip() == f"# {MARKER}":
+            while empty and empty[-1].strip() == "#":
+                empty.pop()
+        elif line.strip() == "#":
+            empty.append(line)
+        else:
+            yield from empty
+            empty = []
+            yield line
+    yield from empty
+
+
+def to_text(source: str) -> str:
+    """The walkthrough as Markdown."""
+    return str(ToText(source.splitlines(keepends=True), **OPTIONS))
+
+
+def to_source(text: str) -> str:
+    """Markdown as the walkthrough."""
+    return "".join(drop_markers(ToCode(text.splitlines(keepends=True), **OPTIONS)))
+
+
+def read_cells(path: str, source: str) -> list[Cell]:
+    """
+    The cells of a walkthrough. Raises `Mistake` if it is not in normal form, if it begins with
+    code, or if a cell of it is no Python.
+    """
+    text = to_text(source)
+    pairs = zip([*source.split("\n"), None], [*to_source(text).split("\n"), None], strict=False)
+    wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+    if wrong is not None or not source.startswith("# # "):
+        raise Mistake(
+            path, wrong or 1, "the walkthrough is not in normal form",
+            "begin with a title, '# # ...', and keep one blank line before and after prose",
+        )  # fmt: skip
+    cells: list[Cell] = []
+    for block in re.split(rf"^{MARKER}$", text, flags=re.M):
+        lines = block.strip("\n").split("\n")
+        # Behind a marker, what is indented is code.
+        code = list(takewhile(lambda line: not line or line[:4] == "    ", lines)) if cells else []
+        if code:
+            cells.append(Cell("code", "\n".join(line[4:] for line in code).strip("\n")))
+        rest = "\n".join(lines[len(code) :]).strip("\n")
+        if rest:
+            cells.append(Cell("prose", rest))
+    number(cells, source.split("\n"))
+    for cell in cells:
+        if cell.kind == "code":
+            try:
+                ast.parse(cell.text)
+            except SyntaxError as error:
+                line = cell.line + (error.lineno or 1) - 1
+                raise Mistake(path, line, error.msg, "correct the cell") from None
+    return cells
+
+
+def number(cells: list[Cell], lines: list[str]) -> None:
+    """Notes for each cell the line of the source at which it begins."""
+    at = 0
+    for cell in cells:
+        first = cell.text.split("\n")[0]
+        wanted = f"# {first}" if cell.kind == "prose" else first
+        at = lines.index(wanted, at)
+        cell.line = at + 1
+        at += cell.text.count("\n") + 1
+
+
+def write_cells(cells: list[Cell], path: str) -> str:
+    """
+    The walkthrough that has these cells. Raises `Mistake` for two pieces of code with no prose
+    between them, which the convention cannot express.
+    """
+    parts, before = [], "code"
+    for n, cell in enumerate(cells):
+        if cell.kind == "code" == before:
+            raise Mistake(
+                path, 1, f"cell {n + 1} is code and follows code", "write a sentence between them"
+            )
+        indented = re.sub(r"^(?=.)", "    ", cell.text, flags=re.M)
+        parts.append(cell.text if cell.kind == "prose" else f"{MARKER}\n\n{indented}")
+        before = cell.kind
+    return to_source("\n\n".join(parts) + "\n")
+
+
+def definition(root: Path, path: str, cell: Cell) -> tuple[str, int, str]:
+    """
+    For a cell that shows a definition: the file that has it, its first line, and its text. Raises
+    `Mistake` if there is no such definition.
+    """
+    package, module, name = cell.shown.groups()
+    file = f"{package.replace('.', '/')}/{module}.py"
+    if (root / file).exists():
+        source = (root / file).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if getattr(node, "name", None) == name:
+                first = first_line(node)
+                return file, first, "\n".join(source.split("\n")[first - 1 : node.end_lineno])
+    raise Mistake(path, cell.line, f"{file} defines no {name}", "correct the import")

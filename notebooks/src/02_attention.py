@@ -1,0 +1,225 @@
+# # Attention over a memory
+#
+# One step of a Feedback Transformer asks one question. The past answers with a handful of vectors,
+# one for each step before. Which of them should it listen to, and does it matter how long ago they
+# were written?
+#
+# We build that attention from tensors small enough to print, one term at a time, and end with the
+# attention of the package, which is the same to the last digit.
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+
+plt.style.use("tableau-colorblind10")
+plt.rcParams["figure.dpi"] = 120
+torch.manual_seed(0)
+torch.set_printoptions(precision=3, sci_mode=False)
+
+# ## One query, five slots
+#
+# Sizes first: one sequence ($B = 1$), two heads, heads four wide, and a memory of five slots. The
+# state of the present step, `z`, is one vector; the memory `m` has a vector for each slot, the oldest
+# first. The symbols are those of the [notation](../../docs/pages/notation.md).
+
+B, S, D, H, K = 1, 5, 8, 2, 4
+z = torch.randn(B, D)
+m = torch.randn(B, S, D)
+print(z.shape, m.shape)
+
+# A query is what the present step wants to know. A key is what a slot has to say about itself, and a
+# value what it hands over when it is asked. All three are linear maps, cut into heads.
+
+W_q, W_k, W_v = (torch.randn(H * K, D) / math.sqrt(D) for _ in range(3))
+q = (z @ W_q.T).view(B, H, K)
+k = (m @ W_k.T).view(B, S, H, K).transpose(1, 2)
+v = (m @ W_v.T).view(B, S, H, K).transpose(1, 2)
+print("q", tuple(q.shape), " k", tuple(k.shape), " v", tuple(v.shape))
+
+# The score of a slot is how well its key fits the query, $q^\top k_j / \sqrt{K}$. A
+# parallel Transformer would have a *matrix* of scores here, one row for each step. A recurrence has
+# one row: the other steps either are over, or have not begun.
+
+content = torch.einsum("bhk,bhsk->bhs", q, k)
+attn = (content / math.sqrt(K)).softmax(-1)
+print(attn[0])
+
+# Each row sums to one. Head 0 likes one slot, head 1 another; with random weights that means nothing
+# yet.
+#
+# ## What is wrong with it
+#
+# Shuffle the memory. Nothing happens: the same slots get the same weights, wherever they stand.
+
+order = torch.tensor([3, 0, 4, 1, 2])
+shuffled = (torch.einsum("bhk,bhsk->bhs", q, k[:, :, order]) / math.sqrt(K)).softmax(-1)
+assert torch.allclose(shuffled, attn[:, :, order])
+print("attention does not see the order:", torch.allclose(shuffled, attn[:, :, order]))
+
+# An attention that cannot tell the last step from the first is of little use to a recurrence. The
+# usual remedy adds a vector for the *position* to every input. But our memory slides: what was
+# the newest slot a moment ago is the second newest now, and a stored key cannot change
+# its mind about where it stands. So what is wanted is not where a slot is, but how long ago
+# it was written: its **distance** $d = t - j$.
+#
+# ## Four terms
+#
+# Transformer-XL spells out what a score may depend on. What the slot holds, and how long ago it was;
+# and each of these either together with the query, or whoever asks:
+#
+# $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big( q^\top k_j + u^\top k_j + q^\top p_{t-j} + s_{t-j}
+#   \Big)$$
+#
+# There is a vector $p_d$ and a number $s_d$ for each distance, and one vector $u$, all of them for
+# each head. The package starts them at zero; we fill them with numbers, so that there is something
+# to see.
+
+mem_len = 5
+u = torch.randn(H, K)
+p = torch.randn(mem_len, H, K)  # oldest first, as the memory: row -d is distance d
+s = torch.randn(mem_len, H)
+
+terms = {
+    r"$q^\top k_j$": torch.einsum("bhk,bhsk->bhs", q, k),
+    r"$u^\top k_j$": torch.einsum("hk,bhsk->bhs", u, k),
+    r"$q^\top p_d$": torch.einsum("bhk,shk->bhs", q, p),
+    r"$s_d$": s.T.expand(B, H, S),
+}
+scores = sum(terms.values()) / math.sqrt(K)
+print(scores[0])
+
+# Four small rows for each head, and their sum. Read the picture from left to right: content,
+# content whoever asks, distance, distance whoever asks.
+
+fig, axes = plt.subplots(1, 5, figsize=(8.5, 2), sharey=True, layout="constrained")
+for ax, (name, term) in zip(axes, [*terms.items(), ("sum", scores * math.sqrt(K))], strict=True):
+    image = ax.imshow(term[0], cmap="RdBu", vmin=-4, vmax=4)
+    ax.set_title(name, fontsize=11)
+    ax.set_xticks(range(S), [str(d) for d in range(S, 0, -1)])
+    ax.set_yticks(range(H))
+axes[0].set_ylabel("head")
+axes[2].set_xlabel("distance $d$ (steps)")
+fig.colorbar(image, ax=axes, label="score × √K")
+# alt: Five heat maps side by side, two heads by five distances: the four terms of the score, and
+# their sum. The last of the four has the same values whatever the query is.
+plt.show()
+
+# Now the order matters. If the memory is shuffled, contents move and distances stay.
+
+moved = torch.einsum("bhk,bhsk->bhs", q + u, k[:, :, order])
+moved = (moved + torch.einsum("bhk,shk->bhs", q, p) + s.T) / math.sqrt(K)
+assert not torch.allclose(moved, scores[:, :, order])
+print("attention sees the order:", not torch.allclose(moved, scores[:, :, order]))
+
+# Nothing here is a position. Slide the memory one step on, and the rows of $p$ and $s$ stay where they
+# are: they belong to distances. That is why a model trained with `mem_len` slots can read a text of
+# any length.
+#
+# ## The same in the package
+#
+# This is the whole class, as it stands in [attention](../../feedback/attention.py). Compare `scores`
+# with our four terms: $q$ and $u$ are added first, since both meet the same keys, and that saves a
+# product.
+
+from torch import Tensor, nn
+
+from feedback import ModelConfig
+
+# It needs the sizes of the model, which is what `config` is, and then it is all here:
+
+from feedback.attention import FeedbackAttention  # shown
+
+# Give it our numbers, and ask it for its scores.
+
+config = ModelConfig(vocab_size=2, d_model=D, n_layers=1, n_heads=H, mem_len=mem_len)
+module = FeedbackAttention(config)
+with torch.no_grad():
+    module.query.weight.copy_(W_q)
+    module.query_bias.copy_(u)
+    module.pos_key.copy_(p)
+    module.pos_bias.copy_(s)
+assert torch.allclose(module.scores(q, k), scores, atol=1e-6)
+print("scores agree:", torch.allclose(module.scores(q, k), scores, atol=1e-6))
+
+# What comes out is a mean of the values, weighted by the attention, the heads side by side, and one
+# more linear map.
+
+heads = torch.einsum("bhs,bhsk->bhk", scores.softmax(-1), v)
+ours = heads.flatten(1) @ module.output.weight.T + module.output.bias
+assert torch.allclose(module(z, k, v), ours, atol=1e-6)
+print("outputs agree:", torch.allclose(module(z, k, v), ours, atol=1e-6))
+
+# The class that you import is the one that stood in that cell:
+
+import feedback
+
+imported = feedback.attention.FeedbackAttention(config)
+imported.load_state_dict(module.state_dict())
+assert torch.equal(imported(z, k, v), module(z, k, v))
+print(sum(t.numel() for t in imported.parameters()), "parameters, and the same output")
+
+# ## Attention that has learnt
+#
+# So far the weights were random. The package brings a model that has read Shakespeare. For each of
+# its layers: how much attention does a distance get, whatever the slot holds? With $q$ and $k$
+# at zero only the last of the four terms is left, and its softmax is a preference for distances.
+
+from feedback import FeedbackLM
+
+trained = FeedbackLM.from_pretrained("tiny_shakespeare")
+shown = 16
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+preference = []
+for l, layer in enumerate(trained.transformer.layers, 1):
+    s_d = layer.attn.pos_bias.detach() / math.sqrt(layer.attn.d_k)
+    preference.append(s_d.softmax(0).mean(1).flip(0))
+    ax.plot(range(1, shown + 1), preference[-1][:shown], "o-", markersize=4, label=f"layer {l}")
+ax.axhline(1 / len(s_d), color="0.5", linestyle=":", label="no preference")
+ax.set_xlabel("distance $d$ (characters)")
+ax.set_ylabel("share of attention")
+ax.legend(frameon=False)
+# alt: Curves for the four layers of the trained model: the share of attention that a distance gets
+# by its bias alone, from one to sixteen characters. All prefer near slots.
+plt.show()
+
+# Before training every distance got the same, 1 in 64. After it the near ones get more, in every
+# layer, and yet how little: the eight nearest characters together are asked for an eighth of the
+# attention without any preference, and for not much more with it.
+
+for l, share in enumerate(preference, 1):
+    near = share[:8].sum().item()
+    assert 8 / 64 < near < 0.16
+    print(f"layer {l}: the 8 nearest of {len(share)} get more than their share, and less than 16 %")
+
+# So this model is not simply forgetful. When it looks at its last few characters, and it does, as
+# [inside a trained model](../../docs/pages/inside.md) shows, it is because of what it asks, $q^\top k_j$
+# and $q^\top p_d$, and not out of habit.
+#
+# ## Exercises
+#
+# 1. The term $u^\top k_j$ looks useless: it does not depend on the query. Show that a bias on the query,
+#    $W_q z + b$, does the same work, but not only that work. What else would $b$ change?
+
+# @title Solution
+# $(q + b)^\top (k_j + p_d)$ has the terms $b^\top k_j$, as from $u$, and $b^\top p_d$, a number for
+# each distance, as from $s$. A bias would be both at once, tied together.
+b = torch.randn(H, K)
+biased = torch.einsum("bhk,bhsk->bhs", q + b, k) + torch.einsum("bhk,shk->bhs", q + b, p) + s.T
+split = torch.einsum("bhk,bhsk->bhs", q + b, k) + torch.einsum("bhk,shk->bhs", q, p)
+split = split + (s + torch.einsum("hk,shk->sh", b, p)).T
+assert torch.allclose(biased, split, atol=1e-5)
+print("a bias is u = b, and s_d + b·p_d:", torch.allclose(biased, split, atol=1e-5))
+
+# 2. Why have keys and values no bias? Add one constant vector to every key and see what the softmax
+#    makes of it.
+
+# @title Solution
+# $q^\top c$ is the same for every slot, and a softmax does not see what is added to all its inputs.
+c = torch.randn(H, 1, K)
+with_c = (torch.einsum("bhk,bhsk->bhs", q, k + c) / math.sqrt(K)).softmax(-1)
+assert torch.allclose(with_c, attn, atol=1e-6)
+print("a constant on all keys changes nothing:", torch.allclose(with_c, attn, atol=1e-6))
+
+# The vectors in this memory were random. Where do real ones come from? From all layers at once.
+# That is the next notebook.
