@@ -20,7 +20,7 @@ The modules in reading order. Each is a chapter: the idea, the mathematics, the 
 10. `transformer`: the parallel Transformer, for comparison and as a warm start
 11. `decode`: one step a token; `generate`: which token
 12. `pretrained` and `files`: saving and loading
-13. `data` and `tiny_shakespeare`: text
+13. `data` and `tiny_shakespeare`: text; `tasks`: small worlds whose state has to be followed
 14. `schedule`, `evaluate`, `interrupt`, `train`: the loop; `runs`: its folder, `plot`: its picture
 15. `contestants`, `benchmark`, `report`: how fast, next to others
 16. `__main__`: the command line
