@@ -165,6 +165,35 @@ def test_printed(open_page):
     assert page.evaluate(f"[...document.querySelectorAll('pre')].every({fits})")
 
 
+def test_a_notebook_page(open_page):
+    """Outputs stand below their code; a key unfolds a solution; none of it needs a script."""
+    for script in (True, False):
+        page = open_page("02_attention.html", script=script)
+        row = page.locator(".row:has(img)").first
+        code, image = (row.locator(part).first.bounding_box() for part in ("pre.code", "img"))
+        assert image["y"] >= code["y"] + code["height"] and image["width"] > 300
+        summary = page.locator("details.folded summary").first
+        solution = page.locator("details.folded pre.code").first
+        assert not solution.is_visible()
+        summary.focus()
+        page.keyboard.press("Enter")
+        assert solution.is_visible()
+    assert page.get_by_text("Open in Colab").get_attribute("href").startswith("https://colab")
+
+
+def test_the_first_paint_needs_no_script(open_page):
+    """The largest page is painted while its script is still held back."""
+    largest = max(PAGES, key=lambda name: (SITE / name).stat().st_size)
+    page = open_page(largest, script=False)
+    page.locator("h1").wait_for()
+    assert page.locator("h1").bounding_box()["height"] > 0
+    scripts = "[...document.scripts].filter((s) => s.src).every((s) => s.defer)"
+    page = open_page(largest)
+    assert page.evaluate(scripts)
+    paint = "performance.getEntriesByName('first-contentful-paint').length"
+    assert page.evaluate(paint) == 1
+
+
 def test_the_figures_answer_the_keyboard(open_page):
     """An arrow key takes back a step of the recurrence, and chooses another character."""
     page = open_page()

@@ -17,15 +17,18 @@ from docs.annotate.check import Reader, check
 from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.highlight import highlight
 from docs.annotate.markup import Mistake
+from docs.annotate.notebook import read_source
 from docs.annotate.pages import Builder
 from docs.annotate.sections import read_module
 from docs.annotate.segment import segments
 from docs.annotate.settings import Settings
 from docs.annotate.site import build, extract
+from docs.annotate.walkthrough import definition
 from docs.figures.inside import TEXT, draw
 from feedback import FeedbackLM
 
 ROOT = Path(__file__).parent.parent
+PARTS = "pages", "runs", "figures", "locale"
 SITE, FIGURES = ROOT / "docs" / "site", ROOT / "docs" / "figures"
 MODULES = sorted((ROOT / "feedback").glob("*.py")) + sorted((ROOT / "docs/annotate").glob("*.py"))
 
@@ -160,15 +163,39 @@ def test_every_line_of_code_is_on_a_page(site):
         source = path.read_text(encoding="utf-8")
         shown = Reader(site.files[f"{path.stem}.html"].decode()).lines
         lines = source.split("\n")
-        code = {n for s in segments(source) if s.kind == "code"
+        code = {(f"feedback/{path.name}", n) for s in segments(source) if s.kind == "code"
                 for n, line in enumerate(s.lines, s.start) if line.strip()}  # fmt: skip
         assert code <= shown.keys()
-        assert all(lines[n - 1] == text.rstrip("\n") for n, text in shown.items())
+        assert all(lines[n - 1] == text.rstrip("\n") for (_, n), text in shown.items())
     source = (ROOT / "feedback/native.cpp").read_text(encoding="utf-8").split("\n")
     shown = Reader(site.files["native-cpp.html"].decode()).lines
     for n, line in enumerate(source, 1):
         if line.strip() and not line.startswith("//"):
-            assert shown[n].rstrip("\n") == line
+            assert shown["feedback/native.cpp", n].rstrip("\n") == line
+
+
+def test_notebook_pages(site):
+    """Every line of every walkthrough; definitions of the package at the lines they have there."""
+    settings = Settings.read(ROOT)
+    for name in settings.notebooks:
+        html = site.files[f"{name}.html"].decode()
+        shown = Reader(html).lines
+        for cell in read_source(settings, name):
+            if cell.kind == "code":
+                path, first, text = f"notebooks/src/{name}.py", cell.line, cell.text
+                if cell.shown:
+                    path, first, text = definition(ROOT, path, cell)
+                for n, line in enumerate(text.split("\n"), first):
+                    assert shown[path, n].rstrip("\n") == line
+        assert settings.colab(name) in html and f"assets/notebooks/{name}.ipynb" in html
+        assert html.count("<img ") == html.count("assets/notebooks/") - 1 > 0
+        assert html.count("<summary>Solution</summary>") >= 2
+    order = re.findall(r'<li[^>]*><a href="(\w+)\.html"', site.files["index.html"].decode())
+    for name, after in settings.notebooks.items():
+        between = order[order.index(after) + 1 : order.index(name)]
+        assert set(between) <= settings.notebooks.keys() | {f"{after}-cpp"}
+    attention = site.files["attention.html"].decode()
+    assert 'href="02_attention.html"' in attention
 
 
 def test_pages_are_light_and_load_nothing_from_elsewhere(site):
@@ -184,7 +211,8 @@ def test_pages_are_light_and_load_nothing_from_elsewhere(site):
 @pytest.fixture
 def copy(tmp_path, katex):
     """The sources, somewhere else, to be spoilt."""
-    for part in ("feedback", "docs/pages", "docs/runs", "docs/figures", "docs/locale", "tests"):
+    parts = "feedback", "notebooks", "tests", *(f"docs/{part}" for part in PARTS)
+    for part in parts:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path

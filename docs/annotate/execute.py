@@ -28,7 +28,7 @@ from .markup import Mistake
 from .notebook import TIMES, Edited, Notebook, notebook_path, source_path
 from .settings import Settings
 
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 """For one cell."""
 
 QUIET = Config({"KernelManager": {"transport_encryption": "auto"}})
@@ -41,7 +41,8 @@ ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
 def run_cells(settings: Settings, name: str, made: Notebook, limit: float) -> None:
     """Runs all cells, in place. Raises `Mistake` for one that raises, or that takes too long."""
     client = NotebookClient(
-        made, timeout=limit, kernel_name="python3", record_timing=False, config=QUIET,
+        made, timeout=limit, kernel_name="python3", record_timing=False, coalesce_streams=True,
+        config=QUIET,
         resources={"metadata": {"path": str(settings.root / "notebooks")}},
     )  # fmt: skip
     client.reset_execution_trackers()

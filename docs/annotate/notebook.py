@@ -243,6 +243,8 @@ def problem(
             what = f"cell {n} was edited in the notebook"
             return Edited(path, 1, what, f"run: python -m docs pull {name}")
         return Mistake(path, 1, f"cell {n} is not what {source_path(name)} says", BUILD)
+    if made_from.get("cells") != wanted.metadata.made_from["cells"]:
+        return Mistake(path, 1, "it has not been run since it was edited", BUILD)
     if made_from.get("package") != wanted.metadata.made_from["package"]:
         return Mistake(path, 1, f"it ran with other code of {settings.package}", BUILD)
     for n, cell in enumerate(stored.cells, 1):

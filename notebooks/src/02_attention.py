@@ -20,16 +20,16 @@ torch.set_printoptions(precision=3, sci_mode=False)
 # ## One query, five slots
 #
 # Sizes first: one sequence ($B = 1$), two heads, heads four wide, and a memory of five slots. The
-# state of the present step, `z`, is one vector; the memory `m` has a vector for each slot, the oldest
-# first. The symbols are those of the [notation](../../docs/pages/notation.md).
+# state of the present step, `z`, is one vector; the memory `m` has a vector for each slot, the
+# oldest first. The symbols are those of the [notation](../../docs/pages/notation.md).
 
 B, S, D, H, K = 1, 5, 8, 2, 4
 z = torch.randn(B, D)
 m = torch.randn(B, S, D)
 print(z.shape, m.shape)
 
-# A query is what the present step wants to know. A key is what a slot has to say about itself, and a
-# value what it hands over when it is asked. All three are linear maps, cut into heads.
+# A query is what the present step wants to know. A key is what a slot has to say about itself, and
+# a value what it hands over when it is asked. All three are linear maps, cut into heads.
 
 W_q, W_k, W_v = (torch.randn(H * K, D) / math.sqrt(D) for _ in range(3))
 q = (z @ W_q.T).view(B, H, K)
@@ -45,8 +45,8 @@ content = torch.einsum("bhk,bhsk->bhs", q, k)
 attn = (content / math.sqrt(K)).softmax(-1)
 print(attn[0])
 
-# Each row sums to one. Head 0 likes one slot, head 1 another; with random weights that means nothing
-# yet.
+# Each row sums to one. Head 0 likes one slot, head 1 another; with random weights that means
+# nothing yet.
 #
 # ## What is wrong with it
 #
@@ -65,8 +65,8 @@ print("attention does not see the order:", torch.allclose(shuffled, attn[:, :, o
 #
 # ## Four terms
 #
-# Transformer-XL spells out what a score may depend on. What the slot holds, and how long ago it was;
-# and each of these either together with the query, or whoever asks:
+# Transformer-XL spells out what a score may depend on. What the slot holds, and how long ago it
+# was; and each of these either together with the query, or whoever asks:
 #
 # $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big( q^\top k_j + u^\top k_j + q^\top p_{t-j} + s_{t-j}
 #   \Big)$$
@@ -112,15 +112,15 @@ moved = (moved + torch.einsum("bhk,shk->bhs", q, p) + s.T) / math.sqrt(K)
 assert not torch.allclose(moved, scores[:, :, order])
 print("attention sees the order:", not torch.allclose(moved, scores[:, :, order]))
 
-# Nothing here is a position. Slide the memory one step on, and the rows of $p$ and $s$ stay where they
-# are: they belong to distances. That is why a model trained with `mem_len` slots can read a text of
-# any length.
+# Nothing here is a position. Slide the memory one step on, and the rows of $p$ and $s$ stay where
+# they are: they belong to distances. That is why a model trained with `mem_len` slots can read a
+# text of any length.
 #
 # ## The same in the package
 #
-# This is the whole class, as it stands in [attention](../../feedback/attention.py). Compare `scores`
-# with our four terms: $q$ and $u$ are added first, since both meet the same keys, and that saves a
-# product.
+# This is the whole class, as it stands in [attention](../../feedback/attention.py). Compare
+# `scores` with our four terms: $q$ and $u$ are added first, since both meet the same keys, and that
+# saves a product.
 
 from torch import Tensor, nn
 
@@ -193,8 +193,8 @@ for l, share in enumerate(preference, 1):
     print(f"layer {l}: the 8 nearest of {len(share)} get more than their share, and less than 16 %")
 
 # So this model is not simply forgetful. When it looks at its last few characters, and it does, as
-# [inside a trained model](../../docs/pages/inside.md) shows, it is because of what it asks, $q^\top k_j$
-# and $q^\top p_d$, and not out of habit.
+# [inside a trained model](../../docs/pages/inside.md) shows, it is because of what it asks, $q^\top
+# k_j$ and $q^\top p_d$, and not out of habit.
 #
 # ## Exercises
 #

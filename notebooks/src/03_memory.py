@@ -1,0 +1,256 @@
+# # The memory
+#
+# A step is over. Its embedding went in at the bottom, each layer added something, and a prediction
+# came out at the top. All of that is about to be forgotten. What should the step leave behind
+# for the ones that follow?
+#
+# The Feedback Transformer leaves one vector, mixed from all of its layers. We build the mix and the
+# recurrence around it by hand, meet the implementation that defines what all others must compute,
+# and then follow a gradient back through time to see what the mix has made possible.
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+
+from feedback import FeedbackLM, ModelConfig, TransformerLM
+
+plt.style.use("tableau-colorblind10")
+plt.rcParams["figure.dpi"] = 120
+torch.manual_seed(0)
+torch.set_printoptions(precision=3, sci_mode=False)
+torch.set_default_dtype(torch.float64)
+
+# ## One vector from many
+#
+# Take a step of a model with $L = 3$ layers. It has four states: the embedding $x^0$ and
+# what each layer made of it, $x^1, x^2, x^3$. Each is `(B, D)`.
+
+L, B, D = 3, 1, 6
+states = torch.randn(L + 1, B, D)
+print(states[:, 0])
+
+# The memory vector is their weighted sum, with weights that are positive and add up to one:
+#
+# $$m = \sum_{l=0}^{L} \alpha_l \, x^l, \qquad \alpha = \mathrm{softmax}(w)$$
+#
+# $w$ is learned, $L + 1$ numbers for the whole model. At zero all layers count the same.
+
+w = torch.zeros(L + 1)
+alpha = w.softmax(0)
+m = torch.einsum("l,lbd->bd", alpha, states)
+print("alpha", alpha)
+print("m    ", m[0])
+
+# That sum is all that the idea adds to a Transformer, and so the class is short.
+
+from feedback.layers import LayerMix  # shown
+
+# Same numbers in, same vector out:
+
+mix = LayerMix(L)
+assert torch.equal(mix(states), m)
+print(sum(p.numel() for p in mix.parameters()), "parameters; equal:", torch.equal(mix(states), m))
+
+# ## Three ways to set four numbers
+#
+# What do the weights decide? Push one of them up and the sum becomes a choice.
+
+for name, l in {"the embedding": 0, "the top layer": 3}.items():
+    chosen = LayerMix(L)
+    chosen.weight.data[l] = 100
+    assert torch.allclose(chosen(states), states[l])
+    print(f"all weight on {name}: m = x^{l}")
+
+# With all weight on the top layer this is a recurrent network with attention: later steps read what
+# this step concluded. With all weight on the embedding, later steps read what this step was *told*,
+# and nothing of what it thought. Keep this second case in mind. It looks harmless, and we come back
+# to it.
+#
+# ## Around the loop
+#
+# Now a sequence. For each step in turn: go up through the layers, each of which reads the memory,
+# then mix, then append. Here is a small model, and we walk through it ourselves, with its own
+# layers.
+
+config = ModelConfig(vocab_size=11, d_model=16, n_layers=L, n_heads=2, mem_len=8)
+model = FeedbackLM(config, implementation="reference")
+with torch.no_grad():
+    for p in model.parameters():
+        p.add_(0.3 * torch.randn_like(p))  # as if it had been trained
+tokens = torch.randint(11, (1, 6))
+stack = model.transformer
+
+memory, outputs = [], []
+for t in range(tokens.shape[1]):
+    # $x_t^0$
+    x = model.embedding(tokens[:, t])
+    states = [x]
+    # $m_{t-S} \dots m_{t-1}$: what came before, never the present step
+    window = torch.stack(memory[-config.mem_len :], 1) if memory else x.new_empty(1, 0, 16)
+    k, v = (rows.transpose(1, 2) for rows in stack.kv(window))
+    for layer in stack.layers:
+        # $x_t^l$
+        x = layer(x, k, v)
+        states.append(x)
+    # $m_t$
+    memory.append(stack.mix(torch.stack(states)))
+    outputs.append(model.head(stack.norm(x)))
+    print(f"step {t}: {len(states)} states become 1 vector; {k.shape[2]} slots were read")
+
+# Read the order of things in this loop again, because everything else follows from it. The first
+# layer of step 3 needs the memory of step 2, and the memory of step 2 needs its *last* layer. No
+# part of step 3 can begin before all of step 2 is over. A parallel Transformer computes its steps
+# side by side and its $L$ layers one after the other; here $T \cdot L$ layers are in one queue.
+#
+# ## The reference
+#
+# The package has this loop too, in [reference](../../feedback/reference.py). It is written to be
+# obviously right and not to be fast, and it has what we left out: the masks of dropout, `Keep`, and
+# keys and values that are not shared, of which each layer has its own among the `Pairs`.
+
+from feedback.layers import Keep
+from feedback.model import FeedbackTransformer
+from feedback.reference import Pairs
+
+# One step of time:
+
+from feedback.reference import recurrent_step  # shown
+
+# Do the two agree? Outputs first, and then the memory, which is what the next call would go on
+# from.
+
+logits, after = model(tokens)
+assert torch.allclose(torch.stack(outputs, 1), logits, atol=1e-12)
+assert torch.allclose(torch.stack(memory, 1), after.m, atol=1e-12)
+print("logits", tuple(logits.shape), "memory", tuple(after.m.shape))
+print("the loop and the package agree:", torch.allclose(torch.stack(memory, 1), after.m))
+
+# Everything faster in this package has to equal this loop, outputs and every gradient, to 1e-12.
+# That is what "exact" means here, and the next two notebooks rely on it.
+#
+# ## How far does a thought travel?
+#
+# Here is what feedback is for. Give the model a window of only four slots, and change one token.
+# Which later steps notice? In a parallel Transformer a layer reads four steps back, two layers
+# eight steps, and there it ends: no path leads further. In a recurrence each step hands on.
+
+T, far, mem_len = 40, 2, 4
+small = {"vocab_size": 11, "d_model": 32, "n_layers": far, "n_heads": 2, "mem_len": mem_len}
+feedback = FeedbackLM(ModelConfig(**small))
+parallel = TransformerLM(ModelConfig(**small, share_kv=False))
+tokens = torch.randint(11, (1, T))
+
+
+def reach(model: nn.Module) -> Tensor:
+    r"""The length of $\partial x_T^L / \partial x_t^0$ for each step $t$ before the last."""
+    x = model.embedding(tokens).detach().requires_grad_()
+    y, _ = model.transformer(x)
+    direction = torch.randn(y.shape[-1], generator=torch.Generator().manual_seed(1))
+    (grad,) = torch.autograd.grad(y[0, -1] @ direction, x)
+    return grad[0].norm(dim=-1).flip(0)
+
+
+reaches = {"with feedback": reach(feedback), "parallel": reach(parallel)}
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+for name, marker in zip(reaches, "os", strict=True):
+    there = reaches[name] > 0
+    ax.semilogy(torch.arange(T)[there], reaches[name][there], marker, markersize=4, label=name)
+ax.axvline(far * mem_len, color="0.5", linestyle=":", label="layers × mem_len")
+ax.set_xlabel("distance to the last step (tokens)")
+ax.set_ylabel("gradient (length)")
+ax.legend(frameon=False)
+# alt: The length of the gradient of the last output with respect to earlier inputs. The parallel
+# model's points stop at a distance of eight; those of feedback go on, ever smaller, to forty.
+plt.show()
+
+# The parallel model's gradient is not small beyond eight steps: it is zero, and no training will
+# change that. The other is alive over all forty. It is faint, though: each step hands on a part of
+# what it got, so the line falls steadily, as in every recurrent network before training. Whether
+# the path is used is left to training. That there is a path is not.
+
+beyond = slice(far * mem_len + 1, None)
+assert reaches["parallel"][beyond].max() == 0
+assert reaches["with feedback"][beyond].min() > 0
+print("parallel, beyond", far * mem_len, "steps:", reaches["parallel"][beyond].max().item())
+print("feedback, all alive:", bool(reaches["with feedback"].min() > 0))
+
+# ## The surprise: feedback can be switched off
+#
+# And now the harmless case. Put all weight of the mix on the embedding. The memory of a step is
+# then known before the step is computed, so nothing has to wait for anything. It is the same class,
+# the same loop, and no recurrence any more.
+
+with torch.no_grad():
+    feedback.transformer.mix.weight[0] = 100
+off = reach(feedback)
+assert off[mem_len + 1 :].max() < 1e-30 and off[1 : mem_len + 1].min() > 1e-30
+print("reach with all weight on the embedding:", int((off > 1e-30).sum()) - 1, "steps")
+
+# Four steps, the width of the window: *less* than the parallel Transformer's eight, since there a
+# second layer reads what the first one made of its neighbours. So $\alpha$ sets how recurrent the
+# model is, and it is learned. The model that comes with the package chose something in between:
+
+trained = FeedbackLM.from_pretrained("tiny_shakespeare").transformer.mix.weight.softmax(0)
+assert 0.4 < trained[0] < 0.5
+print("weight of the embedding:", round(trained[0].item(), 1))
+print("of the four layers together:", round(1 - trained[0].item(), 1))
+
+# ## What the loss says about a layer
+#
+# How are the weights learned? By their gradient like everything else; and it has a
+# form of its own. If one layer's share grows, the others' shrink, so the gradients of $w$ always
+# cancel:
+#
+# $$\frac{\partial \mathcal{L}}{\partial w_l} = \alpha_l \Big( g_l - \sum_i \alpha_i g_i \Big),
+#   \qquad g_l = \frac{\partial \mathcal{L}}{\partial \alpha_l}$$
+#
+# A layer is asked for more of itself if it would help more than the mix does as it is.
+
+logits, _ = model(torch.randint(11, (4, 12)))
+loss = nn.functional.cross_entropy(logits.flatten(0, 1), torch.randint(11, (48,)))
+loss.backward()
+grad = stack.mix.weight.grad
+assert abs(grad.sum()) < 1e-12 and grad.abs().max() > 1e-6
+print("the gradients of w add up to", abs(round(grad.sum().item(), 9)))
+
+# ## Exercises
+#
+# 1. Cut a sequence in two. Run the first part, hand its memory to the second, and show that nobody can
+#    tell. Then detach the memory between them: what stays the same, and what does not?
+
+# @title Solution
+tokens = torch.randint(11, (1, 12))
+whole, _ = model(tokens)
+first, memory = model(tokens[:, :5])
+second, _ = model(tokens[:, 5:], memory=memory)
+assert torch.allclose(torch.cat([first, second], 1), whole, atol=1e-12)
+cut, _ = model(tokens[:, 5:], memory=memory.detach())
+assert torch.equal(cut, second)
+# The outputs are the same. What is lost is the way back: nothing after the cut can
+# teach the steps before it.
+weight = model.transformer.layers[0].ff.up.weight
+grads = [torch.autograd.grad(y.sum(), weight, retain_graph=True)[0] for y in (second, cut)]
+assert not torch.allclose(*grads)
+print("same outputs:", torch.equal(cut, second), " same gradients:", torch.allclose(*grads))
+
+# 2. With all weight on the embedding no step waits for another. Then all keys can be computed at once,
+#    before the first step. Do it, and compare with the loop.
+
+# @title Solution
+with torch.no_grad():
+    stack.mix.weight.zero_()
+    stack.mix.weight[0] = 100
+tokens = torch.randint(11, (1, 7))
+embedded = model.embedding(tokens)
+keys, values = (rows.transpose(1, 2) for rows in stack.kv(embedded))
+logits = []
+for t in reversed(range(7)):  # in any order: nothing has to wait
+    x = embedded[:, t]
+    for layer in stack.layers:
+        x = layer(x, keys[:, :, :t], values[:, :, :t])
+    logits.insert(0, model.head(stack.norm(x)))
+assert torch.allclose(torch.stack(logits, 1), model(tokens)[0], atol=1e-12)
+print("backwards in time, the same:", torch.allclose(torch.stack(logits, 1), model(tokens)[0]))
+
+# The loop above computed every key anew at every step. A key never changes once its memory
+# vector is known, so why not keep it?

@@ -1,0 +1,528 @@
+# # Training fast and exactly
+#
+# A step of the recurrence waits for the step before it, layer after layer, and no cleverness will
+# change that. So the Feedback Transformer is remembered as slow: labml's
+# [page](https://nn.labml.ai/transformers/feedback/index.html) speaks of training that is 5 to 10
+# times slower. How much of that is the waiting, and how much is the way it was computed?
+#
+# We take the recurrence apart, find the part that waits for nothing, write the backward pass by
+# hand and compare every gradient. At the end stands a race against a parallel Transformer.
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor, nn
+
+from feedback import (
+    FeedbackLM,
+    FeedbackTransformer,
+    ModelConfig,
+    TransformerLM,
+    backward,
+    forward,
+    native,
+)
+from feedback.contestants import FusedTransformer, pytorch_sweeps
+from feedback.layers import Keep
+from feedback.model import IMPLEMENTATIONS
+from feedback.tape import Shape, Tape
+from feedback.weights import Weights
+
+plt.style.use("tableau-colorblind10")
+plt.rcParams["figure.dpi"] = 120
+torch.manual_seed(0)
+torch.set_printoptions(precision=3, sci_mode=False)
+torch.set_num_threads(1)
+
+# ## What waits, and what does not
+#
+# One matrix, used at each of $T$ steps: $y_t = W x_t$. Going back, autograd has $g_t$, the gradient
+# of $y_t$, and does two things with it:
+#
+# $$\frac{\partial\mathcal{L}}{\partial x_t} = W^\top g_t, \qquad
+#   \frac{\partial\mathcal{L}}{\partial W} = \sum_t g_t\, x_t^\top$$
+#
+# The first is wanted at once, for $x_t$ came from an earlier step, which stands and waits. Nobody
+# waits for the second. But autograd computes that too at each step, an outer product as large as
+# the matrix, and adds it to the sum.
+#
+# A sum of outer products has another name. Write the $g_t$ as the rows of $G$ and the $x_t$ as
+# those of $X$, and it is the matrix product $G^\top X$.
+
+T, B, D = 64, 16, 128
+W = torch.randn(D, D, dtype=torch.float64, requires_grad=True)
+X, G = torch.randn(2, T, B, D, dtype=torch.float64)
+y = torch.stack([x @ W.T for x in X])
+(by_steps,) = torch.autograd.grad(y, W, G)
+at_once = G.flatten(0, 1).T @ X.flatten(0, 1)
+assert torch.allclose(at_once, by_steps, rtol=0, atol=1e-10)
+print("64 outer products and sums, or one product:", tuple(at_once.shape), "and the same")
+
+# The same numbers are multiplied and added, as many as before. Is it any faster? We let
+# contestants take turns, so that whatever else the machine does meets all of them alike, and all of
+# them have one thread, so that none has to wait for a second core that is busy elsewhere.
+
+def race(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median of the seconds of each, after a turn to warm up."""
+    seconds = {name: [] for name in contestants}
+    for _ in range(rounds + 1):
+        for name, run in contestants.items():
+            begun = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+
+
+def show(medians: dict[str, float]) -> None:
+    """In milliseconds."""
+    for name, s in medians.items():
+        print(f"{name:32} {s * 1e3:8.2f} ms")
+
+# Each step has $B = 16$ rows for a matrix of 128 by 128; all together have 1024.
+
+# NBVAL_IGNORE_OUTPUT
+x32, g32 = X.float(), G.float()
+total = torch.zeros(D, D)
+
+
+def step_by_step() -> None:
+    """One product a step, added up."""
+    for g, x in zip(g32, x32, strict=True):
+        total.add_(g.T @ x)
+
+
+products = race(
+    {"64 products": step_by_step, "1 product": lambda: g32.flatten(0, 1).T @ x32.flatten(0, 1)},
+    rounds=50,
+)
+show(products)
+assert products["1 product"] < products["64 products"]
+
+# That is the whole idea, and it has three parts: **sweep forward** and note what will be
+# needed, **sweep backward** for the gradients of activations only, and then **all weight gradients
+# at once**, one large product for each matrix. Nothing is left out, the sum is only taken in
+# another order. What autograd will not do for us is the middle part; we have to know the gradient
+# of every operation. There is only one that is not a line of school algebra.
+#
+# ## Attention, backwards
+#
+# One query and $S$ slots:
+#
+# $$s_j = q^\top k_j, \qquad a = \mathrm{softmax}(s), \qquad o = \sum_j a_j v_j$$
+#
+# We are given $\delta o = \partial\mathcal{L}/\partial o$. The last sum is linear in both, so
+# $\delta v_j = a_j\, \delta o$ and $\delta a_j = \delta o^\top v_j$. Then the softmax. With
+# $a_i = e^{s_i} / \sum_n e^{s_n}$ the quotient rule says
+#
+# $$\frac{\partial a_i}{\partial s_j} = a_i\,(\delta_{ij} - a_j)$$
+#
+# where this one $\delta_{ij}$ is Kronecker's, one if $i = j$ and else zero. Multiply by
+# $\delta a_i$ and sum over $i$:
+#
+# $$\delta s_j = \sum_i \delta a_i\, a_i\,(\delta_{ij} - a_j)
+#   = a_j \Big( \delta a_j - \sum_i a_i\, \delta a_i \Big)$$
+#
+# A score should grow if its slot helps more than the mean of what is attended to. And $s_j$ is a
+# product: $\delta q = \sum_j \delta s_j\, k_j$, $\;\delta k_j = \delta s_j\, q$. Five lines.
+
+S, K = 5, 4
+q, k, v, do = (torch.randn(*n, dtype=torch.float64) for n in [(K,), (S, K), (S, K), (K,)])
+q, k, v = (leaf.requires_grad_() for leaf in (q, k, v))
+a = (k @ q).softmax(0)
+o = a @ v
+
+dv = torch.outer(a, do)
+da = v @ do
+ds = a * (da - (a * da).sum())
+dq = ds @ k
+dk = torch.outer(ds, q)
+
+for ours, theirs in zip((dq, dk, dv), torch.autograd.grad(o, (q, k, v), do), strict=True):
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+print("ds", ds.detach(), "sum", abs(round(ds.sum().item(), 9)))
+
+# The $\delta s_j$ add up to zero: attention that goes to one slot is taken from the others.
+#
+# ## A small model
+#
+# For our own function we take the Feedback Transformer without all that would only make the lines
+# longer: one head, ReLU, no norms, and the positions fixed at zero. It is the package's own
+# model with these things taken out, so that it can be compared with the package's own
+# reference. The equations that remain, for a step $t$ and all layers $l$, and their counterparts,
+# to be read from the bottom to the top:
+#
+# | forward | backward |
+# |---|---|
+# | $q = W_q\, x^{l-1} / \sqrt{K}$ | $\delta x^{l-1} = \delta y + W_q^\top \delta q / \sqrt{K}$ |
+# | $a = \mathrm{softmax}_j(q^\top k_j), \; o = \sum_j a_j v_j$ | as above |
+# | $y = x^{l-1} + W_o\, o + b_o$ | $\delta o = W_o^\top \delta y$ |
+# | $h = \phi(W_1 y + b_1)$ | $\delta y = \delta x^l + W_1^\top (\delta h \odot \phi')$ |
+# | $x^l = y + W_2 h + b_2$ | $\delta h = W_2^\top \delta x^l$ |
+# | $m_t = \sum_l \alpha_l\, x^l$ | each $\delta x^l$ gets $\alpha_l\,\delta m_t$ more |
+# | $k_t = W_k m_t, \; v_t = W_v m_t$ | $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$ |
+#
+# $\phi$ is the ReLU, and its derivative $\phi'$ is one where the unit is above zero.
+
+def small_model(D: int, L: int, F: int, T: int) -> FeedbackTransformer:
+    """A stack with one head, and without norms and positions."""
+    stack = FeedbackTransformer(ModelConfig(2, D, L, n_heads=1, d_ff=F, mem_len=T))
+    for layer in stack.layers:
+        layer.norm_attn = layer.norm_ff = nn.Identity()
+        for positions in (layer.attn.query_bias, layer.attn.pos_key, layer.attn.pos_bias):
+            positions.requires_grad_(False)
+    stack.norm = nn.Identity()
+    return stack
+
+
+def weights_of(stack: FeedbackTransformer) -> list[Tensor]:
+    """The mix, the projections of the memory, and seven tensors of each layer."""
+    weights = [stack.mix.weight.softmax(0), stack.kv.key.weight, stack.kv.value.weight]
+    for layer in stack.layers:
+        output, up, down = layer.attn.output, layer.ff.up, layer.ff.down
+        weights += [layer.attn.query.weight, output.weight, output.bias]
+        weights += [up.weight, up.bias, down.weight, down.bias]
+    return weights
+
+# ## Sweep forward
+#
+# The recurrence, written into buffers that were made before. Time comes first, so
+# that all steps of a layer are one matrix. No autograd looks on.
+
+def sweep_forward(x0: Tensor, alpha: Tensor, wk: Tensor, wv: Tensor, *flat: Tensor) -> list[Tensor]:
+    """`x0` is `(T, B, D)`. Returns the tape: all that the way back reads."""
+    (T, B, D), K, F, L = x0.shape, len(wk), len(flat[3]), len(flat) // 7
+    new, layers = x0.new_zeros, [flat[7 * l : 7 * l + 7] for l in range(L)]
+    x, m, k, v = new(L + 1, T, B, D), new(T, B, D), new(B, T, K), new(B, T, K)
+    q, attn, o = new(L, T, B, K), new(L, T, B, T), new(L, T, B, K)
+    y, h = new(L, T, B, D), new(L, T, B, F)
+    x[0] = x0
+    for t in range(T):
+        for l, (wq, wo, bo, w1, b1, w2, b2) in enumerate(layers):
+            y[l, t] = x[l, t]
+            if t > 0:
+                q[l, t] = x[l, t] @ wq.T / math.sqrt(K)
+                a = (k[:, :t] @ q[l, t, :, :, None]).squeeze(-1).softmax(-1)
+                attn[l, t, :, :t] = a
+                o[l, t] = (a[:, None] @ v[:, :t]).squeeze(1)
+                y[l, t] += torch.addmm(bo, o[l, t], wo.T)
+            h[l, t] = torch.addmm(b1, y[l, t], w1.T).relu()
+            x[l + 1, t] = y[l, t] + torch.addmm(b2, h[l, t], w2.T)
+        m[t] = torch.einsum("l,lbd->bd", alpha, x[:, t])
+        k[:, t], v[:, t] = m[t] @ wk.T, m[t] @ wv.T
+    return [x, m, k, v, q, attn, o, y, h]
+
+# ## Sweep backward, and then the weights
+#
+# The same lines from the last to the first. Look for a gradient of a weight in the loop over $t$:
+# there is none. In the loop each $\delta$ gets a row in a buffer, and these buffers are the $G$ of
+# the last lines. One thing runs the other way: `dk` and `dv` of a slot are added to by every later
+# step, and are complete just when the sweep arrives there.
+
+def sweep_backward(tape: tuple, weights: tuple, dout: Tensor, dm_out: Tensor) -> list[Tensor]:
+    """The gradients of `x0` and of all weights."""
+    (x, m, k, v, q, attn, o, y, h), (alpha, wk, wv, *flat) = tape, weights
+    T, L, K = len(m), len(y), len(wk)
+    layers = [flat[7 * l : 7 * l + 7] for l in range(L)]
+    dk, dv, dx, dm = map(torch.zeros_like, (k, v, x, m))
+    dq, dy, dpre = map(torch.zeros_like, (q, y, h))
+    for t in reversed(range(T)):
+        dm[t] = dm_out[t] + dk[:, t] @ wk + dv[:, t] @ wv
+        dx[L, t] = dout[t] + alpha[L] * dm[t]
+        for l in reversed(range(L)):
+            wq, wo, _, w1, _, w2, _ = layers[l]
+            dpre[l, t] = (dx[l + 1, t] @ w2) * (h[l, t] > 0)
+            g = dx[l + 1, t] + dpre[l, t] @ w1
+            if t > 0:
+                dy[l, t], a = g, attn[l, t, :, :t]
+                do = g @ wo
+                da = (v[:, :t] @ do[:, :, None]).squeeze(-1)
+                ds = a * (da - (a * da).sum(-1, keepdim=True))
+                dq[l, t] = (ds[:, None] @ k[:, :t]).squeeze(1) / math.sqrt(K)
+                dk[:, :t] += ds[:, :, None] * q[l, t, :, None]
+                dv[:, :t] += a[:, :, None] * do[:, None]
+                g = g + dq[l, t] @ wq
+            dx[l, t] = g + alpha[l] * dm[t]
+    # All weight gradients at once.
+    k_rows, v_rows = dk.transpose(0, 1), dv.transpose(0, 1)
+    grads = [dx[0], torch.einsum("ltbd,tbd->l", x, dm), product(k_rows, m), product(v_rows, m)]
+    for l in range(L):
+        grads += [product(dq[l], x[l]), product(dy[l], o[l]), dy[l].sum((0, 1))]
+        grads += [product(dpre[l], y[l]), dpre[l].sum((0, 1))]
+        grads += [product(dx[l + 1], h[l]), dx[l + 1].sum((0, 1))]
+    return grads
+
+
+def product(grad: Tensor, rows: Tensor) -> Tensor:
+    r"""$G^\top X$ over the rows of all steps."""
+    return grad.flatten(0, 1).T @ rows.flatten(0, 1)
+
+# ## One function
+#
+# Autograd gets to see a single operation. From the loss to here it works as ever, and from the
+# embeddings on too.
+
+class WholeSequence(torch.autograd.Function):
+    """Two sweeps and a set of products."""
+
+    @staticmethod
+    def forward(ctx: Any, x0: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs and the memory vectors, both `(T, B, D)`."""
+        tape = sweep_forward(x0, *weights)
+        ctx.save_for_backward(*tape, *weights)
+        return tape[0][-1].clone(), tape[1].clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dout: Tensor, dm: Tensor) -> tuple[Tensor, ...]:
+        """The gradients of `x0` and of all weights."""
+        saved = ctx.saved_tensors
+        return tuple(sweep_backward(saved[:9], saved[9:], dout, dm))
+
+
+def package(stack: FeedbackTransformer, implementation: str) -> Callable:
+    """A loop of the package, called like our function."""
+    loop = IMPLEMENTATIONS[implementation]
+    return lambda x: loop(stack, x, x.new_empty(0, *x.shape[1:]), None)
+
+
+def three(stack: FeedbackTransformer) -> dict[str, Callable]:
+    """Three ways to compute one model."""
+    return {
+        "reference": package(stack, "reference"),
+        "stack": package(stack, "stack"),
+        "our own": lambda x: WholeSequence.apply(x, *weights_of(stack)),
+    }
+
+# Is it right? Outputs, memory vectors, and the gradient of every parameter and of the embeddings.
+
+stack = small_model(D=16, L=3, F=24, T=9).double()
+with torch.no_grad():
+    for p in stack.parameters():
+        if p.requires_grad:
+            p.add_(0.2 * torch.randn_like(p))  # as if it had been trained
+x = torch.randn(9, 2, 16, dtype=torch.float64, requires_grad=True)
+learned = [x, *(p for p in stack.parameters() if p.requires_grad)]
+dy, dm = torch.randn(2, 9, 2, 16, dtype=torch.float64)
+results = {}
+for name, run in three(stack).items():
+    y, m = run(x)
+    grads = torch.autograd.grad((y * dy).sum() + (m * dm).sum(), learned)
+    results[name] = [y, m, *grads]
+    pairs = zip(results[name], results["reference"], strict=True)
+    equal = all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in pairs)
+    assert equal
+    print(f"{name}: outputs, memory and {len(grads)} gradients to 1e-12: {equal}")
+
+# Right, to the last digits, and no gradient was cut off or guessed. Is it fast? One training step,
+# 64 characters long, in float32.
+
+# NBVAL_IGNORE_OUTPUT
+stack = small_model(D=128, L=4, F=512, T=64)
+x = torch.randn(64, 16, 128)
+
+
+def training_step(run: Callable) -> Callable[[], None]:
+    """Forward and backward."""
+
+    def step() -> None:
+        y, _ = run(x)
+        y.square().mean().backward()
+
+    return step
+
+
+small = race({name: training_step(run) for name, run in three(stack).items()}, rounds=3)
+show(small)
+assert small["our own"] < small["reference"]
+
+# Better, by a part and not yet by a factor. The weight gradients were a waste, but they were not
+# all of it. The [log](../../docs/pages/log.md) has counted what remains: for the whole model about
+# thirty small operations for each step and layer. Each comes from Python, looks for its kernel and
+# for memory, and then computes for a few microseconds. That is overhead, and not waiting.
+#
+# ## The same in the package
+#
+# The package does the same with the whole model: heads, positions, norms, dropout, three kinds of
+# feed-forward sublayer, a memory that slides, and one that was carried in. Instead of one buffer
+# for all steps its [tape](../../feedback/tape.py) keeps less, and makes the rest again for a
+# stretch of steps at a time. And it has the two sweeps twice, in PyTorch and in C++, where a layer
+# step is a loop and not thirty calls.
+
+from feedback.sequence import sweeps  # shown
+
+# Our function is called `Sequence` there. The loop at its end adds up the weight gradients of each
+# stretch:
+
+from feedback.sequence import Sequence  # shown
+
+# So there are four ways to compute one function. They have to agree, with everything switched on
+# that we had left out, and with a window shorter than the sequence.
+
+config = ModelConfig(11, 16, n_layers=2, n_heads=2, d_ff=24, mem_len=5, activation="gelu")
+model = FeedbackLM(config).double()
+with torch.no_grad():
+    for p in model.parameters():
+        p.add_(0.2 * torch.randn_like(p))
+tokens, targets = torch.randint(11, (2, 3, 12))
+
+
+def gradients(implementation: str) -> list[Tensor]:
+    """The logits, and the gradient of every parameter."""
+    model.transformer.implementation = implementation
+    logits, _ = model(tokens)
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    return [logits, *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+whole = {name: gradients(name) for name in ("reference", "stack")}
+with pytorch_sweeps():
+    whole["sequence, sweeps in PyTorch"] = gradients("sequence")
+whole["sequence, as it runs here"] = gradients("sequence")  # in C++, if there is a compiler
+for name, result in whole.items():
+    pairs = zip(result, whole["reference"], strict=True)
+    equal = all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in pairs)
+    assert equal
+    print(f"{name}: logits and {len(result) - 1} gradients to 1e-12: {equal}")
+
+# ## The race
+#
+# Now with two parallel Transformers of the same width and depth. `TransformerLM` differs in
+# feedback alone, and in having keys and values for each layer. `FusedTransformer` gives up relative
+# positions, so that PyTorch's fused attention can be used; it is the faster of the two.
+
+# NBVAL_IGNORE_OUTPUT
+config = ModelConfig(65, d_model=128, n_layers=4, n_heads=4, d_ff=512, mem_len=64)
+tokens, targets = torch.randint(65, (2, 16, 64))
+
+
+def training(model: nn.Module) -> Callable[[], None]:
+    """From tokens to gradients."""
+
+    def step() -> None:
+        logits = model(tokens)
+        logits = logits[0] if isinstance(logits, tuple) else logits  # ours return a memory too
+        nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+
+    return step
+
+
+entries = {name: training(FeedbackLM(config, name)) for name in ("reference", "stack")}
+entries["sequence, PyTorch"] = pytorch_sweeps()(training(FeedbackLM(config)))
+entries["parallel, TransformerLM"] = training(TransformerLM(config))
+entries["parallel, fused"] = training(FusedTransformer(config))
+compiled = native.library() is not None
+if compiled:
+    entries["sequence, C++"] = training(FeedbackLM(config))
+medians = race(entries, rounds=3)
+show(medians)
+assert medians["sequence, PyTorch"] < medians["reference"]
+if compiled:
+    assert medians["sequence, C++"] < medians["reference"] / 2
+    assert medians["sequence, C++"] < 2 * medians["parallel, TransformerLM"]
+
+# Above our small model, below the whole one.
+
+order = ["reference", "stack", "sequence, PyTorch", "sequence, C++"]
+order = [name for name in order if name in medians]
+order += ["parallel, TransformerLM", "parallel, fused"]
+fig, axes = plt.subplots(
+    2, 1, figsize=(7, 3.6), layout="constrained", sharex=True, height_ratios=[3, len(order)]
+)
+for ax, taken in zip(axes, (small, {name: medians[name] for name in order}), strict=True):
+    colours = ["C1" if "parallel" in name else "C0" for name in taken]
+    bars = ax.barh(list(taken), [s * 1e3 for s in taken.values()], color=colours)
+    ax.bar_label(bars, fmt="%.0f", padding=3)
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+axes[0].set_title("one head, no norms, no positions", fontsize=10)
+axes[1].set_title("the whole model (blue), and two without feedback (orange)", fontsize=10)
+axes[1].set_xlabel("one training step (ms)")
+axes[1].margins(x=0.1)
+assert list(small) == [*order[:2], "our own"] and medians.keys() == set(order)
+# alt: Bars of milliseconds for a training step. Above, for the small model: the reference takes
+# longest, then the stack, then our own function. Below, for the whole model: reference, stack and
+# sweeps in PyTorch are long, sweeps in C++ as short as the parallel TransformerLM.
+plt.show()
+
+# There is the surprise. The recurrence is still there, 64 steps of four layers, one after the
+# other, and its training step takes about as long as that of a Transformer that computes all steps
+# side by side. At this size it was not the waiting that cost so much. It was what was done
+# meanwhile.
+#
+# The bars are of one moment, on a machine that others may use too. The project's
+# [benchmark](../../docs/runs/README.md) took more care, with two cores and at three sizes. Against
+# the fused Transformer the C++ loop takes 1.24 to 1.29 times as long, `TransformerLM` 1.14 to 1.37,
+# the sweeps in PyTorch 3.4 to 4.4, the stack 4.1 to 6.4, and the reference 5.2 to 7.5: there is the
+# old number again.
+#
+# It has limits, and they are there as well. All of that is a CPU. With a batch of one, a step is a
+# product with a single row, and the ratio is 2.0; with 1024 steps, each of which reads up to 1023
+# slots by itself, it is 2.7.
+#
+# ## Exercises
+#
+# 1. Our tape has nine buffers. Which of them had to be waited for? Take the states $x$ of all steps
+#    from it, and compute all the others again *without a loop over time*.
+
+# @title Solution
+stack = small_model(D=16, L=3, F=24, T=9).double()
+x0, slots = torch.randn(9, 2, 16, dtype=torch.float64), torch.arange(9)
+alpha, wk, wv, *flat = (w.detach() for w in weights_of(stack))
+x, *_, q, attn, o, y, h = sweep_forward(x0, alpha, wk, wv, *flat)
+m = torch.einsum("l,ltbd->tbd", alpha, x)
+k, v = ((m @ w.T).transpose(0, 1) for w in (wk, wv))
+later = slots >= slots[1:, None]  # what steps 1, 2, ... must not read; step 0 reads nothing
+for l in range(3):
+    wq, wo, bo, w1, b1, _, _ = flat[7 * l : 7 * l + 7]
+    again = [x[l, 1:] @ wq.T / math.sqrt(len(wk))]
+    scores = torch.einsum("tbk,bsk->tbs", again[0], k).masked_fill(later[:, None], -math.inf)
+    again.append(scores.softmax(-1))
+    again.append(torch.einsum("tbs,bsk->tbk", again[1], v))
+    again.append(x[l, 1:] + again[2] @ wo.T + bo)
+    again.append((again[3] @ w1.T + b1).relu())
+    for ours, kept in zip(again, (q, attn, o, y, h), strict=True):
+        assert torch.allclose(ours, kept[l, 1:], rtol=0, atol=1e-12)
+# With the states known this is a parallel Transformer. The rest is a matter of what is cheaper, to
+# keep or to make again.
+print("all from the states, all steps at once: equal to 1e-12")
+
+# 2. A cheaper gradient: detach the memory vectors before a step reads them. Nothing then travels
+#    back in time. Compare with the exact gradients. Which parameter would never learn anything?
+
+# @title Solution
+from feedback.reference import recurrent_step
+
+
+def outputs(cut: bool) -> Tensor:
+    """The reference, or the same with all ways back in time cut."""
+    memory, ys = [], []
+    for x_t in x0:
+        m = torch.stack(memory) if memory else x0[:0]
+        y, m_t = recurrent_step(stack, x_t, stack.window(m.detach() if cut else m))
+        ys.append(y)
+        memory.append(m_t)
+    return torch.stack(ys)
+
+
+named = {name: p for name, p in stack.named_parameters() if p.requires_grad}
+results = {}
+for cut in (False, True):
+    y = outputs(cut)
+    grads = torch.autograd.grad(
+        y.square().sum(), named.values(), allow_unused=True, materialize_grads=True
+    )
+    results[cut] = dict(zip(named, grads, strict=True))
+assert torch.equal(outputs(False), outputs(True))
+never = [name for name in named if not results[True][name].any()]
+assert never == ["mix.weight"] and results[False]["mix.weight"].any()
+# The mix acts on later steps and on nothing else. Without the way back through time the one thing
+# that makes the model what it is would stay as it was at the start.
+print("same outputs; learns nothing:", *never)
+
+# The model is fast enough to be trained on two cores. So we train it, on Shakespeare, in the next
+# notebook.

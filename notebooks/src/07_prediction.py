@@ -1,0 +1,444 @@
+# # Prediction
+#
+# A language model does not write. It reads a text and says how likely each character is to be next;
+# somebody chooses one, and the text is read again with one more character at its end. What has to
+# be kept so that the model need not begin from the first character each time? And how should one
+# choose?
+#
+# We write the loop in the naive way, then with a cache, weigh and time the cache against that of a
+# parallel Transformer, and end with the knobs of the draw.
+
+import math
+import statistics
+import time
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from feedback import FeedbackLM, ModelConfig, TransformerLM
+from feedback.data import Tokenizer
+from feedback.pretrained import TRAINED, read_config
+
+plt.style.use("tableau-colorblind10")
+plt.rcParams["figure.dpi"] = 120
+torch.manual_seed(0)
+_ = torch.set_grad_enabled(False)  # nothing is trained here
+
+# The model comes with the package. It has four layers, read Shakespeare, and knows 65 characters. A
+# step of it sees a memory of 64 slots, its window.
+
+model = FeedbackLM.from_pretrained("tiny_shakespeare")
+tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
+stack, mem_len = model.transformer, model.config.mem_len
+tokens = tokenizer.encode("ROMEO:")[None]
+print("tokens", tuple(tokens.shape), " window", mem_len, " vocabulary", len(tokenizer))
+
+# ## The naive way
+#
+# Read everything, take the likeliest character, append it, read everything again.
+
+new, steps, rows, naive = 80, 0, [], tokens
+for _ in range(new):
+    logits, _ = model(naive)
+    steps += naive.shape[1]
+    rows.append(logits[0, -1])
+    naive = torch.cat([naive, logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+naive_rows = torch.stack(rows)
+T, S = naive.shape[1], tokens.shape[1]
+assert steps == T * (T - 1) // 2 - S * (S - 1) // 2
+print(tokenizer.decode(naive[0]))
+print(f"\n{steps} steps for {new} characters")
+
+# From one character to $T$ that makes $1 + 2 + \dots + (T - 1)$ steps, about $T^2/2$, and here each
+# step must wait for the one before.
+#
+# Likeliest means little if two characters are nearly equally likely: another processor rounds
+# otherwise, and might choose the other one. So for every text that is printed below we check that
+# the choice was never that close.
+
+def margin(logits: Tensor) -> float:
+    """How far the likeliest token was ahead of the next, at the closest call."""
+    first, second = logits.topk(2).values.unbind(-1)
+    return (first - second).min().item()
+
+
+assert margin(naive_rows) > 1e-3
+print("no close calls:", margin(naive_rows) > 1e-3)
+
+# ## Can the prefix be cut?
+#
+# The window has 64 slots. So why not read just the last 64 characters? Nobody looks back further.
+
+whole, _ = model(naive)
+cut, _ = model(naive[:, -mem_len:])
+far = (whole[0, -1] - cut[0, -1]).abs().max().item()
+assert far > 0.1
+print(f"{T} characters, or the last {mem_len}: do the logits agree?", far < 0.1)
+
+# They do not. A slot of the memory was itself computed from 64 slots before it, and those from
+# others, back to the first character. In a parallel Transformer this ends after $L$ windows, one
+# for each layer. Here it never ends, because the top layer is in the memory too. Change the first
+# of 40 characters, and see how far the change is felt in two models with two layers and windows of
+# four slots:
+
+sizes = {"vocab_size": 65, "d_model": 16, "n_layers": 2, "n_heads": 2, "mem_len": 4}
+before = torch.randint(65, (1, 40))
+after = before.clone()
+after[0, 0] = (before[0, 0] + 1) % 65
+felt = []
+for lm in (TransformerLM(ModelConfig(**sizes)), FeedbackLM(ModelConfig(**sizes))):
+    difference = (lm.double()(before)[0] - lm(after)[0]).abs().amax(-1)[0]
+    felt.append(int((difference > 1e-15).nonzero().max()))
+assert felt[0] == 2 * 4 < felt[1]
+print(f"parallel: felt up to step {felt[0]}, two windows; with feedback beyond:", felt[1] > 8)
+
+# So the naive way cannot even be shortened. It is the whole prefix, each time.
+#
+# ## Keep the memory
+#
+# But the past does not change. A memory vector is computed once, and no later step alters it. So
+# keep its key and its value, and a new character costs one step. The package has such a step,
+# `recurrent_step`: embedding, keys and values in, the top layer and a new memory vector out.
+
+from feedback.reference import recurrent_step
+
+H, K = model.config.n_heads, model.config.head_dim
+keys, values = torch.zeros(2, 1, H, 0, K)  # no slots yet
+cached, rows, steps = tokens, [], 0
+for t in range(T - 1):
+    x, m = recurrent_step(stack, model.embedding(cached[:, t]), [(keys, values)])
+    steps += 1
+    # One row more, and never more rows than the window has.
+    ((k, v),) = stack.project(m)
+    keys = torch.cat([keys, k.unsqueeze(2)], dim=2)[:, :, -mem_len:]
+    values = torch.cat([values, v.unsqueeze(2)], dim=2)[:, :, -mem_len:]
+    if t >= S - 1:
+        rows.append(model.head(stack.norm(x))[0])
+        cached = torch.cat([cached, rows[-1].argmax()[None, None]], dim=1)
+error = (torch.stack(rows) - naive_rows).abs().max().item()
+assert torch.equal(cached, naive) and error < 1e-3
+print("same text:", torch.equal(cached, naive), " logits agree:", error < 1e-3)
+print(f"{steps} steps, and a cache of {tuple(keys.shape)} keys and as many values")
+
+# Two tensors, and all is in them. Note what is *not* kept: no states of layers, nothing of the
+# prompt, and no second pair for the second layer, since all four layers read this one.
+#
+# ## The same in the package
+#
+# `torch.cat` copies the whole window for one new row. The package writes into a buffer of twice the
+# length instead, and moves the last rows to the front when the end is reached.
+
+from feedback.decode import Window  # shown
+
+# What it gives to read is what our slices gave, at every step:
+
+window, plain = Window(torch.zeros(1, 1, 0, 2), mem_len=5, steps=50), torch.zeros(1, 1, 0, 2)
+for row in torch.randn(50, 1, 1, 2):
+    window.append(row)
+    plain = torch.cat([plain, row.unsqueeze(2)], dim=2)[:, :, -5:]
+    assert torch.equal(window.read(), plain)
+print("50 rows through a buffer of", window.buffer.shape[2], "rows, the last 5 always in order")
+
+# And the whole loop is `generate`: the prompt in one call of the model, which may use its fast
+# implementation, then one step for each character. On a CPU with a compiler that step is a single
+# call of C++.
+
+written = model.generate(tokens, new, temperature=0)
+assert torch.equal(written, naive)
+print("generate writes the same text:", torch.equal(written, naive))
+
+# ## What a character costs to remember
+#
+# A step leaves a key and a value behind, $H$ heads of $K$ numbers each: $2HK$. In a parallel
+# Transformer each layer reads its own past, so it leaves $2LHK$. We count in the tensors with which
+# decoding begins, for four layers and for twelve.
+
+def cache_bytes(lm: FeedbackLM | TransformerLM, length: int) -> int:
+    """Bytes of the keys and values that are kept after reading `length` tokens."""
+    _, memory = lm(torch.zeros(1, length, dtype=torch.long))
+    pairs = lm.transformer.remembered(memory)
+    return sum(t.numel() * t.element_size() for pair in pairs for t in pair)
+
+
+lengths, kib = (16, 32, 48, 64, 96, 128), {}
+for L in (4, 12):
+    sizes = {"d_model": 128, "n_layers": L, "n_heads": 4, "mem_len": 64}
+    for name, lm in {
+        f"Transformer, {L} layers": TransformerLM(ModelConfig(**sizes)),
+        f"Feedback, {L} layers": FeedbackLM(ModelConfig(**sizes)),
+        f"Feedback, {L} layers, own keys": FeedbackLM(ModelConfig(share_kv=False, **sizes)),
+    }.items():
+        counted = [cache_bytes(lm, n) for n in lengths]
+        shared = name == f"Feedback, {L} layers"
+        assert counted == [min(n, 64) * 2 * (1 if shared else L) * 128 * 4 for n in lengths]
+        kib[name] = [n / 1024 for n in counted]
+        print(f"{name:30} {counted[0] // 16:6} bytes a character, {kib[name][-1]:4.0f} KiB at most")
+
+# So the cache does not depend on the number of layers: 1 KiB a character, be it four layers or a
+# hundred. That is the work of `share_kv`. Where each layer has its own key and value projection, as
+# in the third row, the keys and values of the Feedback Transformer are as many as anybody's.
+# (One could then keep the memory vectors, $D$ numbers each, and project them anew at every step.)
+
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+for name, style in {
+    "Transformer, 12 layers": "s--",
+    "Transformer, 4 layers": "o--",
+    "Feedback, 12 layers": "s-",
+    "Feedback, 4 layers": "o-",
+}.items():
+    wide = 4 if name == "Feedback, 12 layers" else 1.5
+    ax.plot(lengths, kib[name], style, label=name, linewidth=wide, markersize=4)
+ax.axvline(64, color="0.5", linestyle=":", label="the window")
+ax.set_xlabel("characters read")
+ax.set_ylabel("cache (KiB)")
+ax.legend(frameon=False, fontsize=8)
+assert kib["Feedback, 4 layers"] == kib["Feedback, 12 layers"]
+# alt: Size of the cache against characters read. All lines rise up to the window of 64 characters
+# and are level after it: a Transformer of twelve layers at 768 KiB, one of four at 256, and the
+# Feedback Transformer at 64, with four layers or with twelve: its two lines are one.
+plt.show()
+
+# ## What a character costs to write
+#
+# In training the feedback is paid for: a Transformer computes all steps of a text at once, and this
+# model cannot. In writing everybody goes step by step. Is the smaller cache also a faster one? We
+# time a character after prefixes of different length, in four ways that take turns: the whole
+# prefix again; one step with a cache in PyTorch, as we wrote it above; the same for a parallel
+# Transformer with *its* cache; and the step of the package. The weights are random, the
+# windows 1024 slots wide.
+
+# NBVAL_IGNORE_OUTPUT
+from feedback.decode import Windows, decoder
+from feedback.native import library
+
+threads = torch.get_num_threads()
+torch.set_num_threads(1)  # a step is too little work to share
+sizes = {"d_model": 128, "n_layers": 4, "n_heads": 4, "mem_len": 1024}
+ours, theirs = FeedbackLM(ModelConfig(**sizes)), TransformerLM(ModelConfig(**sizes))
+lengths, turns, token = (64, 128, 256, 512, 1023), 5, torch.zeros(1, dtype=torch.long)
+names = "whole prefix", "cache, in PyTorch", "Transformer, cache, in PyTorch", "cache, generate"
+milliseconds = {name: [] for name in names}
+for n in lengths:
+    prefix = torch.randint(65, (1, n))
+    parts = [(lm, lm(prefix)[1]) for lm in (ours, theirs)]
+    in_pytorch = [(lm, Windows(lm.transformer, memory, 4 * turns)) for lm, memory in parts]
+    decode = decoder(*parts[0], 4 * turns)
+    ways = dict(zip(names, (
+        lambda prefix=prefix: ours(prefix),
+        *(lambda lm=lm, s=step: lm.head(s(lm.embedding(token))) for lm, step in in_pytorch),
+        lambda decode=decode: decode(token),
+    ), strict=True))  # fmt: skip
+    seconds = {name: [] for name in names}
+    for _ in range(turns):
+        for name, way in ways.items():
+            calls = 1 if name == "whole prefix" else 4
+            start = time.perf_counter()
+            for _ in range(calls):
+                way()
+            seconds[name].append((time.perf_counter() - start) / calls)
+    for name in names:
+        milliseconds[name].append(1000 * statistics.median(seconds[name]))
+print(f"{'characters before':30}", *(f"{n:7}" for n in lengths))
+for name, row in milliseconds.items():
+    print(f"{name:30}", *(f"{value:7.2f}" for value in row), "ms")
+torch.set_num_threads(threads)
+whole_prefix, in_pytorch, parallel, with_cache = (row[-1] for row in milliseconds.values())
+assert 1 / 3 < in_pytorch / parallel < 3
+assert whole_prefix > 2 * milliseconds["whole prefix"][0] and whole_prefix > 4 * with_cache
+assert library() is None or with_cache < in_pytorch
+
+# The picture has a logarithmic axis on both sides: a straight line that climbs is a cost in
+# proportion to the prefix.
+
+# NBVAL_IGNORE_OUTPUT
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+for (name, row), style in zip(milliseconds.items(), ("^:", "o-", "s--", "o-"), strict=True):
+    ax.loglog(lengths, row, style, label=name, markersize=4)
+ax.set_xticks(lengths, lengths)
+ax.minorticks_off()
+ax.set_xlabel("characters before")
+ax.set_ylabel("time for one more (ms)")
+ax.legend(frameon=False, fontsize=8)
+# alt: Time for one more character against the length of the prefix. To read the whole prefix again
+# costs more the longer it is. The three ways with a cache rise slowly; the step of the package is
+# far below the two in PyTorch, which lie close together.
+plt.show()
+
+# The two caches in PyTorch take about as long as each other, though one has four times the bytes.
+# That is the surprise, and it is worth staying with: at this size a step is not waiting for memory,
+# nor computing, but calling. Each of some sixty operations takes a few microseconds to be asked
+# for, whatever the architecture. The large gap is between those two and the step of the package,
+# which is one call where there is a compiler. The [log](../../docs/pages/log.md) has that story,
+# and the [results](../../docs/runs/README.md) a benchmark of decoding with more contestants. So the
+# smaller cache is first of all what it says, smaller.
+#
+# ## From probabilities to a character
+#
+# We have always taken the likeliest. Look at more of such a text:
+
+greedy = model.generate(tokenizer.encode("JULIET:\n")[None], 400, temperature=0)
+logits, _ = model(greedy)
+assert margin(logits[0, 7:-1]) > 1e-3
+text = tokenizer.decode(greedy[0])
+assert text.count("I will not see the court?") >= 3
+print(text)
+
+# It is afraid of every risk, so it goes in circles. The remedy is to draw by lot. After `ROMEO:`
+# and `I` many things may follow, and the **temperature** $\tau$ decides how much of the lot is left
+# to the unlikely ones:
+#
+# $$p_i \propto \exp(\mathrm{logit}_i / \tau)$$
+
+def next_logits(prompt: str) -> Tensor:
+    """What the model says after `prompt`, `(V,)`."""
+    return model(tokenizer.encode(prompt)[None])[0][0, -1]
+
+
+def entropy(p: Tensor) -> Tensor:
+    """In bits: the number of fair coins that are as uncertain."""
+    return -(p * p.clamp_min(1e-30).log2()).sum(-1)
+
+
+logits, shown = next_logits("ROMEO:\nI"), 10
+order = logits.argsort(descending=True)
+fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+taus = (0.5, 1.0, 2.0)
+spread = [(logits / tau).softmax(-1)[order] for tau in taus]
+for i, (tau, p) in enumerate(zip(taus, spread, strict=True)):
+    left = torch.arange(shown + 1) + 0.27 * (i - 1)
+    bars = torch.cat([p[:shown], p[shown:].sum()[None]])
+    ax.bar(left, bars, 0.26, label=f"τ = {tau}: {entropy(p):.1f} bits")
+names = [repr(tokenizer.characters[c])[1:-1].replace(" ", "space") for c in order[:shown]]
+ax.set_xticks(range(shown + 1), [*names, "the\nother 55"], fontsize=9)
+ax.set_xlabel("next character")
+ax.set_ylabel("probability")
+ax.legend(frameon=False)
+assert entropy(spread[0]) < entropy(spread[1]) < entropy(spread[2])
+assert spread[0].argmax() == spread[1].argmax() == spread[2].argmax() == 0
+assert spread[2][shown:].sum() > 10 * spread[1][shown:].sum()
+# alt: Bars for the ten likeliest characters after "ROMEO: I" and for all others together, at
+# temperatures 0.5, 1 and 2. At 0.5 nearly all goes to the likeliest, a space. At 2 the others
+# together, hardly visible at 1, have become a large bar.
+plt.show()
+
+# The order never changes, only the contrast. And see what happens on the right: no single one of
+# the other characters is likely, but there are many of them, and together they become a danger. How
+# often, on real text, does a draw fall on a character that has less than one chance in a hundred?
+
+from feedback.data import split
+from feedback.tiny_shakespeare import load_tiny_shakespeare
+
+val = split(tokenizer.encode(load_tiny_shakespeare()), 64)[1]
+read, _ = model(val[:8000].view(8, 1000))
+read = read[:, mem_len:].flatten(0, 1)
+p = read.softmax(-1)
+unlikely = p < 0.01
+for tau in (0.5, 1.0, 2.0):
+    mass = ((read / tau).softmax(-1) * unlikely).sum(-1).mean().item()
+    print(f"temperature {tau}: about one draw in {float(f'{1 / mass:.1g}'):.0f}")
+    assert tau != 1 or 35 < 1 / mass < 50
+many = unlikely.float().sum(-1).mean().item()
+assert many > 55
+print("of 65 characters, more than 55 are as unlikely as that")
+
+# One in about forty, at temperature 1: that is one in a line of verse. It need not be a mistake,
+# for a model that is right about its chances *should* draw such characters that often. But where it
+# is wrong, it must then go on from a text that nobody would have written. So one cuts off the tail.
+#
+# ## Cutting the tail
+#
+# There are two ways to cut: keep the `top_k` likeliest characters, or keep as many as it takes for
+# their probability to reach `top_p`. This is the whole of it, in the package:
+
+from feedback.generate import choose  # shown
+
+# Which one cuts better? Take three places: in the middle of a name, after `I`, and before a new
+# word.
+
+places = {"O Jul": "ROMEO:\nO Jul", "I": "ROMEO:\nI", "The ": "ROMEO:\nThe "}
+torch.manual_seed(1)
+fig, axes = plt.subplots(1, 3, figsize=(8.5, 2.6), sharey=True, layout="constrained")
+for ax, (name, prompt) in zip(axes, places.items(), strict=True):
+    logits = next_logits(prompt)
+    p, order = logits.softmax(-1).sort(descending=True)
+    kept = int((p.cumsum(-1) - p < 0.9).sum())
+    assert p[: kept - 1].sum() < 0.9 <= p[:kept].sum()
+    ax.bar(range(20), p[:20], color=["C0" if i < kept else "0.75" for i in range(20)])
+    ax.axvline(4.5, color="C1", linestyle="--")
+    ax.set_title(f"after {name!r}: top_p keeps {kept}", fontsize=10)
+    ax.set_xticks(range(20), [repr(tokenizer.characters[c])[1:-1] for c in order[:20]], fontsize=7)
+    # And does the package draw from these, and from no others?
+    drawn = choose(logits.expand(4000, -1), top_p=0.9)
+    count = torch.bincount(drawn, minlength=65)[order] / 4000
+    assert torch.allclose(count[:kept], p[:kept] / p[:kept].sum(), atol=0.04)
+    assert count[kept:].sum() == 0
+    assert set(choose(logits.expand(4000, -1), top_k=5).tolist()) <= set(order[:5].tolist())
+    print(f"after {name!r}: top_p = 0.9 keeps {kept}, top_k = 5 keeps 5")
+axes[0].set_ylabel("probability")
+axes[1].set_xlabel("next character, likeliest first (dashed: the cut of top_k = 5)")
+# alt: Probabilities of the twenty likeliest characters at three places. Inside a name one character
+# has nearly everything and top_p keeps it alone; after I it keeps four; before a new word the
+# bars are low and even, and it keeps more than a dozen. top_k keeps five each time.
+plt.show()
+
+# `top_k` is the same everywhere: too wide where only one letter is possible, too narrow where any
+# word may begin. `top_p` asks how sure the model is. Over the text from above:
+
+sorted_p = read.softmax(-1).sort(descending=True).values
+kept = (sorted_p.cumsum(-1) - sorted_p < 0.9).sum(-1)
+alone, wide = (kept == 1).float().mean().item(), (kept > 10).float().mean().item()
+five = sorted_p[:, :5].sum(-1)
+assert 0.25 < alone < 0.35 and 0.15 < wide < 0.2
+print(f"top_p = 0.9 keeps one character at {alone:.0%} of the places, over ten at {wide:.0%}")
+print(f"top_k = 5 cuts off more than a quarter at {(five < 0.75).float().mean():.0%}")
+
+# ## Write
+#
+# Change what you like. On Colab the two are a field and a slider; elsewhere they are plain
+# assignments. The seed makes it the same text each time.
+
+prompt = "ROMEO:"  # @param {type:"string"}
+temperature = 0.8  # @param {type:"slider", min:0, max:2, step:0.1}
+generator = torch.Generator().manual_seed(1)
+written = model.generate(
+    tokenizer.encode(prompt)[None], 300, temperature, top_p=0.95, generator=generator
+)
+print(tokenizer.decode(written[0]))
+
+# ## Exercises
+#
+# 1. `generate` returns a text, and no memory. Let it write 60 characters, and then 60 more, without
+#    reading the first 60 naively again and again. What must the second call be given so that both
+#    together write what one call of 120 would have written?
+
+# @title Solution
+# The memory after all characters but the last; the last is then the prompt. It has not been read.
+once = model.generate(tokens, 120, temperature=0)
+first = model.generate(tokens, 60, temperature=0)
+_, memory = model(first[:, :-1])
+second = model.generate(first[:, -1:], 60, temperature=0, memory=memory)
+assert torch.equal(torch.cat([first[:, :-1], second], dim=1), once)
+print(f"a memory of {len(memory)} slots and one character: the text goes on as if in one call")
+
+# 2. Here is a third cut: keep what has at least a tenth of the probability of the likeliest
+#    character. Write it. Where does it differ from `top_p`, and what does it cut from a
+#    distribution over 65 characters that are all equally likely?
+
+# @title Solution
+# It compares with the best and not with a sum. Of equals it cuts none; `top_p` cuts a tenth.
+def min_p(logits: Tensor, share: float) -> Tensor:
+    """Which tokens stay, `(B, V)`."""
+    p = logits.softmax(-1)
+    return p >= share * p.amax(-1, keepdim=True)
+
+
+equal = torch.zeros(4000, 65)
+assert min_p(equal, 0.1).all()
+torch.manual_seed(0)
+assert len(choose(equal, top_p=0.9).unique()) == math.ceil(0.9 * 65)
+for name, prompt in places.items():
+    print(f"after {name!r}: keeps {min_p(next_logits(prompt)[None], 0.1).sum()}")
+
+# We have asked the model what comes next. What it keeps in mind in order to answer is the question
+# of the [next notebook](08_inside_a_trained_model.py).

@@ -1,0 +1,351 @@
+"""The notebooks: converted without a loss, executed the same twice, and never stale in silence."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from docs.annotate import execute, notebook
+from docs.annotate.markup import Mistake
+from docs.annotate.settings import Settings
+from docs.annotate.walkthrough import Cell, definition, read_cells, write_cells
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = Settings.read(ROOT)
+NAMES = list(SETTINGS.notebooks)
+
+TINY = """# # A tiny one
+#
+# See [layers](../../feedback/layers.py) and `LayerMix`.
+
+import warnings
+
+x = 1
+print(x)
+
+# Then time.
+
+# NBVAL_IGNORE_OUTPUT
+import time
+
+print(time.perf_counter())
+
+# And a definition.
+
+import torch
+from torch import Tensor, nn
+
+# It is this:
+
+from feedback.layers import LayerMix  # shown
+
+# Done, but for an exercise.
+
+# @title Solution
+assert LayerMix(1).weight.shape == (2,)
+x
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_walkthroughs_come_back_byte_for_byte(name):
+    """From the source to cells to the source; and each cell begins at the line it says."""
+    source = (ROOT / notebook.source_path(name)).read_text(encoding="utf-8")
+    cells = read_cells(name, source)
+    assert write_cells(cells, name) == source
+    lines = source.split("\n")
+    for cell in cells:
+        first = cell.text.split("\n")[0]
+        assert lines[cell.line - 1] == ("# " + first if cell.kind == "prose" else first)
+
+
+WORDS = st.text("ab $#*`_xyz.é", min_size=1, max_size=20).map(str.strip)
+WORDS = WORDS.filter(lambda words: words[:1].isalnum())
+PROSE = st.lists(WORDS, min_size=1, max_size=3).map("\n\n".join)
+CODE = st.lists(
+    st.sampled_from(
+        [
+            "x = 1",
+            "# a note\ny = 2",
+            "def f():\n    # inside\n    return 1",
+            "s = '# none'",
+            "if x:\n    y",
+        ]
+    ),
+    min_size=1,
+    max_size=3,
+).map("\n\n\n".join)
+
+
+@given(WORDS, st.lists(st.tuples(CODE, PROSE), max_size=4))
+def test_cells_come_back(title, pairs):
+    """Any alternation of prose and code survives the way through a file."""
+    cells = [Cell("prose", f"# {title}")]
+    for code, prose in pairs:
+        cells += [Cell("code", code), Cell("prose", prose)]
+    again = read_cells("x.py", write_cells(cells, "x.py"))
+    assert [(c.kind, c.text) for c in again] == [(c.kind, c.text) for c in cells]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("x = 1\n", "x.py:1: the walkthrough is not in normal form"),
+        ("# # T\n\n\nx = 1\n", "x.py:3: the walkthrough is not in normal form"),
+        ("# # T\n\nx = (\n", "x.py:3: '(' was never closed; correct the cell"),
+    ],
+)
+def test_wrong_sources(source, words):
+    """What would not come back, or is no Python, is refused with its line."""
+    with pytest.raises(Mistake) as error:
+        read_cells("x.py", source)
+    assert words in str(error.value)
+
+
+def test_code_needs_words_in_between():
+    """Two code cells side by side cannot be written as a walkthrough."""
+    cells = [Cell("prose", "# T"), Cell("code", "x = 1"), Cell("code", "y = 1")]
+    with pytest.raises(Mistake, match="cell 3 is code and follows code; write a sentence"):
+        write_cells(cells, "x.ipynb")
+
+
+def test_a_definition_that_is_not_there():
+    """A cell that shows something the package does not have."""
+    cell = Cell("code", "from feedback.layers import LayerMixx  # shown", 7)
+    with pytest.raises(Mistake, match=r"x.py:7: feedback/layers.py defines no LayerMixx"):
+        definition(ROOT, "x.py", cell)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A repository with one small notebook, executed."""
+    tmp_path = tmp_path_factory.mktemp("repository")
+    for part in ("feedback", "docs/pages"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "notebooks/src").mkdir(parents=True)
+    (tmp_path / "notebooks/src/tiny.py").write_text(TINY)
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    text = text[: text.index("[tool.annotate.notebooks]")]
+    (tmp_path / "pyproject.toml").write_text(f'{text}[tool.annotate.notebooks]\ntiny = "index"\n')
+    settings = Settings.read(tmp_path)
+    execute.update(settings, set())
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(executed, tmp_path):
+    """The same, somewhere else, to be spoilt."""
+    shutil.copytree(executed, tmp_path / "tiny")
+    return Settings.read(tmp_path / "tiny")
+
+
+def path_of(settings: Settings) -> Path:
+    return settings.root / "notebooks/tiny.ipynb"
+
+
+def source_of(settings: Settings) -> Path:
+    return settings.root / "notebooks/src/tiny.py"
+
+
+def whys(settings: Settings) -> list[str]:
+    return [str(why) for _, why in execute.stale(settings)]
+
+
+def test_executed_twice_it_is_the_same(tiny):
+    """Byte for byte, measured times included, as long as nothing has changed."""
+    before = path_of(tiny).read_bytes()
+    assert whys(tiny) == []
+    execute.update(tiny, {"tiny"})
+    assert path_of(tiny).read_bytes() == before
+    stored = nbformat.read(path_of(tiny), 4)
+    outputs = [o for c in stored.cells if c.cell_type == "code" for o in c.outputs]
+    assert outputs[0].text == "1\n"
+    assert outputs[-1].data == {"text/plain": "1"}
+    assert "class LayerMix(nn.Module)" in stored.cells[9].source
+    assert stored.cells[-1].metadata.cellView == "form"
+    assert f"]({tiny.site}layers.html) and `LayerMix`" in stored.cells[1].source
+
+
+def test_what_makes_it_stale(tiny):
+    """Its source and the code that it imports do; prose of the package and other modules do not."""
+    layers, report = (tiny.root / f"feedback/{name}.py" for name in ("layers", "report"))
+    layers.write_text(layers.read_text().replace("# Layers\n", "# Layers and more\n"))
+    report.write_text(report.read_text() + "\nx = 1\n")
+    assert whys(tiny) == []
+    attention = tiny.root / "feedback/attention.py"
+    attention.write_text(attention.read_text() + "\nx = 1\n")
+    assert whys(tiny) == [
+        "notebooks/tiny.ipynb:1: it ran with other code of feedback; run: python -m docs build"
+    ]
+    layers.write_text(layers.read_text().replace("## Mix $L", "## To mix $L"))
+    assert "cell 10 is not what notebooks/src/tiny.py says; run: python" in whys(tiny)[0]
+    path_of(tiny).unlink()
+    assert "there is no such notebook yet; run: python -m docs build" in whys(tiny)[0]
+
+
+def edit(settings: Settings, number: int, old: str, new: str) -> None:
+    """Edits a cell of the notebook, as Jupyter would."""
+    stored = nbformat.read(path_of(settings), 4)
+    assert old in stored.cells[number - 1].source
+    stored.cells[number - 1].source = stored.cells[number - 1].source.replace(old, new)
+    path_of(settings).write_text(nbformat.writes(stored))
+
+
+def test_an_edit_is_not_written_over_but_pulled(tiny):
+    """The build refuses and says how; after the pull the source has the edit, and it runs again."""
+    edit(tiny, 4, "x = 1", "x = 2")
+    edit(tiny, 5, "Then time.", f"Then the time, and [more]({tiny.site}layers.html).")
+    before = path_of(tiny).read_bytes()
+    with pytest.raises(
+        Mistake, match="cell 4 was edited in the notebook; run: python -m docs pull"
+    ):
+        execute.update(tiny, set())
+    assert path_of(tiny).read_bytes() == before
+    assert execute.pull(tiny, "tiny") == source_of(tiny)
+    text = TINY.replace("x = 1", "x = 2")
+    text = text.replace("Then time.", "Then the time, and [more](../../feedback/layers.py).")
+    assert source_of(tiny).read_text() == text
+    assert "has not been run since it was edited; run: python -m docs build" in whys(tiny)[0]
+    execute.update(tiny, set())
+    assert whys(tiny) == [] and '"2\\n"' in path_of(tiny).read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "old", "new", "words"),
+    [
+        (
+            10,
+            "class LayerMix",
+            "class LayerMax",
+            "cell 10 shows LayerMix of feedback/layers.py, and",
+        ),
+        (3, "pip", "pipx", "cell 3, which installs the package, was edited"),
+    ],
+)
+def test_edits_that_belong_elsewhere(tiny, number, old, new, words):
+    """A definition of the package, and the cell that the build makes."""
+    edit(tiny, number, old, new)
+    with pytest.raises(Mistake) as error:
+        execute.pull(tiny, "tiny")
+    assert words in str(error.value) and source_of(tiny).read_text() == TINY
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("print(x)", "print(y)", "tiny.py:5: cell 4 (import warnings) raises NameError: name 'y'"),
+        (
+            "print(x)",
+            "while True:\n    pass",
+            "cell 4 (import warnings) runs past its limit of 2 s",
+        ),
+        ("print(x)", 'warnings.warn("old", stacklevel=1)', "tiny.py:5: cell 4 warns: "),
+        (
+            "print(x)",
+            "import matplotlib.pyplot as plt\n\nplt.plot([1])\nplt.show()",
+            "cell 4 draws a picture without words; add a comment that says",
+        ),
+        ("layers.py)", "lost.py)", "tiny.py:3: the link to ../../feedback/lost.py leads nowhere"),
+    ],
+)
+def test_what_cannot_be_run_leaves_the_last_good_notebook(tiny, old, new, words):
+    """Each is an error with file, line, cell and remedy."""
+    before = path_of(tiny).read_bytes()
+    source_of(tiny).write_text(TINY.replace(old, new, 1))
+    with pytest.raises(Mistake) as error:
+        execute.execute(tiny, "tiny", limit=2 if "while" in new else 60)
+    assert words in str(error.value) and "; " in str(error.value)
+    assert path_of(tiny).read_bytes() == before
+    assert not path_of(tiny).with_suffix(".new").exists()
+
+
+def test_no_notebook_at_all(tiny):
+    """A file that is no notebook, one without a walkthrough, a name without one, a wrong tag."""
+    path_of(tiny).write_text("{")
+    with pytest.raises(Mistake, match=r"tiny.ipynb:1: this is no notebook .*; restore it"):
+        execute.stale(tiny)
+    path_of(tiny).rename(tiny.root / "notebooks/other.ipynb")
+    assert any("other.ipynb:1: it has no walkthrough; remove it" in why for why in whys(tiny))
+    (tiny.root / "notebooks/src/more.py").write_text("# # More\n")
+    with pytest.raises(Mistake, match=r"differ in \['more'\]; name each walkthrough once"):
+        execute.stale(tiny)
+    path = tiny.root / "pyproject.toml"
+    path.write_text(path.read_text().replace(f'tag = "{tiny.tag}"', 'tag = ""'))
+    with pytest.raises(ValueError, match=r"tag is '', expected 'v' and the version"):
+        Settings.read(tiny.root)
+
+
+@pytest.fixture(params=NAMES)
+def stored(request):
+    """Each notebook, as it is stored."""
+    return nbformat.read(ROOT / notebook.notebook_path(request.param), 4)
+
+
+def test_all_are_in_step():
+    """Each notebook is what its walkthrough and the package would give now."""
+    assert whys(SETTINGS) == []
+
+
+def test_metadata(stored):
+    """What Colab and nbval need, and nothing that differs from machine to machine."""
+    assert stored.metadata.kernelspec.name == "python3"
+    assert stored.metadata.colab == {"provenance": [], "toc_visible": True}
+    assert set(stored.metadata) == {"kernelspec", "language_info", "colab", "made_from"}
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert all(set(c.metadata) <= {"tags", "jupyter", "cellView"} for c in stored.cells)
+
+
+def test_it_can_be_opened_on_colab(stored):
+    """The badge leads to a file of this repository, and the release that is installed is a tag."""
+    address = re.search(r"\(https://colab\.research\.google\.com/github/([^)]+)\)",
+                        stored.cells[0].source)[1]  # fmt: skip
+    owner = SETTINGS.repository.removeprefix("https://github.com/")
+    prefix = f"{owner}/blob/{SETTINGS.tag}/"
+    assert address.startswith(prefix) and (ROOT / address.removeprefix(prefix)).exists()
+    assert f"git+{SETTINGS.repository}@v" in stored.cells[2].source
+
+
+def test_pictures_have_words_and_only_times_are_ignored(stored):
+    """Alternative text, axes with names, and no cell that nbval does not compare but those."""
+    pictures = 0
+    for cell in stored.cells:
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                pictures += 1
+                assert len(output.metadata["image/png"]["alt"]) > 40
+                assert "set_xlabel" in cell.source or 'axis("off")' in cell.source
+        if "NBVAL" in cell.source:
+            assert cell.source.startswith(notebook.TIMES)
+            assert "time" in cell.source or "seconds" in cell.source
+    assert pictures > 0
+
+
+def test_a_question_exercises_and_solutions(stored):
+    """A question at the beginning, exercises at the end; folded solutions check something."""
+    assert "?" in stored.cells[1].source
+    solutions = [c for c in stored.cells if c.source.startswith(notebook.SOLUTION)]
+    assert len(solutions) >= 2 and any("## Exercises" in c.source for c in stored.cells)
+    for cell in solutions:
+        assert cell.metadata.tags == ["hide-input"] and "assert" in cell.source
+
+
+def test_each_takes_something_from_the_package_and_compares(stored):
+    """What is built in the open is also imported, and asserted to agree."""
+    code = "\n".join(c.source for c in stored.cells if c.cell_type == "code")
+    assert re.search(r"from feedback[.\w]* import", code) and code.count("assert") >= 5
+
+
+def test_json_is_stable():
+    """Stored with sorted keys and one line end, so that a change is what it shows."""
+    for name in NAMES:
+        text = (ROOT / notebook.notebook_path(name)).read_text(encoding="utf-8")
+        assert text.endswith("}\n") and not text.endswith("\n\n")
+        assert list(json.loads(text)) == ["cells", "metadata", "nbformat", "nbformat_minor"]
