@@ -46,6 +46,7 @@ def batch(B: int, T: int) -> tuple[torch.Tensor, torch.Tensor]:
     return rows[:, :-1], rows[:, 1:]
 
 
+torch.manual_seed(0)
 x, y = batch(1, 12)
 print("".join(characters[i] for i in x[0]), "->", "".join(characters[i] for i in y[0]))
 
