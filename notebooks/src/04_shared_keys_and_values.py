@@ -455,6 +455,7 @@ assert taken["Grow"][-1] < taken["reference"][-1] < 10 * taken["Grow"][-1]
 
 # On the left the bytes, on the right the seconds; all axes have steps of a factor of two.
 
+# NBVAL_IGNORE_OUTPUT
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
 for ax, numbers in zip(axes, (kept, taken), strict=True):
     for name, marker, colour in zip(taken, "os^", ("C0", "C1", "C3"), strict=True):

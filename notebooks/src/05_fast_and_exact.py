@@ -427,6 +427,7 @@ if compiled:
 
 # Above our small model, below the whole one.
 
+# NBVAL_IGNORE_OUTPUT
 order = ["reference", "stack", "sequence, PyTorch", "sequence, C++"]
 order = [name for name in order if name in medians]
 order += ["parallel, TransformerLM", "parallel, fused"]
