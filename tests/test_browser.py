@@ -72,7 +72,7 @@ def test_without_a_script_everything_can_be_read(open_page):
     assert page.locator(".katex").count() > 5 and page.locator("math").count() > 5
     assert page.locator("button, input").count() == 0
     page.locator("a[rel=next]").click()
-    assert page.url.endswith("layers.html")
+    assert page.url.endswith("02_attention.html")
 
 
 def test_formulas_do_not_collapse(open_page):

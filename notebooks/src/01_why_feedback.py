@@ -3,8 +3,9 @@
 # Somebody reads out bits: one, zero, one, one. After each, say whether the number of ones so far is
 # odd. A child can do it for hours, with one finger up or down. Can a Transformer?
 #
-# It cannot, not for long, and the reason is the reason for this whole site. We train a parallel
-# Transformer and a Feedback Transformer side by side, live, in about a minute.
+# The parallel one that we train here does not learn it beyond a few bits, and that is why this site
+# exists. We train a parallel Transformer and a Feedback Transformer side by side, live, in about a
+# minute.
 
 import matplotlib.pyplot as plt
 import torch
@@ -50,7 +51,7 @@ assert walk(actions, 3)[0].tolist() == [1, 1, 4, 7, 1, 1, 2]
 # ## Who can see what
 #
 # Draw three steps of each model. A box is a layer at one step, and an arrow says whose result it
-# reads.
+# reads. (Neither model attends to its own step. What it knows of that is in its state already.)
 
 def box(ax: plt.Axes, x: float, y: float, text: str, **style) -> None:
     """A word in a box, in front of the arrows."""
@@ -58,56 +59,63 @@ def box(ax: plt.Axes, x: float, y: float, text: str, **style) -> None:
     ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=style, zorder=5)
 
 
+def reads(t: int, l: int, L: int, feedback: bool) -> list[tuple[int, int]]:
+    """Whose results layer `l` of step `t` reads; 0 is the embedding, `L + 1` the memory."""
+    if l == 0:
+        return []
+    if l == L + 1:
+        return [(t, i) for i in range(L + 1)]
+    return [(t, l - 1), *((j, L + 1 if feedback else l - 1) for j in range(t))]
+
+
 def draw(ax: plt.Axes, title: str, feedback: bool) -> None:
     """Three steps, three layers; a memory vector above each step if there is feedback."""
     T, L = 3, 3
     for t in range(T):
-        for l in range(L):
-            box(ax, 2 * t, l, f"layer {l + 1}", fc="white", ec="0.3")
-            source = None if l == 0 else (2 * t, l - 1)
-            if source:
+        for l in range(L + 1 + feedback):
+            name = "embedding" if l == 0 else f"layer {l}" if l <= L else "memory"
+            colour = "C1" if l > L else "white"
+            box(ax, 2 * t, l, name, fc=colour, ec="C1" if l > L else "0.3")
+            for j, i in reads(t, l, L, feedback):
+                if j < t:
+                    ax.annotate("", (2 * t - 0.5, l), (2 * j + 0.5, i), arrowprops=BENT)
+            if l > 0:
                 ax.annotate("", (2 * t, l - 0.28), (2 * t, l - 0.72), arrowprops=PLAIN)
-            for j in range(t):
-                start = (2 * j + 0.35, L) if feedback else (2 * j + 0.5, l - 1)
-                if feedback or l > 0:
-                    ax.annotate("", (2 * t - 0.5, l), start, arrowprops=BENT)
-        if feedback:
-            ax.annotate("", (2 * t, L - 0.28), (2 * t, L - 0.72), arrowprops=PLAIN)
-            box(ax, 2 * t, L, "memory", fc="C1", ec="C1")
         ax.text(2 * t, -0.8, f"step {t + 1}", ha="center", fontsize=9)
     ax.set_title(title, fontsize=10)
     ax.set_xlim(-1, 2 * T - 1)
-    ax.set_ylim(-1, L + 0.5)
+    ax.set_ylim(-1, L + 1.5)
     ax.axis("off")
 
 
 PLAIN = {"arrowstyle": "->", "color": "0.3"}
 BENT = {"arrowstyle": "->", "color": "C0", "alpha": 0.7, "linewidth": 1}
-fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 4), layout="constrained")
 draw(axes[0], "parallel: a layer reads the layer below, of earlier steps", False)
 draw(axes[1], "feedback: a layer reads the memory of earlier steps", True)
-# alt: Two drawings of three steps with three layers each. On the left arrows lead from a layer to
-# the next higher layer of later steps. On the right all layers of a step lead up to a memory, and
-# arrows lead from it to every layer of later steps.
+# alt: Two drawings of three steps with an embedding and three layers each. On the left arrows lead
+# from each layer to the next higher one of later steps. On the right each step has a memory on top,
+# and arrows lead from it to every layer of later steps.
 plt.show()
 
-# On the left every arrow climbs. However long the text, there are only $L$ layers to climb, so
-# nothing can be computed that needs more than $L$ steps of reasoning. On the right an arrow
-# leads from the top of one step to the *bottom* of the next. Count the longest chain of layers that
-# ends at step $t$:
+# On the left every arrow climbs. However long the text, a result can pass through at most $L$
+# layers. On the right an arrow leads from the top of one step to the *bottom* of the next. Follow
+# the arrows backwards, and count the layers on the longest way to the top of step $t$:
 
 def longest_chain(T: int, L: int, feedback: bool) -> list[int]:
-    """The most layers that lie on one path to the top of each step."""
-    tops = []
+    """The most layers that lie on one way to the top of each step."""
+    most = {}
     for t in range(T):
-        # Parallel: a layer is one deeper than the one below, at whatever step.
-        below = tops[t - 1] if feedback and t > 0 else 0
-        tops.append(below + L)
-    return tops
+        for l in range(L + 2):
+            # a layer counts one; the embedding and the memory, which only mixes, count nothing
+            longest = max((most[node] for node in reads(t, l, L, feedback)), default=0)
+            most[t, l] = longest + (1 <= l <= L)
+    return [most[t, L] for t in range(T)]
 
 
 chains = {kind: longest_chain(32, 2, kind == "feedback") for kind in ("parallel", "feedback")}
-assert chains["parallel"][-1] == 2 and chains["feedback"][-1] == 64
+assert chains["parallel"] == [2] * 32
+assert chains["feedback"] == [2 * t for t in range(1, 33)]
 print({kind: chain[-1] for kind, chain in chains.items()}, "layers after 32 steps")
 
 # Parity of 32 bits is 31 exclusive ors, one after the other. (A cleverer circuit does with five in
@@ -116,8 +124,11 @@ print({kind: chain[-1] for kind, chain in chains.items()}, "layers after 32 step
 # ## Train both
 #
 # The same number of layers, the same widths, the same batches, the same optimiser. The parallel
-# model may look at all 32 steps. The memory of the other has *one slot*: it sees its own last step
-# and nothing else. The sequences begin short and grow, as the paper recommends.
+# model may look at all 32 steps; it has more parameters, because each of its layers has keys and
+# values of its own. A *slot* of the other holds the memory vector of one step, and its memory has
+# **one slot**: it sees its own last step and nothing else. (`norm_memory` normalises the vector
+# before it is read, which keeps a state at its size over a thousand steps.) The sequences begin
+# short and grow, as the paper recommends.
 
 def train(model: nn.Module, task, steps: int, T: int, learning_rate: float) -> nn.Module:
     """Adam on fresh sequences that grow from 2 to `T` steps."""
@@ -174,7 +185,7 @@ ax.legend(frameon=False, loc="center right")
 # steps of training. The parallel model is right for a few steps and is guessing soon after.
 plt.show()
 
-# The surprise is how little it takes: a memory of one vector, and it is right at every step, four
+# How little it takes: a memory of one vector, and it is right at every step, four
 # times as far as it was ever trained. And it does not wear out. A thousand steps:
 
 far = accuracy(feedback, parity, 1000)
@@ -184,7 +195,7 @@ print("with feedback, right at steps 900 to 1000:", bool(far[-100:].min() > 0.99
 print("parallel, never above 75 % from step 17 on:", bool(right["parallel"][16:].max() < 0.75))
 
 # The parallel model is right at the first steps. It has learnt something, the parity of a few bits,
-# by looking at all of them at once; each step more would take it a new circuit.
+# by looking at all of them at once.
 #
 # ## The walk
 #
@@ -216,18 +227,20 @@ ax.legend(frameon=False)
 # 16 steps of training, fewer after it. The parallel model falls off much earlier.
 plt.show()
 
-# Feedback follows the walk as far as it was trained, and loses its way slowly after that: this time
-# the state is not kept perfectly, and errors add up. The parallel model loses it long before.
+# With feedback about nineteen of twenty are right at step 16, where the training sequences end, and
+# about seven of ten at step 32: this time the state is not kept perfectly, and errors add up. The
+# parallel model has lost its way long before.
 
-assert walked["with feedback"][:16].min() > 0.8 > 0.65 > walked["parallel"][15]
-assert walked["with feedback"][31] > walked["parallel"][31] + 0.2
-print("with feedback, above 80 % at all 16 steps:", walked["with feedback"][:16].min().item() > 0.8)
-print("parallel, below 65 % at step 16:", walked["parallel"][15].item() < 0.65)
+assert walked["with feedback"][:16].min() > 0.85 > 0.5 > walked["parallel"][15]
+assert walked["with feedback"][31] > 0.5 > 0.3 > walked["parallel"][31]
+print("with feedback, all above 85 %:", walked["with feedback"][:16].min().item() > 0.85)
+print("parallel, below 50 % at step 16:", walked["parallel"][15].item() < 0.5)
 
-# So is a Transformer hopeless at such things? It has another way out: more layers, and then it can
-# follow for as many steps as its layers allow. What it cannot do is to go on. Why does everybody
-# train parallel models all the same? Because a step that waits for the step before it is slow to
-# train. That, and how much of it can be won back, is what the other notebooks are about.
+# Is a Transformer hopeless at such things, then? This is one training of one small model, and no
+# proof: more layers or other settings may carry it further. What stays is the picture above. Its
+# chain of layers has a fixed length, and the walk has not. Why does everybody train parallel models
+# all the same? Because a step that waits for the step before it is slow to train. That, and how
+# much of it can be won back, is what the other notebooks are about.
 #
 # ## Exercises
 #

@@ -5,7 +5,7 @@
 # were written?
 #
 # We build that attention from tensors small enough to print, one term at a time, and end with the
-# attention of the package, which is the same to the last digit.
+# attention of the package, which is the same up to rounding.
 
 import math
 
@@ -45,8 +45,8 @@ content = torch.einsum("bhk,bhsk->bhs", q, k)
 attn = (content / math.sqrt(K)).softmax(-1)
 print(attn[0])
 
-# Each row sums to one. Head 0 likes one slot, head 1 another; with random weights that means
-# nothing yet.
+# Each row sums to one. Head 0 prefers one slot, head 1 treats them nearly alike; with random
+# weights that means nothing yet.
 #
 # ## What is wrong with it
 #
@@ -126,7 +126,8 @@ from torch import Tensor, nn
 
 from feedback import ModelConfig
 
-# It needs the sizes of the model, which is what `config` is, and then it is all here:
+# It needs the sizes of the model, which is what `config` is, and then it is all here. (Whoever
+# edits the cell changes this notebook and not the package.)
 
 from feedback.attention import FeedbackAttention  # shown
 
@@ -192,14 +193,14 @@ for l, share in enumerate(preference, 1):
     assert 8 / 64 < near < 0.16
     print(f"layer {l}: the 8 nearest of {len(share)} get more than their share, and less than 16 %")
 
-# So this model is not simply forgetful. When it looks at its last few characters, and it does, as
-# [inside a trained model](../../docs/pages/inside.md) shows, it is because of what it asks, $q^\top
-# k_j$ and $q^\top p_d$, and not out of habit.
+# So it is not this number that makes it look back a little way only. When it looks at its last few
+# characters, and it does, as [inside a trained model](../../docs/pages/inside.md) shows, it is for
+# the other terms, in which the query has a part.
 #
 # ## Exercises
 #
-# 1. The term $u^\top k_j$ looks useless: it does not depend on the query. Show that a bias on the query,
-#    $W_q z + b$, does the same work, but not only that work. What else would $b$ change?
+# 1. The term $u^\top k_j$ looks useless: it does not depend on the query. Show that a bias on the
+#    query, $W_q z + b$, does the same work, but not only that work. What else would $b$ change?
 
 # @title Solution
 # $(q + b)^\top (k_j + p_d)$ has the terms $b^\top k_j$, as from $u$, and $b^\top p_d$, a number for

@@ -105,8 +105,8 @@ for t in range(tokens.shape[1]):
 # ## The reference
 #
 # The package has this loop too, in [reference](../../feedback/reference.py). It is written to be
-# obviously right and not to be fast, and it has what we left out: the masks of dropout, `Keep`, and
-# keys and values that are not shared, of which each layer has its own among the `Pairs`.
+# obviously right and not to be fast, and it has what we left out. `Keep` holds the masks of
+# dropout. `Pairs` are pairs of keys and values: one if they are shared, else one for each layer.
 
 from feedback.layers import Keep
 from feedback.model import FeedbackTransformer
@@ -120,8 +120,8 @@ from feedback.reference import recurrent_step  # shown
 # from.
 
 logits, after = model(tokens)
-assert torch.allclose(torch.stack(outputs, 1), logits, atol=1e-12)
-assert torch.allclose(torch.stack(memory, 1), after.m, atol=1e-12)
+assert torch.allclose(torch.stack(outputs, 1), logits, rtol=0, atol=1e-12)
+assert torch.allclose(torch.stack(memory, 1), after.m, rtol=0, atol=1e-12)
 print("logits", tuple(logits.shape), "memory", tuple(after.m.shape))
 print("the loop and the package agree:", torch.allclose(torch.stack(memory, 1), after.m))
 
@@ -142,7 +142,7 @@ tokens = torch.randint(11, (1, T))
 
 
 def reach(model: nn.Module) -> Tensor:
-    r"""The length of $\partial x_T^L / \partial x_t^0$ for each step $t$ before the last."""
+    """The gradient of the last output, in one direction, for each input: its length."""
     x = model.embedding(tokens).detach().requires_grad_()
     y, _ = model.transformer(x)
     direction = torch.randn(y.shape[-1], generator=torch.Generator().manual_seed(1))
@@ -174,7 +174,7 @@ assert reaches["with feedback"][beyond].min() > 0
 print("parallel, beyond", far * mem_len, "steps:", reaches["parallel"][beyond].max().item())
 print("feedback, all alive:", bool(reaches["with feedback"].min() > 0))
 
-# ## The surprise: feedback can be switched off
+# ## Feedback can be switched off
 #
 # And now the harmless case. Put all weight of the mix on the embedding. The memory of a step is
 # then known before the step is computed, so nothing has to wait for anything. It is the same class,
@@ -215,15 +215,15 @@ print("the gradients of w add up to", abs(round(grad.sum().item(), 9)))
 
 # ## Exercises
 #
-# 1. Cut a sequence in two. Run the first part, hand its memory to the second, and show that nobody can
-#    tell. Then detach the memory between them: what stays the same, and what does not?
+# 1. Cut a sequence in two. Run the first part, hand its memory to the second, and show that nobody
+#    can tell. Then detach the memory between them: what stays the same, and what does not?
 
 # @title Solution
 tokens = torch.randint(11, (1, 12))
 whole, _ = model(tokens)
 first, memory = model(tokens[:, :5])
 second, _ = model(tokens[:, 5:], memory=memory)
-assert torch.allclose(torch.cat([first, second], 1), whole, atol=1e-12)
+assert torch.allclose(torch.cat([first, second], 1), whole, rtol=0, atol=1e-12)
 cut, _ = model(tokens[:, 5:], memory=memory.detach())
 assert torch.equal(cut, second)
 # The outputs are the same. What is lost is the way back: nothing after the cut can
@@ -233,8 +233,8 @@ grads = [torch.autograd.grad(y.sum(), weight, retain_graph=True)[0] for y in (se
 assert not torch.allclose(*grads)
 print("same outputs:", torch.equal(cut, second), " same gradients:", torch.allclose(*grads))
 
-# 2. With all weight on the embedding no step waits for another. Then all keys can be computed at once,
-#    before the first step. Do it, and compare with the loop.
+# 2. With all weight on the embedding no step waits for another. Then all keys can be computed at
+#    once, before the first step. Do it, and compare with the loop.
 
 # @title Solution
 with torch.no_grad():
@@ -249,7 +249,7 @@ for t in reversed(range(7)):  # in any order: nothing has to wait
     for layer in stack.layers:
         x = layer(x, keys[:, :, :t], values[:, :, :t])
     logits.insert(0, model.head(stack.norm(x)))
-assert torch.allclose(torch.stack(logits, 1), model(tokens)[0], atol=1e-12)
+assert torch.allclose(torch.stack(logits, 1), model(tokens)[0], rtol=0, atol=1e-12)
 print("backwards in time, the same:", torch.allclose(torch.stack(logits, 1), model(tokens)[0]))
 
 # The loop above computed every key anew at every step. A key never changes once its memory

@@ -29,9 +29,9 @@ torch.set_num_threads(1)
 
 # ## Whose keys?
 #
-# In an ordinary Transformer each layer has keys of its own, and it must: layer 1 reads what layer 1
-# was given, layer 2 what layer 2 was given. Here all layers read the same vector $m_j$. Their keys
-# could differ in one thing only, the matrix:
+# In an ordinary Transformer each layer has keys of its own, since each reads something else: layer
+# 1 what layer 1 was given, layer 2 what layer 2 was given. Here all layers read the same vector
+# $m_j$. Their keys could differ in one thing only, the matrix:
 #
 # $$k_j^l = W_k^l\, m_j \qquad \text{or, shared,} \qquad k_j = W_k\, m_j$$
 #
@@ -86,7 +86,7 @@ for x in model.embedding(tokens).unbind(1):
     memory.append(step(x, k, v)[1])
 for t in (1, 2, 3, 11):
     print(f"step {t:2}: k_0 =", keys_of_slot_0[t][0].detach())
-    assert torch.allclose(keys_of_slot_0[t], keys_of_slot_0[1], atol=1e-12)
+    assert torch.allclose(keys_of_slot_0[t], keys_of_slot_0[1], rtol=0, atol=1e-12)
 
 # Of course it is the same key. $m_0$ does not change, and neither does $W_k$. How much of that is
 # there? A hook on the projection counts the rows that go through it.
@@ -207,7 +207,7 @@ class Grow(torch.autograd.Function):
         return grad[..., :-1, :], grad[..., -1, :], None
 
 # With `.data` we have left the protection of autograd, and owe an argument of our own: **a row is
-# written once, before anybody reads it, and the buffer belongs to one sequence.** Then a view that
+# written once, before anybody reads it, and the buffer belongs to one call.** Then a view that
 # was saved never changes.
 #
 # ## Is it right?
@@ -309,12 +309,12 @@ for name in ours:
     assert off[1] < 1e-12 and (off[0] < 1e-12) == name.startswith("one")
     print(f"{name}: careless off by {off[0]:4.0%}, ours by {off[1]:.0%}")
 
-# No exception, no warning, and errors of the size of the gradient itself. This is the surprise: the
-# formulas are the same in both versions, and both are right. What is wrong is *whose the buffers
-# are*. In the first failure another call wrote over rows that were still needed; in the second the
-# sums of the first backward were still there. Ours has a buffer for each call, and stores no
-# gradients at all: it leaves adding up to autograd. Neither failure is made up. labml's
-# implementation has both, as [differences](../../docs/pages/differences.md) tells.
+# No exception, no warning, and errors of the size of the gradient itself. The formulas are the same
+# in both versions, and both are right. What is wrong is *whose the buffers are*. In the first
+# failure another call wrote over rows that were still needed; in the second the sums of the first
+# backward were still there. Ours has a buffer for each call, and stores no gradients at all: it
+# leaves adding up to autograd. Neither failure is made up. labml's implementation has both, as
+# [differences](../../docs/pages/differences.md) tells.
 #
 # ## The same in the package
 #
@@ -478,7 +478,7 @@ plt.show()
 # The memory falls by a factor that grows with the length. The time is a disappointment: nearly all
 # of the projections are saved, and at short lengths nobody can tell. Keys were never what took
 # long. The [log](../../docs/pages/log.md) found what does: a step of a layer is some thirty small
-# operations, each of them for a few rows, and appending saves few of those.
+# operations, forward and backward, each of them for a few rows, and appending saves few of those.
 #
 # ## Exercises
 #

@@ -78,9 +78,9 @@ print(f"{T} characters, or the last {mem_len}: do the logits agree?", far < 0.1)
 
 # They do not. A slot of the memory was itself computed from 64 slots before it, and those from
 # others, back to the first character. In a parallel Transformer this ends after $L$ windows, one
-# for each layer. Here it never ends, because the top layer is in the memory too. Change the first
-# of 40 characters, and see how far the change is felt in two models with two layers and windows of
-# four slots:
+# for each layer. Here it never ends, because what the layers made of a step is in the memory, and
+# the first layer reads it. Change the first of 40 characters, and see how far the change is felt in
+# two models with two layers and windows of four slots:
 
 sizes = {"vocab_size": 65, "d_model": 16, "n_layers": 2, "n_heads": 2, "mem_len": 4}
 before = torch.randint(65, (1, 40))
@@ -93,7 +93,8 @@ for lm in (TransformerLM(ModelConfig(**sizes)), FeedbackLM(ModelConfig(**sizes))
 assert felt[0] == 2 * 4 < felt[1]
 print(f"parallel: felt up to step {felt[0]}, two windows; with feedback beyond:", felt[1] > 8)
 
-# So the naive way cannot even be shortened. It is the whole prefix, each time.
+# So the naive way cannot be shortened without changing the answer. (What that costs in loss is
+# asked in the next notebook.) It is the whole prefix, each time.
 #
 # ## Keep the memory
 #
@@ -121,8 +122,8 @@ assert torch.equal(cached, naive) and error < 1e-3
 print("same text:", torch.equal(cached, naive), " logits agree:", error < 1e-3)
 print(f"{steps} steps, and a cache of {tuple(keys.shape)} keys and as many values")
 
-# Two tensors, and all is in them. Note what is *not* kept: no states of layers, nothing of the
-# prompt, and no second pair for the second layer, since all four layers read this one.
+# Two tensors, and all is in them. Note what is *not* kept: no states of layers, no text, and no
+# second pair for the second layer, since all four layers read this one.
 #
 # ## The same in the package
 #
@@ -177,7 +178,7 @@ for L in (4, 12):
 
 # So the cache does not depend on the number of layers: 1 KiB a character, be it four layers or a
 # hundred. That is the work of `share_kv`. Where each layer has its own key and value projection, as
-# in the third row, the keys and values of the Feedback Transformer are as many as anybody's.
+# in the third row, the keys and values are as many as those of `TransformerLM`.
 # (One could then keep the memory vectors, $D$ numbers each, and project them anew at every step.)
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -248,8 +249,8 @@ assert 1 / 3 < in_pytorch / parallel < 3
 assert whole_prefix > 2 * milliseconds["whole prefix"][0] and whole_prefix > 4 * with_cache
 assert library() is None or with_cache < in_pytorch
 
-# The picture has a logarithmic axis on both sides: a straight line that climbs is a cost in
-# proportion to the prefix.
+# The picture has a logarithmic axis on both sides: a cost in proportion to the prefix is a line
+# that climbs as steeply as the grid is wide, ten times for ten times.
 
 # NBVAL_IGNORE_OUTPUT
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -266,7 +267,7 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 
 # The two caches in PyTorch take about as long as each other, though one has four times the bytes.
-# That is the surprise, and it is worth staying with: at this size a step is not waiting for memory,
+# At this size a step is not waiting for memory,
 # nor computing, but calling. Each of some sixty operations takes a few microseconds to be asked
 # for, whatever the architecture. The large gap is between those two and the step of the package,
 # which is one call where there is a compiler. The [log](../../docs/pages/log.md) has that story,

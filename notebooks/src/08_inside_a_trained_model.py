@@ -156,8 +156,7 @@ plt.show()
 print("the 8 nearest of 64 slots get more than 70 % in each layer:", bool(near.min() > 0.7))
 print("and by the bias alone less than 16 %:", bool(habit.max() < 0.16))
 
-# So the nearness comes from the query: each step asks for the last few characters, anew, and not
-# out of habit.
+# So the nearness is not in $s_d$. It comes with the query, through $q^\top k_j$ and $q^\top p_d$.
 #
 # ## The slot that nobody trained
 #
@@ -191,7 +190,8 @@ assert 0.001 < whole - shorter[63] < 0.01 and 0.03 < shorter[8] - whole < 0.1
 print("63 slots are better than 64:", shorter[63] < whole)
 print(f"8 slots cost {shorter[8] - whole:.2f} nats")
 
-# A little better, by forgetting. And a memory of eight slots, one eighth of it, would nearly do.
+# A little better, by forgetting. And a memory of eight slots, an eighth of it, costs less than a
+# tenth of a nat.
 #
 # ## A head with an interest
 #
@@ -334,10 +334,10 @@ plt.show()
 print(f"{len(ends)} speeches of {len(cast)}; at the line break more than 95 % are read off")
 
 # The line break is the same character after every name, and yet the probe of its memory vector is
-# hardly ever wrong about whose speech begins. (A few letters are enough to tell eight names apart,
-# but these letters lie further back than the probe above could see.) Then the speech begins, and
-# within five characters the name is gone from the vectors that are written. It still stands in the
-# slots of the name line, for whoever looks there, until the window has moved on.
+# hardly ever wrong about whose speech begins. (The last letters of a name may be enough to tell
+# eight names apart; we did not check.) Then the speech begins, and within five characters the name
+# is gone from the vectors that are written. It still stands in the slots of the name line, for
+# whoever looks there, until the window has moved on.
 #
 # ## Reading on, with and without a past
 #
