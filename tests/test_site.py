@@ -224,7 +224,7 @@ def copy(tmp_path, katex):
         ("feedback/layers.py", "$m = \\sum_l", "$m = \\summ_l", "layers.py:112: the formula"),
         ("feedback/layers.py", "`share_kv=True`", "`LayerMixx`", "`LayerMixx` looks like a name"),
         ("feedback/layers.py", "class LayerMix(", "class LayerMix((", "layers.py:"),
-        ("docs/pages/index.md", "(log.md)", "(lost.md)", "index.md:52: the link to lost.md"),
+        ("docs/pages/index.md", "(log.md)", "(lost.md)", "index.md:68: the link to lost.md"),
         ("docs/pages/index.md", "memory.svg", "lost.svg", "the image ../figures/lost.svg"),
         ("docs/pages/notation.md", "title: Notation", "titel: Notation", "there is no title"),
         ("feedback/__init__.py", "`memory`", "`memori`", "the reading order lacks ['memory']"),
