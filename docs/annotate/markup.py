@@ -74,68 +74,75 @@ class Where:
     """Notes a heading, and says what its anchor is."""
 
 
-def renderer(formulas: Formulas) -> Callable[[str, Where], str]:
-    """A function from Markdown to HTML; raises `Mistake` for a name or a link to nothing."""
-    md = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    md.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
-    md.use(footnote_plugin)
+def line_of(tokens: Any, i: int, env: dict[str, Any]) -> int:
+    """The line of the file in which a token stands, or the block around it."""
+    if tokens[i].map:
+        return env["where"].line + tokens[i].map[0]
+    breaks = sum(token.type in ("softbreak", "hardbreak") for token in tokens[:i])
+    return env.get("block", env["where"].line) + breaks
 
-    def line(tokens: Any, i: int, env: dict[str, Any]) -> int:
-        """The line of the file in which a token stands, or the block around it."""
-        if tokens[i].map:
-            return env["where"].line + tokens[i].map[0]
-        breaks = sum(token.type in ("softbreak", "hardbreak") for token in tokens[:i])
-        return env.get("block", env["where"].line) + breaks
 
-    def math(display: bool) -> Callable:
-        def render(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
-            held = formulas.hold(
-                tokens[i].content, display, env["where"].path, line(tokens, i, env)
-            )
-            if not display:
-                return held
-            return (
-                f'<div class="math" tabindex="0" role="group" aria-label="Formula">{held}</div>\n'
-            )
+class Prose(RendererHTML):
+    """
+    Renders a token by the method of its name. `env` has `formulas`, and `where` the prose stands.
+    Raises `Mistake` for a name, a link or an image that is not there.
+    """
 
-        return render
+    def math_inline(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """A placeholder in the line."""
+        return env["formulas"].hold(
+            tokens[i].content, False, env["where"].path, line_of(tokens, i, env)
+        )
 
-    def code_inline(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    def math_block(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """A box that scrolls, for a formula may be wider than the page."""
+        held = env["formulas"].hold(
+            tokens[i].content, True, env["where"].path, line_of(tokens, i, env)
+        )
+        return f'<div class="math" tabindex="0" role="group" aria-label="Formula">{held}</div>\n'
+
+    math_inline_double = math_block
+
+    def code_inline(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """Code, and a link if it is a name."""
         where, text = env["where"], tokens[i].content
         try:
             address = where.resolve(text)
         except LookupError as error:
             raise Mistake(
-                where.path, line(tokens, i, env), str(error.args[0]),
+                where.path, line_of(tokens, i, env), str(error.args[0]),
                 "correct the name, or list it under known in [tool.annotate] of pyproject.toml",
             ) from None  # fmt: skip
         code = f"<code>{escape(text, quote=False)}</code>"
         return f'<a href="{escape(address)}">{code}</a>' if address else code
 
-    def link_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    def link_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """A link to where the target is on the site."""
         where, token = env["where"], tokens[i]
         target = str(token.attrs["href"])
         try:
             token.attrs["href"] = where.link(target)
         except LookupError as error:
             raise Mistake(
-                where.path, line(tokens, i, env), f"the link to {target} leads nowhere",
+                where.path, line_of(tokens, i, env), f"the link to {target} leads nowhere",
                 str(error.args[0]),
             ) from None  # fmt: skip
         return self.renderToken(tokens, i, options, env)
 
-    def image(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    def image(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """An image with the words that stand for it."""
         where, token = env["where"], tokens[i]
         target, alt = str(token.attrs["src"]), " ".join(token.content.split())
         try:
             return where.image(target, alt)
         except LookupError as error:
             raise Mistake(
-                where.path, line(tokens, i, env), f"the image {target} is not there",
+                where.path, line_of(tokens, i, env), f"the image {target} is not there",
                 str(error.args[0]),
             ) from None  # fmt: skip
 
-    def fence(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    def fence(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """A block of code, coloured if its language is known."""
         text, language = tokens[i].content.rstrip("\n"), tokens[i].info.strip()
         lines = [escape(line, quote=False) for line in text.split("\n")]
         if language in ("python", "cpp"):
@@ -143,39 +150,40 @@ def renderer(formulas: Formulas) -> Callable[[str, Where], str]:
         code = "\n".join(lines)
         return f'<pre class="block" tabindex="0"><code>{code}\n</code></pre>\n'
 
-    def heading_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    code_block = fence
+
+    def heading_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """A heading, which is noted and gets its anchor."""
         where, token = env["where"], tokens[i]
         if where.heading is not None:
-            text = "".join(
-                child.content for child in tokens[i + 1].children if child.type != "softbreak"
-            )
+            inner = tokens[i + 1].children
+            text = "".join(child.content for child in inner if child.type != "softbreak")
             token.attrs["id"] = where.heading(text, int(token.tag[1]))
         return self.renderToken(tokens, i, options, env)
 
-    def table_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    def table_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """A box that scrolls around each table."""
         return '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
 
-    def table_close(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
+    def table_close(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """Its end."""
         return "</table></div>\n"
 
-    def paragraph_open(self: Any, tokens: Any, i: int, options: Any, env: dict[str, Any]) -> str:
-        env["block"] = line(tokens, i, env)
-        return RendererHTML.renderToken(self, tokens, i, options, env)
+    def paragraph_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """What stands in a line does not know which; the paragraph does."""
+        env["block"] = line_of(tokens, i, env)
+        return self.renderToken(tokens, i, options, env)
 
-    rules = {
-        "math_inline": math(False),
-        "math_inline_double": math(True),
-        "math_block": math(True),
-        "code_inline": code_inline,
-        "link_open": link_open,
-        "image": image,
-        "fence": fence,
-        "code_block": fence,
-        "heading_open": heading_open,
-        "table_open": table_open,
-        "table_close": table_close,
-        "paragraph_open": paragraph_open,
-    }
-    for name, rule in rules.items():
-        md.add_render_rule(name, rule)
-    return lambda text, where: md.render(text, {"where": where, "docId": where.name})
+
+def renderer(formulas: Formulas) -> Callable[[str, Where], str]:
+    """A function from Markdown to HTML; raises `Mistake` for a name or a link to nothing."""
+    md = MarkdownIt("commonmark", {"html": False}, renderer_cls=Prose)
+    md.enable(["table", "strikethrough"])
+    md.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
+    md.use(footnote_plugin)
+    for name in ("math_inline", "math_inline_double", "math_block"):
+        # The plugin has put its own in their place.
+        md.add_render_rule(name, getattr(Prose, name))
+    return lambda text, where: md.render(
+        text, {"where": where, "docId": where.name, "formulas": formulas}
+    )

@@ -12,96 +12,22 @@ other prose; where there is none yet, the English stands there and says so.
 """
 
 import ast
-import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from html import escape
 from pathlib import Path
 
 from .highlight import highlight
-from .locale import Catalogue, Message
+from .locale import Catalogue
 from .markup import Formulas, Mistake, Where, renderer, slug
 from .notebook import imports, source_path
 from .outputs import notebook_sections, picture, render_outputs
+from .parts import Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
 from .symbols import Symbols
 from .texts import run_text, split_cpp, split_text
-
-
-@dataclass
-class Source:
-    """What a page is made of."""
-
-    name: str
-    path: str
-    """The file, from the root of the repository."""
-    kind: str
-    meta: dict[str, str]
-    sections: list[Section]
-    text: str
-    module: Module | None = None
-
-    def messages(self) -> list[Message]:
-        """All that can be translated, and where it stands."""
-        meta = [(key, self.meta[key]) for key in ("title", "summary")]
-        return meta + [(s.anchor, s.prose) for s in self.sections if s.prose.strip()]
-
-
-@dataclass
-class Row:
-    """Prose, and beside it lines of code."""
-
-    anchor: str
-    prose: str
-    code: list[tuple[int, str]] = field(default_factory=list)
-    text: str = ""
-    """The prose as it was written, for the search."""
-    english: bool = False
-    """Whether this is a translated page, and this part of it is not."""
-    path: str = ""
-    """The file that the lines of code are of."""
-    place: str = ""
-    """What the anchors of lines begin with, where they are of another file than the rest."""
-    outputs: list[str] = field(default_factory=list)
-    """What the code puts out, as HTML."""
-    folded: str = ""
-    """What stands there until a reader asks for the code."""
-
-
-@dataclass
-class Page:
-    """One page, all but what stands on every page."""
-
-    source: Source
-    lang: str
-    title: str
-    summary: str
-    rows: list[Row]
-    headings: list[tuple[int, str, str]]
-    """Level, text and anchor of each."""
-
-    @property
-    def prefix(self) -> str:
-        """The way from the page to the top of the site."""
-        return "" if self.lang == "en" else "../"
-
-    @property
-    def path(self) -> str:
-        """The name of the file."""
-        return ("" if self.lang == "en" else f"{self.lang}/") + f"{self.source.name}.html"
-
-    @property
-    def sha256(self) -> str:
-        """Of the source, in English."""
-        return hashlib.sha256(self.source.text.encode()).hexdigest()
-
-    @property
-    def minutes(self) -> int:
-        """About how long it takes to read, at 200 words a minute."""
-        return max(1, round(sum(len(row.text.split()) for row in self.rows) / 200))
 
 
 def reading_order(root: Path, package: str) -> list[str]:

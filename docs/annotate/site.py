@@ -23,7 +23,8 @@ from . import formulas as katex
 from . import outputs
 from .locale import INTERFACE, NAMES, catalogues
 from .markup import Mistake
-from .pages import Builder, Page
+from .pages import Builder
+from .parts import Page
 from .settings import Settings
 
 THEME = katex.THEME
