@@ -11,6 +11,7 @@ picture is a file beside the page, with the words that stand for it.
 """
 
 import base64
+import re
 import struct
 from html import escape
 from pathlib import Path
@@ -21,6 +22,15 @@ from .sections import Section
 from .settings import Settings
 from .texts import first_words, slug
 from .walkthrough import definition
+
+
+def anchor_of(prose: str, before: list[Section]) -> str:
+    """A name that none of the sections before has: the heading, or else the first words."""
+    heading = prose.split("\n")[0]
+    anchor = slug(heading) if heading.startswith("#") else first_words(prose)
+    while any(section.anchor == anchor for section in before):
+        anchor += "-2"
+    return anchor
 
 
 def notebook_sections(settings: Settings, name: str) -> list[Section]:
@@ -35,11 +45,11 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
     sections: list[Section] = []
     for n, cell in enumerate(notebook.read_source(settings, name), 1):
         if cell.kind == "prose":
-            heading = cell.text.split("\n")[0]
-            anchor = slug(heading) if heading.startswith("#") else first_words(cell.text)
-            while any(section.anchor == anchor for section in sections):
-                anchor += "-2"
-            sections.append(Section(anchor, None, cell.text, cell.line))
+            line = cell.line
+            # What stands before a heading has nothing to do with the code after it.
+            for piece in re.split(r"\n(?=##)", cell.text):
+                sections.append(Section(anchor_of(piece, sections), None, piece, line))
+                line += piece.count("\n") + 1
             continue
         section, first = sections[-1], cell.line
         text = cell.text
