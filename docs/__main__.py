@@ -26,9 +26,9 @@ from pathlib import Path
 from .annotate import execute
 from .annotate.check import check
 from .annotate.locale import catalogues
+from .annotate.pull import pull
 from .annotate.settings import Settings
 from .annotate.site import build, extract
-from .figures.inside import HERE, draw
 
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "docs" / "site"
@@ -42,9 +42,11 @@ def serve(port: int) -> None:
         server.serve_forever()
 
 
-def run(command: str, names: list[str], port: int) -> int:
+def run(command: str, names: list[str], port: int, force: bool) -> int:
     """Runs a command; 1 if a check finds something. Raises `ValueError`."""
     settings = Settings.read(ROOT)
+    # Messages name files, and so may whoever answers them.
+    names = [Path(name).stem for name in names]
     unknown = [name for name in names if name not in settings.notebooks]
     if unknown or (names and command not in ("build", "pull")) or (command == "pull" and not names):
         raise ValueError(
@@ -54,15 +56,17 @@ def run(command: str, names: list[str], port: int) -> int:
     if command == "serve":
         serve(port)
     elif command == "figures":
+        # Only here is the package imported: the rest works on one that does not parse.
+        from .figures.inside import HERE, draw
+
         for name, svg in draw().items():
             (HERE / name).write_text(svg, encoding="utf-8")
     elif command == "extract":
         print("\n".join(extract(ROOT)))
     elif command == "pull":
         for name in names:
-            print(
-                f"{execute.pull(settings, name).relative_to(ROOT)}; now run: python -m docs build"
-            )
+            path = pull(settings, name, force)
+            print(f"{path.relative_to(ROOT)}; now run: python -m docs build")
     elif command == "build":
         execute.update(settings, set(names))
         site = build(ROOT)
@@ -83,9 +87,11 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("command", choices=commands)
     parser.add_argument("names", nargs="*", help="of notebooks: for pull, and to run one again")
     parser.add_argument("--port", type=int, default=8000, help="for serve")
+    parser.add_argument("--force", action="store_true",
+                        help="for pull: lose an edit of the walkthrough")  # fmt: skip
     options = parser.parse_args(args)
     try:
-        return run(options.command, options.names, options.port)
+        return run(options.command, options.names, options.port, options.force)
     except ValueError as error:
         print(f"docs: {error}", file=sys.stderr)
         return 2

@@ -1,10 +1,13 @@
-// The sweeps of forward.py and backward.py as one loop in C++.
+// # The sweeps in C++
+//
+// The two sweeps of `feedback.forward` and `feedback.backward` as one loop in C++.
 //
 // Why: a layer step is some thirty small operations. In PyTorch each one costs several
 // microseconds of dispatch, a fresh output, and weights that the matrix library packs anew at every
 // call. Here nothing is dispatched or allocated, and the weights come packed once per training
-// step. The mathematics, the names and the buffers are those of sweep_forward and sweep_backward
-// there. The gradients of all small weights are added up on the way, by each thread for itself.
+// step. The mathematics, the names and the buffers are those of `sweep_forward` and
+// `sweep_backward` there. The gradients of all small weights are added up on the way, by each thread
+// for itself.
 //
 // Threads stand in a grid: a group owns some rows of the batch from beginning to end and never
 // waits for another group; the members of a group share the columns of each product and meet at
@@ -33,12 +36,15 @@ constexpr int BYTES = 16;
 
 typedef int64_t Int;
 
-// Numbers behind the end of a row of slots or positions, as in tape.py: a vector may read past it.
+// ## Sizes and arrays
+//
+// Numbers behind the end of a row of slots or positions, as in `feedback.tape`: a vector may read
+// past it.
 constexpr Int MARGIN = 16;
 
 enum Activation { RELU, GELU, SWIGLU };
 
-// The layout is that of Arguments in native.py.
+// The layout is that of `Arguments` in `feedback.native`.
 template <typename T>
 struct Arguments {
   Int T_, B, D, H, K, L, F, P, S, W, slots, activation, norm_memory, relu_only, recording, lean, keep_slots;
@@ -69,6 +75,8 @@ struct Vector {
   typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
 };
 
+// ## Products, in tiles
+//
 // Columns of a packed panel: two vectors.
 template <typename T>
 constexpr int PANEL = 2 * Vector<T>::width;
@@ -93,8 +101,9 @@ class Barrier {
   std::atomic<int> waiting_{0}, phase_{0};
 };
 
-// R rows of x, (R, depth), times one panel, (depth, PANEL): the sums stay in registers. Meanwhile
-// a part of the next panel, from `ahead` on, is called from memory, `step` numbers for each row.
+// R rows of `x`, `(R, depth)`, times one panel, `(depth, PANEL)`: the sums stay in registers.
+// Meanwhile a part of the next panel, from `ahead` on, is called from memory, `step` numbers for
+// each row.
 template <typename T, int R>
 __attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, const T *ahead, Int step,
                                     T *sums) {
@@ -119,8 +128,11 @@ __attribute__((noinline)) void tile(const T *x, Int depth, const T *panel, const
   }
 }
 
-// e^x for x <= 0. In float: x = n ln 2 + r with |r| <= ln(2) / 2, so e^x = 2^n e^r, with the Taylor
-// series of e^r up to r^7. It has no branch and no call, so a loop over it is a loop over vectors.
+// ## Exponentials
+//
+// $e^x$ for $x \le 0$. In float $x = n \ln 2 + r$ with $|r| \le \ln(2) / 2$, so $e^x = 2^n e^r$, with
+// the Taylor series of $e^r$ up to $r^7$. It has no branch and no call, so a loop over it is a loop
+// over vectors.
 inline float exponential(float x) {
   x = std::max(x, -87.0f);
   // Added to this, a number loses its fraction, and is to be read off the last bits.
@@ -138,7 +150,10 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
-// N vectors of slots: out_j = sum_i a_i k_ij (+ b_i p_ij), where the slots of a row lie side by side.
+// ## Attention over slots
+//
+// N vectors of slots: `out_j = sum_i a_i k_ij (+ b_i p_ij)`, where the slots of a row lie side by
+// side.
 template <typename T, int N>
 inline void score(Int K, const T *a, const T *k, Int slots, const T *b, const T *p, Int W, T *out) {
   typedef typename Vector<T>::type V;
@@ -165,7 +180,7 @@ void scores(Int n, Int K, const T *a, const T *k, Int slots, const T *b, const T
   for (; j < n; j += width) score<T, 1>(K, a, k + j, slots, b, p ? p + j : p, W, out + j);
 }
 
-// R numbers: out_i = sum_j a_j (v_ij + p_ij), over n slots, n a multiple of the vector width.
+// R numbers: `out_i = sum_j a_j (v_ij + p_ij)`, over n slots, n a multiple of the vector width.
 template <typename T, int R>
 inline void read(Int n, const T *a, const T *v, Int slots, const T *p, Int W, T *out) {
   typedef typename Vector<T>::type V;
@@ -196,6 +211,9 @@ void reads(Int n, Int K, const T *a, const T *v, Int slots, const T *p, Int W, T
   for (; i < K; ++i) read<T, 1>(n, a, v + i * slots, slots, p ? p + i * W : p, W, out + i);
 }
 
+// ## One thread
+//
+// What a thread knows of its place in the grid, and where in the arrays it stands.
 template <typename T>
 struct Worker {
   const Arguments<T> &a;
@@ -230,7 +248,7 @@ struct Worker {
     return growing * a.S + growing * (growing - 1) / 2 + (step - growing) * a.W;
   }
   Int time() const { return a.recording ? a.T_ : 1; }
-  // Row b of (L, T, B, width), at this layer and step.
+  // Row b of `(L, T, B, width)`, at this layer and step.
   T *at(T *base, Int l, Int width, Int b = 0) const {
     return base + ((l * time() + r) * a.B + b) * width;
   }
@@ -247,13 +265,13 @@ struct Worker {
     to = count * (member + 1) / members;
   }
 
-  // The same of a stretch, (L, steps, B, width), which begins with step `first`.
+  // The same of a stretch, `(L, steps, B, width)`, which begins with step `first`.
   template <typename Number>
   Number *stretch(Number *base, Int l, Int width, Int b = 0) const {
     return base + ((l * a.steps + t - a.first) * a.B + b) * width;
   }
 
-  // For each row of this member: f(b).
+  // For each row of this member: `f(b)`.
   template <typename Each>
   void rows(Each f) {
     Int from, to;
@@ -262,7 +280,7 @@ struct Worker {
     barrier.wait();
   }
 
-  // For each head and row of this member: f(h, b).
+  // For each head and row of this member: `f(h, b)`.
   template <typename Each>
   void heads(Each f) {
     Int from, to;
@@ -271,7 +289,7 @@ struct Worker {
     barrier.wait();
   }
 
-  // x (B, depth) times a packed matrix (depth, columns); f(b, c, width, sums) takes
+  // `x`, `(B, depth)`, times a packed matrix, `(depth, columns)`; `f(b, c, width, sums)` takes
   // `width` sums of row b from column c on.
   template <typename Each>
   void product(const T *x, Int depth, const T *packed, Int columns, Each f) {
@@ -302,12 +320,12 @@ struct Worker {
     }
     barrier.wait();
   }
-  // Elements of a packed (depth, columns) matrix.
+  // Elements of a packed `(depth, columns)` matrix.
   static Int packed(Int depth, Int columns) {
     return (columns + PANEL<T> - 1) / PANEL<T> * PANEL<T> * depth;
   }
 
-  // z = gain (x - mean) / sigma + offset; without a gain, 1 and 0
+  // `z = gain (x - mean) / sigma + offset`; without a gain, 1 and 0.
   void normalise(const T *x, const T *gain, const T *offset, T *z) const {
     T mean = 0, square = 0;
 #pragma omp simd reduction(+ : mean)
@@ -334,8 +352,8 @@ struct Worker {
     for (Int i = 0; i < count; ++i) sum[i] += term[i];
   }
 
-  // f(d, value): value = (g - mean(g) - x_hat mean(g x_hat)) / sigma, with g = gain dz. Adds
-  // dz x_hat and dz to the gradients of gain and offset, if there is a gain.
+  // `f(d, value)` with `value = (g - mean(g) - x_hat mean(g x_hat)) / sigma`, where `g = gain dz`.
+  // Adds `dz x_hat` and `dz` to the gradients of gain and offset, if there is a gain.
   template <typename Each>
   void normalise_backward(const T *dz, const T *gain, const T *x, T mean, T rstd, T *d_gain,
                           T *d_offset, Each f) const {
@@ -358,18 +376,18 @@ struct Worker {
     for (Int d = 0; d < a.D; ++d) f(d, (g[d] - mean_g - hat[d] * dot) * rstd);
   }
 
-  // Keys or values of one head and row: (K, S + T); those a step reads begin at `start`.
+  // Keys or values of one head and row: `(K, S + T)`; those a step reads begin at `start`.
   T *cache(T *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * slots;
   }
   Int reach() const { return a.W + MARGIN; }
   const T *positions(Int l, Int h) const { return a.p + (l * a.H + h) * a.K * reach() + a.W - n; }
-  // Attention weights of one head and row: (n,).
+  // Attention weights of one head and row: `(n,)`.
   T *weights(Int l, Int h, Int b) const {
     const Int all = a.recording ? read_before(a.T_) : a.W;
     return a.attn + ((l * a.H + h) * all + before) * a.B + b * n;
   }
-  // Gradients of scores of one head and row: (n,), aligned right.
+  // Gradients of scores of one head and row: `(n,)`, aligned right.
   T *gradients(Int l, Int h, Int b) const {
     return a.ds + (((l * a.H + h) * a.steps + t - a.first) * a.B + b) * a.W + a.W - n;
   }
@@ -378,7 +396,7 @@ struct Worker {
   }
   T rescale() const { return T(1 / (1 - a.dropout)); }
 
-  // One of this thread's own windows, (padded,): whole vectors, so that no loop has a remainder.
+  // One of this thread's own windows, `(padded,)`: whole vectors, so that no loop has a remainder.
   // What lies behind slot n is zero or never used.
   T *own(Int i) const {
     return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) + (thread * 2 * a.L + i) * own_size(a);
@@ -390,11 +408,12 @@ struct Worker {
       for (Int j = 0; j < n; ++j) to[j] *= keep[j] * rescale();
   }
 
+  // One head of one row, over its window.
   void attend(Int l, Int h, Int b) {
     const T *q = scratch_o(0) + b * HK + h * a.K, *u = a.u + l * HK + h * a.K;
     const T *s = a.s + (l * a.H + h) * a.W + a.W - n;
     T *attn = weights(l, h, b), *window = own(0), *both = own(1);
-    // (q + u) k + q p + s
+    // `(q + u) k + q p + s`
     for (Int i = 0; i < a.K; ++i) both[i] = q[i] + u[i];
     scores(padded, a.K, both, cache(a.k, l, h, b) + start, slots, q, positions(l, h), reach(),
            window);
@@ -405,7 +424,7 @@ struct Worker {
     for (Int j = 0; j < n; ++j) sum += window[j] = exponential(window[j] - high);
     const T scale = 1 / sum;
     for (Int j = 0; j < n; ++j) attn[j] = window[j] * scale;
-    // o = sum a v
+    // `o = sum a v`
     copy(attn, window, a.keep_attn ? kept(l, h, b) : nullptr);
     reads<T>(padded, a.K, window, cache(a.v, l, h, b) + start, slots, nullptr, 0,
              at(a.o, l, HK, b) + h * a.K);
@@ -413,6 +432,7 @@ struct Worker {
 
   static T normal_cdf(T x) { return T(0.5) * std::erfc(-x * T(M_SQRT1_2)); }
 
+  // The inner units of one row.
   void activate(Int l, Int b) {
     const T *pre = inner(l, b);
     T *h = scratch_h() + b * a.F;
@@ -446,7 +466,7 @@ struct Worker {
     add(mine(a.d_b1, l, wide), dpre, wide);
   }
 
-  // Scratch: y (B, D); dz (B, D); dh (B, F); do (L, B, HK); and each thread's own windows.
+  // Scratch: `y (B, D)`, `dz (B, D)`, `dh (B, F)`, `do (L, B, HK)`, and each thread's own windows.
   static Int scratch_size(const Arguments<T> &a) {
     return a.B * (2 * a.D + a.F + a.L * a.H * a.K) + a.threads * 2 * a.L * own_size(a);
   }
@@ -458,6 +478,7 @@ struct Worker {
   T *scratch_h() const { return a.scratch + a.B * 2 * a.D; }
   T *scratch_o(Int l) const { return a.scratch + a.B * (2 * a.D + a.F + l * HK); }
 
+  // ## The forward sweep
   void forward() {
     const Int D = a.D, F = a.F;
     T *z = scratch_z(), *q = scratch_o(0);
@@ -471,13 +492,13 @@ struct Worker {
           rows([&](Int b) {
             normalise(x + b * D, a.gain_attn + l * D, a.offset_attn + l * D, z + b * D);
           });
-          // q = W_q z
+          // `q = W_q z`
           product(z, D, a.wq + l * packed(D, HK), HK,
                   [&](Int b, Int c, Int width, const T *sums) {
                     std::copy_n(sums, width, q + b * HK + c);
                   });
           heads([&](Int h, Int b) { attend(l, h, b); });
-          // y = x + W_o o + b_o
+          // `y = x + W_o o + b_o`
           product(at(a.o, l, HK), HK, a.wo + l * packed(HK, D), D,
                   [&](Int b, Int c, Int width, const T *sums) {
                     for (Int i = c; i < c + width; ++i)
@@ -489,7 +510,7 @@ struct Worker {
         rows([&](Int b) {
           normalise(y + b * D, a.gain_ff + l * D, a.offset_ff + l * D, z + b * D);
         });
-        // pre = W_1 z + b_1
+        // `pre = W_1 z + b_1`
         product(z, D, a.w1 + l * packed(D, wide), wide,
                 [&](Int b, Int c, Int width, const T *sums) {
                   T *pre = inner(l, b) + c;
@@ -500,7 +521,7 @@ struct Worker {
                   }
                 });
         if (!a.relu_only) rows([&](Int b) { activate(l, b); });
-        // x = y + W_2 h + b_2
+        // `x = y + W_2 h + b_2`
         product(a.relu_only ? inner(l) : scratch_h(), F, a.w2 + l * packed(F, D), D,
                 [&](Int b, Int c, Int width, const T *sums) {
                   T *above = at(a.x, l + 1, D, b);
@@ -509,7 +530,7 @@ struct Worker {
                 });
       }
       rows([&](Int b) { remember(b); });
-      // k, v = W_kv m
+      // `k, v = W_kv m`
       product(a.norm_memory ? z : a.m + t * a.B * D, D, a.wkv, a.P * 2 * HK,
               [&](Int b, Int c, Int width, const T *sums) {
                 for (Int i = 0; i < width; ++i)
@@ -518,13 +539,13 @@ struct Worker {
     }
   }
 
-  // Where column c of (P, 2, H, K) lives in the caches of keys and values, at this step.
+  // Where column c of `(P, 2, H, K)` lives in the caches of keys and values, at this step.
   T *memory(T *k, T *v, Int c, Int b) const {
     const Int i = c % a.K, h = c / a.K % a.H, value = c / HK % 2, p = c / (2 * HK);
     return cache(value ? v : k, p, h, b) + i * slots + end;
   }
 
-  // m = sum_l alpha_l x^l
+  // `m = sum_l alpha_l x^l`
   void remember(Int b) {
     T *m = a.m + (t * a.B + b) * a.D;
     std::fill_n(m, a.D, T(0));
@@ -536,22 +557,25 @@ struct Worker {
     if (a.norm_memory) normalise(m, nullptr, nullptr, scratch_z() + b * a.D);
   }
 
+  // ## The backward sweep
+  //
+  // One head of one row.
   void attend_backward(Int l, Int h, Int b) {
     const T *attn = weights(l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
     T *ds = gradients(l, h, b), *window = own(0);
     std::fill(ds - (a.W - n), ds, T(0));
-    // da = do v
+    // `da = do v`
     scores<T>(padded, a.K, g_o, cache(a.v, l, h, b) + start, slots, nullptr, nullptr, 0, window);
     if (a.keep_attn) {
       const uint8_t *keep = kept(l, h, b);
       for (Int j = 0; j < n; ++j) window[j] *= keep[j] * rescale();
     }
-    // ds = a (da - sum a da)
+    // `ds = a (da - sum a da)`
     T dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (Int j = 0; j < n; ++j) dot += attn[j] * window[j];
     for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (window[j] - dot);
-    // dq = sum ds (k + p)
+    // `dq = sum ds (k + p)`
     copy(ds, window, nullptr);
     T *dq = stretch(a.dq, l, HK, b) + h * a.K;
     reads(padded, a.K, window, cache(a.k, l, h, b) + start, slots, positions(l, h), reach(), dq);
@@ -559,6 +583,7 @@ struct Worker {
     add(mine(a.d_s, l, a.H * a.W) + (h + 1) * a.W - n, ds, n);
   }
 
+  // The gradients of a step that attended to nothing.
   void forget(Int l, Int b) {
     std::fill_n(stretch(a.dy, l, a.D, b), a.D, T(0));
     std::fill_n(stretch(a.dq, l, HK, b), HK, T(0));
@@ -591,7 +616,7 @@ struct Worker {
     }
   }
 
-  // Adds dm x^l to the gradient of alpha_l.
+  // Adds `dm x^l` to the gradient of `alpha_l`.
   void mix(Int l, Int b, const T *dm) const {
     const T *x = at(a.x, l, a.D, b);
     T dot = 0;
@@ -600,6 +625,7 @@ struct Worker {
     *mine(a.d_alpha, l, 1, a.L + 1) += dot;
   }
 
+  // All steps of a stretch, the last one first.
   void backward() {
     backwards = true;
     const Int D = a.D, F = a.F, KV = a.P * 2 * HK;
@@ -616,7 +642,7 @@ struct Worker {
         for (Int c = 0; c < KV; ++c) dkv[b * KV + c] = *memory(a.dk, a.dv, c, b);
         add(mine(a.d_bkv, 0, KV, 1), dkv + b * KV, KV);
       });
-      // dm = W_k^T dk + W_v^T dv
+      // `dm = W_k^T dk + W_v^T dv`
       product(dkv, KV, a.wkv, D, into(dz, D));
       rows([&](Int b) {
         T *g = dz + b * D, *m = dm + b * D, *top = stretch(a.dx, a.L - 1, D, b);
@@ -633,7 +659,7 @@ struct Worker {
       });
       for (Int l = a.L - 1; l >= 0; --l) {
         const T *dx = stretch(a.dx, l, D);
-        // dh = W_2^T dx, and dpre = phi'(pre) dh
+        // `dh = W_2^T dx`, and `dpre = phi'(pre) dh`
         product(dx, D, a.w2 + l * packed(D, F), F, [&](Int b, Int c, Int width, const T *sums) {
           if (!a.relu_only) {
             std::copy_n(sums, width, dh + b * F + c);
@@ -645,7 +671,7 @@ struct Worker {
           add(mine(a.d_b1, l, F) + c, dpre, width);
         });
         if (!a.relu_only) rows([&](Int b) { activate_backward(l, b, dh + b * F); });
-        // dy = dx + LN'(W_1^T dpre)
+        // `dy = dx + LN'(W_1^T dpre)`
         product(stretch(a.dpre, l, wide), wide, a.w1 + l * packed(wide, D), D, into(dz, D));
         T *kept_dy = n > 0 ? stretch(a.dy, l, D) : dy;
         // Nothing was attended to, and the weights of attention get nothing.
@@ -663,10 +689,10 @@ struct Worker {
         T *below = l > 0 ? stretch(a.dx, l - 1, D) : stretch(a.dx0, 0, D);
         const T alpha = a.alpha[l];
         if (n > 0) {
-          // do = W_o^T dy
+          // `do = W_o^T dy`
           product(kept_dy, D, a.wo + l * packed(D, HK), HK, into(scratch_o(l), HK));
           heads([&](Int h, Int b) { attend_backward(l, h, b); });
-          // dx = dy + LN'(W_q^T dq) + alpha dm
+          // `dx = dy + LN'(W_q^T dq) + alpha dm`
           product(stretch(a.dq, l, HK), HK, a.wq + l * packed(HK, D), D, into(dz, D));
         }
         rows([&](Int b) {
@@ -689,8 +715,10 @@ struct Worker {
   }
 };
 
-// A matrix (rows, columns), or its transpose, as panels of columns one after the other: in the order
-// in which `tile` reads them. The last panel is filled up with zeros.
+// ## Packing
+//
+// A matrix `(rows, columns)`, or its transpose, as panels of columns one after the other: in the
+// order in which `tile` reads them. The last panel is filled up with zeros.
 template <typename T>
 void pack(const T *from, Int rows, Int columns, Int transpose, T *to) {
   const Int depth = transpose ? columns : rows, width = transpose ? rows : columns;
@@ -708,6 +736,9 @@ void pack(const T *from, Int rows, Int columns, Int transpose, T *to) {
   }
 }
 
+// ## What Python calls
+//
+// One sweep, by all threads of the grid.
 template <typename T>
 void run(const Arguments<T> &a, void (Worker<T>::*sweep)()) {
   const Int groups = a.groups, members = a.threads / groups;

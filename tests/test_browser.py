@@ -145,6 +145,34 @@ def test_line_numbers_are_not_copied(open_page):
     assert "@dataclass" in text and not any(line[:1].isdigit() for line in text.splitlines())
 
 
+def test_copied_code_keeps_its_blank_lines(open_page):
+    """What the button copies is the code of the section, as it stands in the file."""
+    page = open_page("layers.html")
+    page.evaluate("navigator.clipboard.writeText = (text) => { window.copied = text; }")
+    block = page.locator("pre.code").nth(0)
+    block.hover()
+    block.locator(".copy").click()
+    source = (SITE.parent.parent / "feedback/layers.py").read_text(encoding="utf-8")
+    copied = page.evaluate("window.copied")
+    assert "\n\n" in copied and copied.strip("\n") in source
+
+
+def test_menu_and_search_on_a_phone(open_page):
+    """The table of contents lies within the window, and what is found below the search field."""
+    page = open_page(width=390)
+    page.locator(".menu summary").click()
+    box = page.locator(".menu ol").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    page.keyboard.press("/")
+    page.keyboard.type("memory")
+    page.locator(".found a").first.wait_for()
+    field = page.locator("#tools input").bounding_box()
+    assert page.locator(".found").bounding_box()["y"] >= field["y"] + field["height"]
+    page.locator("h1").click(position={"x": 1, "y": 1}, force=True)
+    page.mouse.click(5, 880)
+    assert not page.locator(".found").is_visible()
+
+
 def test_two_columns_where_there_is_room(open_page):
     """Prose beside code at 1280 pixels, above it at 390."""
     for width, beside in ((1280, True), (390, False)):
@@ -163,6 +191,14 @@ def test_printed(open_page):
     assert not page.locator("header").is_visible()
     fits = "(p) => p.scrollWidth <= p.clientWidth + 1"
     assert page.evaluate(f"[...document.querySelectorAll('pre')].every({fits})")
+    # Who reads in the dark does not print so.
+    ink = "getComputedStyle(document.body).color"
+    light = page.evaluate(ink)
+    page = open_page("layers.html", theme="dark")
+    assert page.evaluate(ink) != light
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.emulate_media(media="print")
+    assert page.evaluate(ink) == light
 
 
 def test_a_notebook_page(open_page):
@@ -208,7 +244,7 @@ def test_the_figures_answer_the_keyboard(open_page):
     )
     page.get_by_label("The layer that is left out").focus()
     page.keyboard.press("ArrowRight")
-    assert page.get_by_text("without the embedding it is").is_visible()
+    assert page.get_by_text("Without the embedding it is").is_visible()
     bars = "[...document.querySelectorAll('.bar')].filter((e) => e.style.opacity < 1).length"
     assert page.evaluate(bars) == 1
     before = page.evaluate(cells)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docs.annotate import execute, notebook
+from docs.annotate import execute, notebook, outputs
 from docs.annotate.markup import Mistake
+from docs.annotate.pull import pull
 from docs.annotate.settings import Settings
 from docs.annotate.walkthrough import Cell, definition, read_cells, write_cells
 
@@ -97,6 +98,7 @@ def test_cells_come_back(title, pairs):
     [
         ("x = 1\n", "x.py:1: the walkthrough is not in normal form"),
         ("# # T\n\n\nx = 1\n", "x.py:3: the walkthrough is not in normal form"),
+        ("# # T\n\nx = 1", "x.py:3: the walkthrough is not in normal form"),
         ("# # T\n\nx = (\n", "x.py:3: '(' was never closed; correct the cell"),
     ],
 )
@@ -180,8 +182,14 @@ def test_what_makes_it_stale(tiny):
     attention = tiny.root / "feedback/attention.py"
     attention.write_text(attention.read_text() + "\nx = 1\n")
     assert whys(tiny) == [
-        "notebooks/tiny.ipynb:1: it ran with other code of feedback; run: python -m docs build"
+        "notebooks/tiny.ipynb:1: cell 10 ran with another feedback/attention.py; run: python -m "
+        "docs build"
     ]
+    (tiny.root / "feedback/trained/x").write_text("data")
+    (tiny.root / "feedback/.attention.py.swp").write_text("not data")
+    assert "cell 10 ran with another feedback/attention.py" in whys(tiny)[0]
+    attention.write_text(attention.read_text().removesuffix("\nx = 1\n"))
+    assert "cell 10 ran with another feedback/trained/x;" in whys(tiny)[0]
     layers.write_text(layers.read_text().replace("## Mix $L", "## To mix $L"))
     assert "cell 10 is not what notebooks/src/tiny.py says; run: python" in whys(tiny)[0]
     path_of(tiny).unlink()
@@ -206,11 +214,12 @@ def test_an_edit_is_not_written_over_but_pulled(tiny):
     ):
         execute.update(tiny, set())
     assert path_of(tiny).read_bytes() == before
-    assert execute.pull(tiny, "tiny") == source_of(tiny)
+    assert pull(tiny, "tiny") == source_of(tiny)
     text = TINY.replace("x = 1", "x = 2")
     text = text.replace("Then time.", "Then the time, and [more](../../feedback/layers.py).")
     assert source_of(tiny).read_text() == text
-    assert "has not been run since it was edited; run: python -m docs build" in whys(tiny)[0]
+    assert "cell 4 has not been run since it was edited; run: python" in whys(tiny)[0]
+    assert pull(tiny, "tiny") == source_of(tiny) and source_of(tiny).read_text() == text
     execute.update(tiny, set())
     assert whys(tiny) == [] and '"2\\n"' in path_of(tiny).read_text()
 
@@ -218,21 +227,119 @@ def test_an_edit_is_not_written_over_but_pulled(tiny):
 @pytest.mark.parametrize(
     ("number", "old", "new", "words"),
     [
-        (
-            10,
-            "class LayerMix",
-            "class LayerMax",
-            "cell 10 shows LayerMix of feedback/layers.py, and",
-        ),
-        (3, "pip", "pipx", "cell 3, which installs the package, was edited"),
+        (10, "class LayerMix", "class LayerMax", "cell 10 shows LayerMix of feedback/layers.py"),
+        (1, "github", "gitlab", "cell 1, which the build makes, was edited; restore it"),
+        (3, "pip", "pipx", "cell 3, which the build makes, was edited; restore it"),
+        (2, "# A tiny one", "A tiny one", "cell 2 comes first and is no title"),
+        (4, "x = 1", "%timeit x", "cell 4 is no Python at '%timeit x' (invalid syntax); write"),
+        (4, "x = 1", "x = (", "cell 4 is no Python at 'x = (' ('(' was never closed); correct"),
+        (4, "x = 1", "# one\n\nx = 1", "cell 4 would come back changed from a walkthrough"),
+        (4, "x = 1", "x = 1\n\n# two\n\ny = 1", "cell 4 would come back changed"),
+        (4, "x = 1", 'x = """a  \nb"""', "cell 4 has a string with blanks at the end of a line"),
+        (4, "x = 1", "if 1:\n\tx = 1", "cell 4 would come back changed"),
+        (5, "Then", "    x = 1\n\nThen", "cell 5 would come back changed"),
     ],
 )
-def test_edits_that_belong_elsewhere(tiny, number, old, new, words):
-    """A definition of the package, and the cell that the build makes."""
+def test_edits_that_have_no_place_in_a_walkthrough(tiny, number, old, new, words):
+    """What the build makes, what belongs to a module, and what would come back changed."""
     edit(tiny, number, old, new)
     with pytest.raises(Mistake) as error:
-        execute.pull(tiny, "tiny")
+        pull(tiny, "tiny")
     assert words in str(error.value) and source_of(tiny).read_text() == TINY
+
+
+def test_cells_of_another_kind_or_without_words_between(tiny):
+    """Named by the number that the reader of the notebook counts."""
+    stored = nbformat.read(path_of(tiny), 4)
+    stored.cells.insert(4, nbformat.v4.new_code_cell("y = 1"))
+    path_of(tiny).write_text(nbformat.writes(stored))
+    with pytest.raises(Mistake, match="cell 5 is code and follows code; write a sentence"):
+        pull(tiny, "tiny")
+    stored.cells[4] = nbformat.v4.new_raw_cell("y = 1")
+    path_of(tiny).write_text(nbformat.writes(stored))
+    assert "cell 5 was edited in the notebook" in whys(tiny)[0]
+    with pytest.raises(Mistake, match="cell 5 is raw; make it a cell of Markdown or code"):
+        pull(tiny, "tiny")
+
+
+def test_blanks_at_the_end_of_lines(tiny):
+    """In code they go, and two of them in a paragraph become the backslash that means the same."""
+    edit(tiny, 4, "x = 1", "x = 2  ")
+    edit(tiny, 5, "Then time.", "Then  \ntime. ")
+    pull(tiny, "tiny")
+    text = TINY.replace("x = 1\n", "x = 2\n").replace("# Then time.", "# Then\\\n# time.")
+    assert source_of(tiny).read_text() == text
+
+
+def test_two_edits(tiny):
+    """Of the walkthrough and of the notebook: neither is lost unless somebody says so."""
+    with pytest.raises(Mistake, match="no cell of it was edited; run: python -m docs build"):
+        pull(tiny, "tiny")
+    edit(tiny, 4, "x = 1", "x = 2")
+    both = TINY.replace("Done,", "All done,")
+    source_of(tiny).write_text(both)
+    with pytest.raises(Mistake, match=r"src/tiny.py:1: both this and .* pull tiny --force"):
+        pull(tiny, "tiny")
+    assert source_of(tiny).read_text() == both
+    pull(tiny, "tiny", force=True)
+    assert source_of(tiny).read_text() == TINY.replace("x = 1", "x = 2")
+
+
+def test_an_edit_beside_a_change_of_the_package(tiny):
+    """A new release or a new definition is no edit of the notebook, and goes with the pull."""
+    edit(tiny, 4, "x = 1", "x = 2")
+    for file, old, new in (
+        ("feedback/layers.py", "## Mix $L", "## To mix $L"),
+        ("feedback/__init__.py", tiny.tag[1:], "9.9"),
+        ("pyproject.toml", tiny.tag, "v9.9"),
+    ):
+        path = tiny.root / file
+        path.write_text(path.read_text().replace(old, new))
+    settings = Settings.read(tiny.root)
+    assert "cell 4 was edited in the notebook" in whys(settings)[0]
+    pull(settings, "tiny")
+    assert source_of(tiny).read_text() == TINY.replace("x = 1", "x = 2")
+
+
+def test_saved_by_another_program(tiny):
+    """Jupyter stores outputs of its own, Colab no names of cells: run again; nothing is lost."""
+    good = path_of(tiny).read_bytes()
+    jupyter = nbformat.read(path_of(tiny), 4)
+    jupyter.cells[3].outputs[0].text = "2\n"
+    colab = json.loads(good)
+    colab["nbformat_minor"] = 0
+    for cell in colab["cells"]:
+        del cell["id"]
+        cell["metadata"]["id"] = "XYZ"
+    for text in (nbformat.writes(jupyter), json.dumps(colab)):
+        path_of(tiny).write_text(text)
+        assert whys(tiny) == [
+            "notebooks/tiny.ipynb:1: it was saved by another program, and its outputs are not "
+            "those of the build; run: python -m docs build"
+        ]
+        with pytest.raises(Mistake) as error:
+            outputs.notebook_sections(tiny, "tiny")
+        assert str(error.value) == whys(tiny)[0]
+    colab["cells"][3]["source"] = "import warnings\n\nx = 1\nprint(x + 1)"
+    del colab["metadata"]["made_from"]
+    path_of(tiny).write_text(json.dumps(colab))
+    pull(tiny, "tiny")
+    assert source_of(tiny).read_text() == TINY.replace("print(x)", "print(x + 1)")
+    execute.update(tiny, set())
+    source_of(tiny).write_text(TINY)
+    execute.update(tiny, set())
+    again = json.loads(path_of(tiny).read_text())
+    # All but the time, which was measured again.
+    assert [c for c in again["cells"] if "time" not in str(c)] == [
+        c for c in json.loads(good)["cells"] if "time" not in str(c)
+    ]
+
+
+def test_hashes_of_code_are_those_of_all_versions_of_python():
+    """A notebook made with one version must not be stale with another: recorded with 3.11."""
+    source = b'def f(x: int = -1) -> str:\n    """Doc."""\n    return f"{x!r:>{3}} {x=}" or None\n'
+    code, _ = notebook.code_of("x.py", source, "feedback")
+    assert code == "2e91c63db5c1380ada62d4c2b7fa1dc2"
 
 
 @pytest.mark.parametrize(
@@ -243,6 +350,16 @@ def test_edits_that_belong_elsewhere(tiny, number, old, new, words):
             "print(x)",
             "while True:\n    pass",
             "cell 4 (import warnings) runs past its limit of 2 s",
+        ),
+        (
+            "print(x)",
+            "assert x == 2",
+            "cell 4 (import warnings) raises AssertionError: assert x == 2;",
+        ),
+        (
+            "print(x)",
+            "from IPython.display import HTML\n\nHTML('<b>x</b>')",
+            "cell 4 puts out text/html; print it, or draw it",
         ),
         ("print(x)", 'warnings.warn("old", stacklevel=1)', "tiny.py:5: cell 4 warns: "),
         (

@@ -14,8 +14,8 @@ from feedback.runs import Run
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "docs" / "runs"
 ROWS = re.findall(
-    r"^\| \[`(\w+)`\]\(\1\) \| `python -m feedback (.+?)` \|"
-    r" ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| (\d+) \|$",
+    r"^\| \[`(\w+)`\]\(\1\) \| ([\d.]+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \|"
+    r" `python -m feedback (.+?)` \|$",
     (RUNS / "README.md").read_text(encoding="utf-8"),
     re.M,
 )
@@ -30,7 +30,7 @@ def test_every_run_has_a_row():
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_numbers(row):
     """Parameters, characters, loss and seconds are those of the configuration and the metrics."""
-    name, _, parameters, tokens, loss, seconds = row
+    name, loss, seconds, tokens, parameters, _ = row
     last = Run(RUNS / name).metrics()[-1]
     assert last["tokens"] == int(tokens.replace(",", ""))
     assert f"{last['val_loss']:.4f}" == loss
@@ -44,7 +44,7 @@ def test_numbers(row):
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_the_command_still_means_this_run(row):
     """The command, with the defaults of today, asks for the settings that were recorded."""
-    name, command, *_ = row
+    name, *_, command = row
     stored = json.loads((RUNS / name / "config.json").read_text())
     today = parse(shlex.split(command))
     ours = {**today.training.to_dict(), "run": None, "implementation": None}

@@ -16,7 +16,7 @@ from docs.__main__ import main
 from docs.annotate.check import Reader, check
 from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.highlight import highlight
-from docs.annotate.markup import Mistake
+from docs.annotate.markup import Formulas, Mistake, Where, renderer
 from docs.annotate.notebook import read_source
 from docs.annotate.pages import Builder
 from docs.annotate.sections import read_module
@@ -170,8 +170,11 @@ def test_every_line_of_code_is_on_a_page(site):
     source = (ROOT / "feedback/native.cpp").read_text(encoding="utf-8").split("\n")
     shown = Reader(site.files["native-cpp.html"].decode()).lines
     for n, line in enumerate(source, 1):
-        if line.strip() and not line.startswith("//"):
+        if line.strip() and not line.lstrip().startswith("//"):
             assert shown["feedback/native.cpp", n].rstrip("\n") == line
+    # Beside each line of C++ stands what was last said of it.
+    assert re.search(r"<code>q = W_q z</code>.*?</p>\s*</div>\s*<div class=\"side\">.*?>product",
+                     site.files["native-cpp.html"].decode(), re.S)  # fmt: skip
 
 
 def test_notebook_pages(site):
@@ -186,7 +189,12 @@ def test_notebook_pages(site):
                 if cell.shown:
                     path, first, text = definition(ROOT, path, cell)
                 for n, line in enumerate(text.split("\n"), first):
-                    assert shown[path, n].rstrip("\n") == line
+                    if (path, n) in shown:
+                        assert shown[path, n].rstrip("\n") == line
+                    else:
+                        # For tools: what kind of cell it is, and the words for a picture.
+                        assert re.match(r"# (alt: |NBVAL|@title )|#  ?\w|$", line), (path, n)
+        assert "# alt: " not in html and "NBVAL" not in html
         assert settings.colab(name) in html and f"assets/notebooks/{name}.ipynb" in html
         assert html.count("<img ") == html.count("assets/notebooks/") - 1 > 0
         assert html.count("<summary>Solution</summary>") >= 2
@@ -287,10 +295,15 @@ def test_a_fork_changes_one_line(copy):
     path = copy / "pyproject.toml"
     old = Settings.read(ROOT)
     text = path.read_text().replace(old.repository, "https://github.com/me/mine")
-    path.write_text(text.replace(old.site, "https://me.github.io/mine/"))
+    path.write_text(text)
+    assert Settings.read(copy).site == "https://me.github.io/mine/"
     for name, content in build(copy).files.items():
         if name.endswith((".html", ".xml")):
             assert old.repository.encode() not in content and old.site.encode() not in content
+    with pytest.raises(ValueError, match=r"expected .https://github.com/OWNER/NAME'"):
+        path.write_text(text.replace("me/mine", "me/mine/"))
+        Settings.read(copy)
+    path.write_text(text)
     with pytest.raises(ValueError, match="must have the keys"):
         path.write_text(path.read_text().replace("branch = ", "brunch = "))
         Settings.read(copy)
@@ -313,7 +326,7 @@ def test_translated(site):
             line = f'<link rel="alternate" hreflang="{lang}" href="{base}{path}index.html">'
             assert line in page
     assert f"<loc>{base}si/index.html</loc>" in site.files["sitemap.xml"].decode()
-    assert "not translated yet" not in other and "hreflang" not in site.files["tape.html"].decode()
+    assert '<p class="note"' not in other and "hreflang" not in site.files["tape.html"].decode()
 
 
 def test_what_is_not_translated_stands_in_english(copy, sinhala):
@@ -387,6 +400,47 @@ def test_the_search_finds_symbols(site):
     assert any(e[0] == "tape.html" and e[1] == "Shape.lean" for e in index)
     english = {n for n in site.files if n.endswith(".html") and "/" not in n} - {"404.html"}
     assert {e[0] for e in index} == english
+    # By the heading of their section, without marks, and whole.
+    assert ["layers.html", "LayerMix", "Layers", "LayerMix"] in [e[:4] for e in index]
+    assert any(
+        e[3] == "What each layer looks back at" and "heads are averaged" in e[4] for e in index
+    )
+    assert not any(re.search(r"`|\*\*|\]\(|\\frac", e[4]) for e in index)
+
+
+def test_columns_of_numbers():
+    """Are marked, their headings too; a column with a word in it is not."""
+    html = renderer(Formulas())(
+        "| a | b | c |\n|---|---|---|\n| 1,433.5 | 2 s | x |\n| **7** | | 3 |\n",
+        Where("x.md", 1, "x", lambda text: None, str, None),
+    )
+    assert html.count('<th class="number">') == 2 and html.count('<td class="number">') == 4
+    assert "<th>c</th>" in html
+
+
+def test_options_and_formulas_stay_together():
+    """A line does not break within an option of a command, nor before a mark behind a formula."""
+    formulas = Formulas()
+    html = renderer(formulas)(
+        "`train --eval-steps 50 --lean` and $x$, or $y$ alone",
+        Where("x.md", 1, "x", lambda text: None, str, None),
+    )
+    together = '<span class="together">'
+    assert f"{together}--eval-steps 50</span> {together}--lean</span></code>" in html
+    assert f"{together}X,</span> or Y alone" in formulas.fill(html, ["X", "Y"])
+
+
+def test_parts_of_the_contents(copy):
+    """Begin where pyproject.toml says, and a page that is none is named."""
+    page = build(copy).files["log.html"].decode()
+    assert re.search(r'<li class="part">The model</li>\s*<li><a href="config.html"', page)
+    path = copy / "pyproject.toml"
+    path.write_text(path.read_text().replace('config = "The model"', 'confik = "The model"'))
+    with pytest.raises(Mistake, match=r"parts\] names \['confik'\]; name the page"):
+        build(copy)
+    path.write_text(path.read_text().replace("confik", "config").replace("pages/log.md", "lag.md"))
+    with pytest.raises(Mistake, match=r"there is no docs/lag.md; correct the path"):
+        build(copy)
 
 
 def test_the_figures_show_the_trained_model():

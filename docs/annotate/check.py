@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from . import execute
+from .markup import Mistake
 from .settings import Settings
 from .site import build
 
@@ -109,7 +110,10 @@ def check_links(
 def check(root: Path, folder: Path) -> list[str]:
     """All that is wrong with the site in `folder`, a line each, with the file and the remedy."""
     problems = [str(why) for _, why in execute.stale(Settings.read(root))]
-    site = build(root)
+    try:
+        site = build(root)
+    except Mistake as error:
+        return problems if str(error) in problems else [*problems, str(error)]
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     for name in sorted(site.files.keys() | there):
         if name not in there:

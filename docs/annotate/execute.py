@@ -16,7 +16,6 @@ A notebook that cannot be run leaves the stored one as it was.
 
 import re
 import time
-from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
@@ -25,7 +24,7 @@ from traitlets.config import Config
 
 from . import notebook
 from .markup import Mistake
-from .notebook import TIMES, Edited, Notebook, notebook_path, source_path
+from .notebook import ALT, TIMES, Edited, Notebook, notebook_path, source_path
 from .settings import Settings
 
 LIMIT_SECONDS = 300
@@ -33,9 +32,6 @@ LIMIT_SECONDS = 300
 
 QUIET = Config({"KernelManager": {"transport_encryption": "auto"}})
 """Or else each kernel warns that it talks in the clear, to this machine."""
-
-ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
-"""What a picture shows, in the cell that draws it, over as many lines as it needs."""
 
 
 def run_cells(settings: Settings, name: str, made: Notebook, limit: float) -> None:
@@ -54,13 +50,20 @@ def run_cells(settings: Settings, name: str, made: Notebook, limit: float) -> No
             except CellTimeoutError:
                 what, remedy = f"runs past its limit of {limit:g} s", "make it do less"
             except CellExecutionError as error:
-                what = f"raises {error.ename}: {error.evalue}"
+                said = error.evalue.strip().split("\n")[0] or failing_line(error.traceback)
+                what = f"raises {error.ename}: {said}"
             except DeadKernelError:
                 what = "kills its kernel"
             if what:
                 first = cell.source.split("\n")[0]
                 raise Mistake(source_path(name), line_of(settings, name, i),
                               f"cell {i + 1} ({first}) {what}", remedy)  # fmt: skip
+
+
+def failing_line(traceback: str) -> str:
+    """The line of the cell that an error without words points at."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", traceback)
+    return (re.findall(r"^-+> \d+ (.*)", plain, re.M) or ["no words"])[0].strip()
 
 
 def line_of(settings: Settings, name: str, i: int) -> int:
@@ -75,18 +78,17 @@ def tidy(output: Notebook, alt: str | None) -> tuple[str, str] | None:
             return None
         return f"warns: {output.text.strip()}", "repair what it warns of"
     data, output.metadata = output.data, {}
+    more = data.keys() - {"text/plain", "image/png"}
+    if more or not data:
+        return f"puts out {', '.join(sorted(more)) or 'nothing'}", "print it, or draw it"
     if "image/png" in data:
         if alt is None:
             return (
                 "draws a picture without words",
                 "add a comment that says what it shows: # alt: ...",
             )
-        output.data = {"text/plain": data["text/plain"], "image/png": data["image/png"].strip()}
+        data["image/png"] = data["image/png"].strip()
         output.metadata = {"image/png": {"alt": alt}}
-    elif "text/plain" in data:
-        output.data = {"text/plain": data["text/plain"]}
-    else:
-        return f"puts out {', '.join(data)}", "print it instead"
     return None
 
 
@@ -102,6 +104,7 @@ def normalise(settings: Settings, name: str, made: Notebook) -> None:
             alt = " ".join(found[1].replace("\n# ", " ").split()) if found else None
             for output in cell.outputs:
                 wrong = tidy(output, alt)
+                alt = None if "image/png" in output.get("data", {}) else alt
                 if wrong is not None:
                     raise Mistake(source_path(name), line_of(settings, name, i),
                                   f"cell {i + 1} {wrong[0]}", wrong[1])  # fmt: skip
@@ -114,10 +117,11 @@ def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> floa
     made = notebook.new(settings, name, notebook.read_source(settings, name))
     run_cells(settings, name, made, limit)
     normalise(settings, name, made)
-    if stored and stored.metadata.get("made_from") == made.metadata.made_from:
+    if stored and not notebook.problem(settings, name, stored, made):
         for old, cell in zip(stored.cells, made.cells, strict=True):
             if cell.source.startswith(TIMES):
                 cell.outputs = old.outputs
+    made.metadata.made_from["stored"] = notebook.all_of(made)
     path = settings.root / notebook_path(name)
     new = path.with_suffix(".new")
     new.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
@@ -158,13 +162,3 @@ def update(settings: Settings, again: set[str]) -> None:
     for name in settings.notebooks:
         if name in reasons or name in again:
             print(f"{notebook_path(name)}: {execute(settings, name):.0f} s", flush=True)
-
-
-def pull(settings: Settings, name: str) -> Path:
-    """Brings an edit of a notebook back to its walkthrough."""
-    path = settings.root / source_path(name)
-    text = notebook.pull(settings, name)
-    new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
-    return path

@@ -29,7 +29,8 @@ NAMES = {"en": "English", "si": "සිංහල"}
 
 INTERFACE = [
     "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
-    "Modules", "Notebooks",
+    "Modules", "Notebooks", "Search", "Search the site", "Nothing found", "Dark", "Light", "Copy",
+    "Copied", "Show the picture large", "Close",
     "This section is not translated yet.",
 ]  # fmt: skip
 """What stands on every page, beside its own text."""

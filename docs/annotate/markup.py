@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -31,6 +32,14 @@ class Mistake(ValueError):
 
     def __init__(self, path: str, line: int, problem: str, remedy: str):
         super().__init__(f"{path}:{line}: {problem}; {remedy}")
+
+
+NUMBER = re.compile(r"\**[−-]?\d[\d.,]*( ?[%×]| m?s| MiB| KB)?\**|")
+"""What may stand in a column of numbers."""
+
+
+OPTION = re.compile(r"(?<= )(--?[a-z][^ ]*(?: [^- ][^ ]*)?)")
+"""An option of a command, with its value."""
 
 
 def slug(text: str) -> str:
@@ -53,7 +62,13 @@ class Formulas:
 
     def fill(self, html: str, rendered: list[str]) -> str:
         """The HTML with all formulas in their places."""
-        return re.sub("\ue010(\\d+)\ue011", lambda m: rendered[int(m[1])], html)
+
+        def put(match: re.Match[str]) -> str:
+            # A mark behind a formula must not begin the next line.
+            whole = rendered[int(match[1])] + match[2]
+            return f'<span class="together">{whole}</span>' if match[2] else whole
+
+        return re.sub("\ue010(\\d+)\ue011([.,:;)?]*)", put, html)
 
 
 @dataclass
@@ -113,7 +128,9 @@ class Prose(RendererHTML):
                 where.path, line_of(tokens, i, env), str(error.args[0]),
                 "correct the name, or list it under known in [tool.annotate] of pyproject.toml",
             ) from None  # fmt: skip
-        code = f"<code>{escape(text, quote=False)}</code>"
+        # A line may break before an option, not within it.
+        code = OPTION.sub(r'<span class="together">\1</span>', escape(text, quote=False))
+        code = f"<code>{code}</code>"
         return f'<a href="{escape(address)}">{code}</a>' if address else code
 
     def link_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
@@ -162,7 +179,19 @@ class Prose(RendererHTML):
         return self.renderToken(tokens, i, options, env)
 
     def table_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """A box that scrolls around each table."""
+        """A box that scrolls around each table; columns of nothing but numbers are marked."""
+        rows: list[list[Any]] = []
+        for token, inner in pairwise(tokens[i:]):
+            if token.type == "table_close":
+                break
+            if token.type == "tr_open":
+                rows.append([])
+            elif token.type in ("th_open", "td_open"):
+                rows[-1].append((token, inner.content))
+        for column in zip(*rows, strict=True):
+            if all(NUMBER.fullmatch(text) for _, text in column[1:]):
+                for token, _ in column:
+                    token.attrSet("class", "number")
         return '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
 
     def table_close(self, tokens: Any, i: int, options: Any, env: Any) -> str:

@@ -7,18 +7,21 @@ summary: From a walkthrough to a notebook and back, and whether the two are in s
 # Notebooks
 
 A notebook is made from a walkthrough: its cells, a badge that opens it on Colab, and a cell that
-installs the package where there is none. It is stored with its outputs, so it
-can be read without being run, and it carries two hashes: of its cells, and of the code of the
-package that they import. So it can be said of each notebook, without running it, whether it
-is what its source would give now. Docstrings and comments are not code: rewriting the prose of a
-module does not make a notebook stale, unless it shows that prose.
+installs the package where there is none. It is stored with its outputs, so it can be read without
+being run, and with a record of what it was made from: a hash of each cell, of the walkthrough, of
+each file of the package that the cells import, and of all that the build stored. So it can be said
+of each notebook, without running it, whether it is what its source would give now, and if not,
+which cell and which file is to blame. Docstrings and comments are not code: rewriting the prose of
+a module does not make a notebook stale, unless it shows that prose.
 
 What if somebody edits the notebook, in Jupyter or on Colab? Then its cells are neither what the
 source says nor what was recorded. The build does not write over it, and `python -m docs pull`
-brings the edit back to the source.
+brings the edit back to the source. If it was only run again and saved, no edit is lost by running
+it once more.
 """
 
 import ast
+import functools
 import hashlib
 import json
 import re
@@ -29,7 +32,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from .markup import Mistake
 from .settings import Settings
-from .walkthrough import Cell, definition, read_cells, write_cells
+from .walkthrough import Cell, definition, read_cells
 
 BUILD = "run: python -m docs build"
 TIMES = "# NBVAL_IGNORE_OUTPUT"
@@ -37,6 +40,9 @@ TIMES = "# NBVAL_IGNORE_OUTPUT"
 
 SOLUTION = "# @title "
 """The first line of a cell that is folded: what follows is what stands there instead."""
+
+ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
+"""What a picture shows, in the cell that draws it, over as many lines as it needs."""
 
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 """The target of a link to a file."""
@@ -89,7 +95,12 @@ def read_source(settings: Settings, name: str) -> list[Cell]:
             "pyproject.toml", 1, f"there is no {source_path(name)}",
             "correct the name under [tool.annotate.notebooks]",
         )  # fmt: skip
-    return read_cells(source_path(name), path.read_bytes().decode())
+    try:
+        source = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise Mistake(source_path(name), line, "this is no UTF-8", "save it as UTF-8") from None
+    return read_cells(source_path(name), source)
 
 
 def address(settings: Settings, name: str, cell: Cell, target: str) -> str:
@@ -132,10 +143,22 @@ def convert(settings: Settings, name: str, cells: list[Cell]) -> list[Cell]:
     ]
 
 
-def cells_sha256(cells: list[Cell]) -> str:
-    """Of the kinds and texts of cells."""
-    texts = json.dumps([(cell.kind, cell.text) for cell in cells])
-    return hashlib.sha256(texts.encode()).hexdigest()
+def sha256(content: Any) -> str:
+    """Of bytes, or of what JSON can express; half of it is enough to tell versions apart."""
+    if not isinstance(content, bytes):
+        content = json.dumps(content, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def hashes(cells: list[Cell]) -> list[str]:
+    """One for each cell, of its kind and its text."""
+    return [sha256([cell.kind, cell.text]) for cell in cells]
+
+
+def first_difference(these: list[Any], those: list[Any]) -> int | None:
+    """Counted from 1, as cells are; `None` if there is none."""
+    pairs = zip([*these, None], [*those, None], strict=False)
+    return next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
 
 
 def imports(tree: ast.AST, package: str) -> set[str]:
@@ -152,31 +175,53 @@ def imports(tree: ast.AST, package: str) -> set[str]:
     return found
 
 
-def package_sha256(settings: Settings, cells: list[Cell]) -> str:
-    """Of the code that the cells import, directly or not, and of the data of the package."""
-    folder, todo, seen = settings.root / settings.package, set(), {}
+def tree_of(node: Any) -> Any:
+    """A syntax tree as lists, alike in all versions of Python: without fields that are empty."""
+    if isinstance(node, ast.AST):
+        fields = ast.iter_fields(node)
+        return [type(node).__name__, *([k, tree_of(v)] for k, v in fields if v not in (None, []))]
+    return [tree_of(child) for child in node] if isinstance(node, list) else repr(node)
+
+
+@functools.cache
+def code_of(path: str, source: bytes, package: str) -> tuple[str, frozenset[str]]:
+    """A hash of what a module does, and which modules of the package it imports."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise Mistake(path, error.lineno or 1, error.msg, "correct the module") from None
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [
+                child for child in node.body
+                if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
+            ]  # fmt: skip
+    return sha256(tree_of(tree)), frozenset(imports(tree, package))
+
+
+def package_files(settings: Settings, cells: list[Cell]) -> dict[str, str]:
+    """A hash of each module that the cells import, directly or not, and of each file of data."""
+    todo, found = set(), {}
     for cell in cells:
         if cell.kind == "code":
             todo |= imports(ast.parse(cell.text), settings.package)
+    if todo:
+        for path in sorted((settings.root / settings.package).rglob("*")):
+            data = path.is_file() and path.suffix not in (".py", ".pyc")
+            if data and not path.name.startswith("."):
+                found[path.relative_to(settings.root).as_posix()] = sha256(path.read_bytes())
     while todo:
-        name = todo.pop()
-        path = folder / f"{name}.py"
-        if name in seen or not path.exists():
-            continue
-        tree = ast.parse(path.read_bytes())
-        for node in ast.walk(tree):
-            if isinstance(getattr(node, "body", None), list):
-                node.body = [
-                    child for child in node.body
-                    if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
-                ]  # fmt: skip
-        seen[name] = ast.dump(tree)
-        todo |= imports(tree, settings.package) - seen.keys()
-    code = [f"{name}\n{seen[name]}" for name in sorted(seen)]
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
-            code.append(hashlib.sha256(path.read_bytes()).hexdigest())
-    return hashlib.sha256("\n".join(code).encode()).hexdigest()
+        file = f"{settings.package}/{todo.pop()}.py"
+        path = settings.root / file
+        if file not in found and path.exists():
+            found[file], more = code_of(file, path.read_bytes(), settings.package)
+            todo |= more
+    return found
+
+
+def source_of(cells: list[Cell]) -> str:
+    """A hash of a walkthrough."""
+    return sha256(hashes(cells))
 
 
 def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
@@ -197,8 +242,9 @@ def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
         "language_info": {"name": "python"},
         "colab": {"provenance": [], "toc_visible": True},
         "made_from": {
-            "cells": cells_sha256(converted),
-            "package": package_sha256(settings, cells),
+            "source": source_of(cells),
+            "cells": hashes(converted),
+            "package": package_files(settings, cells),
         },
     }
     return new_notebook(cells=nodes, metadata=metadata)
@@ -222,9 +268,22 @@ def read(settings: Settings, name: str) -> Notebook | None:
 
 
 def stored_cells(stored: Notebook) -> list[Cell]:
-    """The cells of a stored notebook."""
-    kinds = {"markdown": "prose", "code": "code"}
-    return [Cell(kinds[c.cell_type], c.source) for c in stored.cells if c.cell_type in kinds]
+    """The cells of a stored notebook; one that is neither prose nor code keeps its kind."""
+    kinds = {"markdown": "prose"}
+    return [Cell(kinds.get(c.cell_type, c.cell_type), c.source) for c in stored.cells]
+
+
+def all_of(stored: Notebook) -> str:
+    """A hash of all that is stored: cells, their names and numbers, and what they put out."""
+    return sha256(nbformat.reads(nbformat.writes(stored), as_version=4).cells)
+
+
+def foreign(name: str, stored: Notebook) -> Mistake | None:
+    """If something other than the build has saved a notebook, perhaps with outputs of its own."""
+    if stored.metadata.get("made_from", {}).get("stored") == all_of(stored):
+        return None
+    what = "it was saved by another program, and its outputs are not those of the build"
+    return Mistake(notebook_path(name), 1, what, BUILD)
 
 
 def problem(
@@ -235,65 +294,21 @@ def problem(
     if stored is None:
         return Mistake(path, 1, "there is no such notebook yet", BUILD)
     there, here = stored_cells(stored), stored_cells(wanted)
-    made_from = stored.metadata.get("made_from", {})
-    if there != here:
-        same = zip(there, here, strict=False)
-        n = next((n for n, (a, b) in enumerate(same) if a != b), min(len(there), len(here))) + 1
-        if cells_sha256(there) != made_from.get("cells"):
-            what = f"cell {n} was edited in the notebook"
-            return Edited(path, 1, what, f"run: python -m docs pull {name}")
+    record = stored.metadata.get("made_from", wanted.metadata.made_from)
+    edited = first_difference(hashes(there), record["cells"])
+    n = first_difference(there, here)
+    if edited and n:
+        what = f"cell {edited} was edited in the notebook"
+        return Edited(path, 1, what, f"run: python -m docs pull {name}")
+    if n:
         return Mistake(path, 1, f"cell {n} is not what {source_path(name)} says", BUILD)
-    if made_from.get("cells") != wanted.metadata.made_from["cells"]:
-        return Mistake(path, 1, "it has not been run since it was edited", BUILD)
-    if made_from.get("package") != wanted.metadata.made_from["package"]:
-        return Mistake(path, 1, f"it ran with other code of {settings.package}", BUILD)
-    for n, cell in enumerate(stored.cells, 1):
-        if cell.cell_type == "code" and cell.execution_count is None:
-            return Mistake(path, 1, f"cell {n} has not been run", BUILD)
-    return None
-
-
-def pull(settings: Settings, name: str) -> str:
-    """
-    The walkthrough of a notebook as it was edited. Raises `Mistake` where it has no notebook, and
-    for an edit that belongs elsewhere: to a definition of the package, or to what the build makes.
-    """
-    path, stored = notebook_path(name), read(settings, name)
-    if stored is None:
-        raise Mistake(path, 1, "there is no such notebook", BUILD)
-    source = read_source(settings, name)
-    back = {}
-    for cell in source:
-        for target in LINK.findall(cell.text) if cell.kind == "prose" else ():
-            back[address(settings, name, cell, target)] = target
-    cells: list[Cell] = []
-    for n, cell in enumerate(stored_cells(stored), 1):
-        text = "\n".join(line.rstrip() for line in cell.text.strip("\n").split("\n"))
-        first = text.split("\n")[0]
-        if text == install(settings) or text.startswith("[![Open in Colab]") or not text:
-            continue
-        shown = re.fullmatch(r"# (\w+), from ([\w/]+)/(\w+)\.py", first)
-        if shown and cell.kind == "code":
-            package, module = shown[2].replace("/", "."), shown[3]
-            text = f"from {package}.{module} import {shown[1]}  # shown"
-            _, _, now = definition(settings.root, source_path(name), Cell("code", text, 1))
-            if f"{first}\n{now}" != cell.text:
-                raise Mistake(
-                    path, 1, f"cell {n} shows {shown[1]} of {shown[2]}/{module}.py, and was edited",
-                    "edit the module instead",
-                )  # fmt: skip
-        if first == install(settings).split("\n")[0]:
-            raise Mistake(
-                path, 1, f"cell {n}, which installs the package, was edited",
-                "restore it; it follows from [tool.annotate] in pyproject.toml",
-            )  # fmt: skip
-        if cell.kind == "prose":
-            for there, here in back.items():
-                text = text.replace(f"]({there}", f"]({here}")
-        if cells and cell.kind == cells[-1].kind == "prose":
-            cells[-1].text += f"\n\n{text}"
-        else:
-            cells.append(Cell(cell.kind, text))
-    result = write_cells(cells, path)
-    read_cells(source_path(name), result)
-    return result
+    if edited:
+        return Mistake(path, 1, f"cell {edited} has not been run since it was edited", BUILD)
+    now = wanted.metadata.made_from["package"]
+    files = sorted(now.keys() | record["package"].keys())
+    for file in (file for file in files if now.get(file) != record["package"].get(file)):
+        # The first cell of the walkthrough is the second of the notebook, and the next its fourth.
+        cells = enumerate(read_source(settings, name)[1:], 4)
+        n = next((n for n, cell in cells if file in package_files(settings, [cell])), 1)
+        return Mistake(path, 1, f"cell {n} ran with another {file}", BUILD)
+    return foreign(name, stored)

@@ -36,11 +36,14 @@ def anchor_of(prose: str, before: list[Section]) -> str:
 def notebook_sections(settings: Settings, name: str) -> list[Section]:
     """
     The sections of a notebook: each piece of prose with the code after it and its outputs. Raises
-    `Mistake` if there is no notebook yet.
+    `Mistake` if there is no notebook, or one that something other than the build has saved.
     """
     stored, path = notebook.read(settings, name), notebook.notebook_path(name)
     if stored is None:
         raise notebook.Mistake(path, 1, "there is no such notebook", notebook.BUILD)
+    wrong = notebook.foreign(name, stored)
+    if wrong is not None:
+        raise wrong
     outputs = {cell.id: cell.get("outputs", []) for cell in stored.cells}
     sections: list[Section] = []
     for n, cell in enumerate(notebook.read_source(settings, name), 1):
@@ -55,11 +58,22 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         text = cell.text
         if cell.shown:
             section.path, first, text = definition(settings.root, path, cell)
-        section.code = list(enumerate(text.split("\n"), first))
+        # The first line that says what kind of cell it is, and the words for a picture, are said
+        # elsewhere on the page.
+        hidden = {n for m in notebook.ALT.finditer(text) for n in lines_of(text, m)}
+        hidden |= {0} if text.startswith((notebook.TIMES, notebook.SOLUTION)) else set()
+        lines = enumerate(text.split("\n"))
+        section.code = [(first + n, line) for n, line in lines if n not in hidden]
         section.outputs = outputs.get(f"cell-{n:02}", [])
         if text.startswith(notebook.SOLUTION):
             section.folded = text.split("\n")[0].removeprefix(notebook.SOLUTION)
     return sections
+
+
+def lines_of(text: str, match: re.Match[str]) -> range:
+    """The lines of `text`, from 0, over which a match goes."""
+    begin = text.count("\n", 0, match.start())
+    return range(begin, begin + match[0].count("\n") + 1)
 
 
 def size(png: bytes) -> tuple[int, int]:

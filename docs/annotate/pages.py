@@ -21,7 +21,7 @@ from pathlib import Path
 from .highlight import highlight
 from .locale import Catalogue
 from .markup import Formulas, Mistake, Where, renderer, slug
-from .notebook import imports, source_path
+from .notebook import imports, notebook_path, source_path
 from .outputs import notebook_sections, picture, render_outputs
 from .parts import Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
@@ -71,6 +71,12 @@ class Builder:
         ]
         for name, after in settings.notebooks.items():
             self.insert(self.notebook(name), after)
+        unknown = settings.parts.keys() - {source.name for source in self.sources}
+        if unknown:
+            raise Mistake(
+                "pyproject.toml", 1, f"[tool.annotate.parts] names {sorted(unknown)}",
+                "name the page with which a part begins",
+            )  # fmt: skip
         for source in self.sources:
             for key in ("title", "summary"):
                 if not source.meta.get(key):
@@ -95,9 +101,9 @@ class Builder:
         if (self.settings.root / path).exists():
             text = (self.settings.root / path).read_text(encoding="utf-8")
             sections = split_cpp(text)
-            summary = " ".join(sections[0].prose.split("\n\n")[0].split())
-            meta = {"title": path.name, "summary": summary}
-            sections[0].prose = f"# {path.name}\n\n{sections[0].prose}"
+            if not sections[0].prose.startswith("# "):
+                sections[0].prose = f"# {path.name}\n\n{sections[0].prose}"
+            meta = first_two(sections[0].prose)
             yield Source(f"{path.stem}-cpp", path.as_posix(), "module", meta, sections, text)
 
     def notebook(self, name: str) -> Source:
@@ -105,8 +111,7 @@ class Builder:
         path = source_path(name)
         text = (self.settings.root / path).read_text(encoding="utf-8")
         sections = notebook_sections(self.settings, name)
-        heading, first = (part.strip() for part in f"{sections[0].prose}\n\n".split("\n\n")[:2])
-        meta = {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
+        meta = first_two(sections[0].prose)
         module = Module(name, path, text, ast.parse(text), meta, sections)
         return Source(name, path, "notebook", meta, sections, text, module)
 
@@ -136,11 +141,15 @@ class Builder:
 
     def text(self, name: str, path: str) -> Source:
         """A text; without front matter its first lines are title and summary."""
+        if not (self.settings.root / path).exists():
+            raise Mistake(
+                "pyproject.toml", 1, f"there is no {path}",
+                "correct the path under [tool.annotate.pages]",
+            )  # fmt: skip
         text = (self.settings.root / path).read_text(encoding="utf-8")
         meta, body, before = front_matter(text)
         if not meta:
-            heading, first = (part.strip() for part in body.split("\n\n")[:2])
-            meta = {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
+            meta = first_two(body)
         return Source(name, path, "page", meta, split_text(body, before + 1), text)
 
     def runs(self) -> Iterator[Source]:
@@ -163,17 +172,14 @@ class Builder:
         whole = (root / path).parent.joinpath(file).resolve()
         if not whole.is_relative_to(root) or not whole.exists():
             raise LookupError(f"there is no file {file}; correct the path")
-        relative = whole.relative_to(root)
-        name = relative.stem
-        folders = "docs/pages", "notebooks", "notebooks/src", self.settings.package
-        if relative.suffix == ".cpp":
-            name += "-cpp"
-        is_page = any(source.name == name for source in self.sources)
-        if is_page and relative.parent.as_posix() in folders:
-            return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
-        if relative.parent.as_posix() == "docs/runs" and whole.is_dir():
-            return f"{prefix}run-{name}.html"
-        return self.settings.source(relative.as_posix())
+        relative = whole.relative_to(root).as_posix()
+        pages = {source.path: source.name for source in self.sources}
+        pages |= {notebook_path(name): name for name in self.settings.notebooks}
+        # The page of a recorded run is that of its folder.
+        name = pages.get(relative, pages.get(f"{relative}/config.json"))
+        if name is None:
+            return self.settings.source(relative)
+        return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
 
     def image(self, path: str, prefix: str, target: str, alt: str) -> str:
         """A drawing becomes part of the page, and so takes its colours; a picture is an asset."""
@@ -184,7 +190,7 @@ class Builder:
             raise LookupError("correct the path")
         if whole.suffix == ".svg":
             svg = whole.read_text(encoding="utf-8")
-            svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
+            svg = svg.replace("<svg", f'<svg role="img" lang="en" aria-label="{escape(alt)}"', 1)
             return f'<span class="figure" tabindex="0">{svg}</span>'
         return picture(f"{prefix}assets/runs/{whole.parent.name}.png", alt, whole.read_bytes())
 
@@ -257,6 +263,12 @@ class Builder:
             anchor += "-2"
         page.headings.append((level, text, anchor))
         return anchor
+
+
+def first_two(text: str) -> dict[str, str]:
+    """The first two paragraphs of a text are its title and its summary."""
+    heading, first = (part.strip() for part in f"{text}\n\n".split("\n\n")[:2])
+    return {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
 
 
 def trimmed(code: list[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -86,5 +86,6 @@ class Page:
 
     @property
     def minutes(self) -> int:
-        """About how long it takes to read, at 200 words a minute."""
-        return max(1, round(sum(len(row.text.split()) for row in self.rows) / 200))
+        """About how long it takes to read, at 200 words or 30 lines of code a minute."""
+        words = sum(len(row.text.split()) for row in self.rows)
+        return max(1, round(words / 200 + sum(len(row.code) for row in self.rows) / 30))

@@ -28,16 +28,17 @@ class Settings:
     branch: str
     tag: str
     """Of the release that a notebook installs where there is no package."""
-    site: str
     known: set[str]
     pages: dict[str, str]
     """Pages of prose: the name of each, and the file it is made of."""
+    parts: dict[str, str]
+    """For the first page of each part of the table of contents, what the part is called."""
     notebooks: dict[str, str]
     """The name of each notebook, and the page after which it is read."""
 
     @classmethod
     def read(cls, root: Path) -> "Settings":
-        """Raises `ValueError` for a key that is missing or unknown, and for a tag that is none."""
+        """Raises `ValueError` for a key that is missing or unknown, or a wrong address or tag."""
         path = root / "pyproject.toml"
         given = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("annotate", {})
         wanted = cls.__dataclass_fields__.keys() - {"root"}
@@ -45,6 +46,11 @@ class Settings:
             wrong = ", ".join(sorted(given.keys() ^ wanted))
             raise ValueError(f"{path}: [tool.annotate] must have the keys {wanted}; see {wrong}")
         settings = cls(root, **{**given, "known": set(given["known"])})
+        if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", settings.repository):
+            raise ValueError(
+                f"{path}: repository is {settings.repository!r}, expected "
+                "'https://github.com/OWNER/NAME', without a slash at the end"
+            )
         init = (root / settings.package / "__init__.py").read_text(encoding="utf-8")
         version = re.search(r'^__version__ = "(.+)"', init, re.M)
         if version is None or settings.tag != f"v{version[1]}":
@@ -53,6 +59,12 @@ class Settings:
                 f"{settings.package}/__init__.py has; Colab installs the release of that tag"
             )
         return settings
+
+    @property
+    def site(self) -> str:
+        """Where GitHub publishes the pages of the repository."""
+        owner, name = self.repository.removeprefix("https://github.com/").split("/")
+        return f"https://{owner.lower()}.github.io/{name}/"
 
     def source(self, path: str, line: int | None = None) -> str:
         """The address of a file, or of a line of it, in the repository."""

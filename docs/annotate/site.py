@@ -61,16 +61,28 @@ def assets(root: Path) -> dict[str, bytes]:
     return files
 
 
+def plain(markdown: str) -> str:
+    """A text without headings, formulas and marks."""
+    text = re.sub(r"^#.*$", "", markdown, flags=re.M)
+    text = re.sub(r"\$\$.*?\$\$|\[\^\w+\]:?", " ", text, flags=re.S)
+    text = re.sub(r"\$[^$]*\$", "…", text)
+    return " ".join(re.sub(r"\]\([^)]*\)|[*`|\[\]!]", " ", text).split())
+
+
 def search_index(pages: list[Page]) -> bytes:
     """What the search looks through: for each heading or symbol, its page and its text."""
     entries = []
     for page in pages:
+        headings = {anchor: heading for _, heading, anchor in page.headings}
+        title = page.title
         for row in page.rows:
             at = next((a for a in re.findall(r'id="([^"]+)"', row.prose)), row.anchor)
-            text = " ".join(re.sub(r"[#*`$|]+", " ", row.text).split())
-            if text:
-                title = at if page.source.kind == "module" and at else page.title
-                entries.append([page.path, at, page.title, title, text[:400]])
+            # A section is called as its heading says, or its symbol, or else as the one before.
+            title = headings.get(at, title)
+            symbol = page.source.module is not None and page.source.kind == "module" and row.code
+            named = at if symbol and at != page.source.name else title
+            if re.search(r"\w", text := plain(row.text)):
+                entries.append([page.path, at, page.title, named, text])
     return f"const INDEX = {json.dumps(entries, ensure_ascii=False)};\n".encode()
 
 
@@ -117,7 +129,7 @@ def build(root: Path) -> Site:
         i = [p.source.name for p in english].index(page.source.name)
         html = template.render(
             page=page, pages=english, settings=settings, languages=NAMES,
-            related=builder.related(page.source),
+            related=builder.related(page.source), titles={p.source.name: p.title for p in english},
             say=interface.get(page.lang, interface["en"]),
             versions=[p for p in english + others if p.source.name == page.source.name],
             previous=english[i - 1] if i > 0 else None,

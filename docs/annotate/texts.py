@@ -6,8 +6,8 @@ summary: Sections of what is no Python: C++, Markdown, and the folder of a run.
 
 # Texts
 
-Three more kinds of source. A C++ file is cut at the comments in its first column, a text at its
-headings, and a recorded run is written out as Markdown first.
+Three more kinds of source. A C++ file is cut at the comments that have lines to themselves, a text
+at its headings, and a recorded run is written out as Markdown first.
 """
 
 import json
@@ -24,24 +24,28 @@ def first_words(prose: str) -> str:
 
 
 def split_cpp(text: str) -> list[Section]:
-    """A C++ file at the comments in its first column: each is prose, and what follows its code."""
+    """
+    A C++ file at the comments that have lines to themselves: each is prose, and what follows is its
+    code. A comment behind code stays there.
+    """
     sections: list[Section] = []
     comment = False
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.startswith("//"):
+        bare = line.lstrip()
+        if not bare.startswith("//"):
             comment = False
-            if line.strip() or (sections and sections[-1].code):
+            if bare or (sections and sections[-1].code):
                 sections = sections or [Section("begin", None, "", 1)]
                 sections[-1].code.append((number, line))
             continue
         if not comment:
             # Called after its first words, which stay when lines are added above.
-            anchor = first_words(line.removeprefix("//"))
+            anchor = first_words(bare.removeprefix("//"))
             while any(section.anchor == anchor for section in sections):
                 anchor += "-2"
             sections.append(Section(anchor, None, "", number))
         comment = True
-        sections[-1].prose += line.removeprefix("//").removeprefix(" ") + "\n"
+        sections[-1].prose += bare.removeprefix("//").removeprefix(" ") + "\n"
     return sections
 
 

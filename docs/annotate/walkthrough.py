@@ -101,12 +101,16 @@ def read_cells(path: str, source: str) -> list[Cell]:
     code, or if a cell of it is no Python.
     """
     text = to_text(source)
-    pairs = zip([*source.split("\n"), None], [*to_source(text).split("\n"), None], strict=False)
+    lines = source.split("\n")
+    pairs = zip([*lines, None], [*to_source(text).split("\n"), None], strict=False)
     wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+    if wrong is None and lines[-1]:
+        wrong = len(lines)
     if wrong is not None or not source.startswith("# # "):
         raise Mistake(
             path, wrong or 1, "the walkthrough is not in normal form",
-            "begin with a title, '# # ...', and keep one blank line before and after prose",
+            "begin with a title, '# # ...', keep one blank line before and after prose, and end "
+            "with a line end",
         )  # fmt: skip
     cells: list[Cell] = []
     for block in re.split(rf"^{MARKER}$", text, flags=re.M):

@@ -87,8 +87,8 @@ def draw_mix(alpha: list[float], losses: list[float]) -> str:
     """
     width, height, top = 520, 40 + 30 * len(alpha), max(alpha)
     names = ["the embedding", *(f"layer {l}" for l in range(1, len(alpha)))]
-    says = [f"with all layers in memory the loss is {losses[0]:.2f} nats"]
-    says += [f"without {n} it is {loss:.2f}" for n, loss in zip(names, losses[1:], strict=True)]
+    says = [f"With all layers in memory the loss is {losses[0]:.2f} nats"]
+    says += [f"Without {n} it is {loss:.2f}" for n, loss in zip(names, losses[1:], strict=True)]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'data-figure="mix" data-says="{"|".join(says)}">'
@@ -106,7 +106,13 @@ def draw_mix(alpha: list[float], losses: list[float]) -> str:
         ]
     x = round(100 + 340 / len(alpha) / top, 1)
     lines += [
-        f'<path d="M{x} 4 V{height - 26}" stroke="var(--soft, #545d68)" stroke-dasharray="4 3"/>',
+        *(
+            f'<path d="M{x} 4 V{height - 26}" stroke="{color}" stroke-width="{w}" {dash}/>'
+            for color, w, dash in [
+                ("var(--paper, #fff)", 4, ""),
+                ("var(--ink, #1d2329)", 1.5, 'stroke-dasharray="4 3"'),
+            ]
+        ),
         f'<text x="{x}" y="{height - 8}" text-anchor="middle" fill="var(--soft, #545d68)">'
         f"all equal, {1 / len(alpha):.3f}</text>",
     ]

@@ -7,6 +7,8 @@ const make = (tag, attributes, ...children) => {
   return element;
 };
 const top_ = document.body.dataset.top;
+const translated = JSON.parse(document.body.dataset.say ?? "{}");
+const say = (text) => translated[text] ?? text;
 const tools = document.getElementById("tools");
 
 // Light or dark: what the system says, until somebody presses the button.
@@ -15,7 +17,7 @@ const dark = () => {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 };
 const theme = make("button", { type: "button" });
-const label = () => (theme.textContent = dark() ? "Light" : "Dark");
+const label = () => (theme.textContent = say(dark() ? "Light" : "Dark"));
 theme.addEventListener("click", () => {
   const next = dark() ? "light" : "dark";
   document.documentElement.dataset.theme = next;
@@ -25,7 +27,7 @@ theme.addEventListener("click", () => {
 label();
 
 // Search: the index is fetched when somebody begins to type, as a script, so from a disk too.
-const input = make("input", { type: "search", placeholder: "Search", "aria-label": "Search the site", size: 12 });
+const input = make("input", { type: "search", placeholder: say("Search"), "aria-label": say("Search the site"), size: 12 });
 const found = make("ul", { class: "found", hidden: "", "aria-label": "Found" });
 let loading;
 const load = () => (loading ??= new Promise((done) => {
@@ -33,22 +35,32 @@ const load = () => (loading ??= new Promise((done) => {
   script.addEventListener("load", done);
   document.head.append(script);
 }));
+// Some words of a text, around the one that was looked for.
+const part = (text, word) => {
+  const at = Math.max(0, text.toLowerCase().indexOf(word) - 40);
+  const begin = at && text.indexOf(" ", at) + 1, end = text.indexOf(" ", begin + 110);
+  return (begin ? "… " : "") + (end < 0 ? text.slice(begin) : text.slice(begin, end) + " …");
+};
 const search = async () => {
   const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return (found.hidden = true);
   await load();
   const score = ([, , page, title, text]) => words.every((w) => `${page} ${title} ${text}`.toLowerCase().includes(w))
     ? 1 + words.filter((w) => title.toLowerCase().includes(w)).length + 9 * (title.toLowerCase() === words.join(" ")) : 0;
-  const best = INDEX.map((e) => [score(e), e]).filter(([s]) => s).sort((a, b) => b[0] - a[0]).slice(0, 12);
+  // At most three of a page, so that one page does not hide the others.
+  const of = {};
+  const best = INDEX.map((e) => [score(e), e]).filter(([s]) => s).sort((a, b) => b[0] - a[0])
+    .filter(([, [path]]) => (of[path] = (of[path] ?? 0) + 1) <= 3).slice(0, 12);
   found.replaceChildren(...best.map(([, [path, anchor, page, title, text]]) => make("li", {},
     make("a", { href: top_ + path + (anchor && anchor !== "text" ? `#${anchor}` : "") },
-      `${page}${title !== page ? " · " + title : ""}`, make("small", {}, text.slice(0, 110))))));
-  if (!best.length) found.replaceChildren(make("li", {}, "Nothing found"));
+      `${page}${title !== page ? " · " + title : ""}`, make("small", {}, part(text, words[0]))))));
+  if (!best.length) found.replaceChildren(make("li", {}, say("Nothing found")));
   found.hidden = false;
 };
 input.addEventListener("input", search);
 tools.append(input, theme);
 tools.closest("nav").append(found);
+addEventListener("click", (event) => event.target.closest(".found, .tools") || (found.hidden = true));
 addEventListener("keydown", (event) => {
   const typing = /^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName);
   if (event.key === "/" && !typing) { event.preventDefault(); input.focus(); }
@@ -73,12 +85,12 @@ document.querySelectorAll(".code").forEach((code) => code.addEventListener("clic
 
 // Copy the code of a section, without its line numbers.
 document.querySelectorAll("pre").forEach((pre) => {
-  const copy = make("button", { type: "button", class: "copy" }, "Copy");
+  const copy = make("button", { type: "button", class: "copy" }, say("Copy"));
   copy.addEventListener("click", async () => {
-    const text = [...pre.querySelectorAll("code")].map((c) => c.textContent).join("").replace(/\n+/g, "\n");
+    const text = [...pre.querySelectorAll("code")].map((c) => c.textContent).join("");
     await navigator.clipboard.writeText(text);
-    copy.textContent = "Copied";
-    setTimeout(() => (copy.textContent = "Copy"), 1500);
+    copy.textContent = say("Copied");
+    setTimeout(() => (copy.textContent = say("Copy")), 1500);
   });
   pre.style.position = "relative";
   pre.append(copy);
@@ -86,12 +98,12 @@ document.querySelectorAll("pre").forEach((pre) => {
 
 // A picture, large.
 document.querySelectorAll("img.zoom").forEach((image) => {
-  const button = make("button", { type: "button", "aria-label": "Show the picture large" });
-  button.style.cssText = "padding:0;border:0;background:none";
+  const button = make("button", { type: "button", class: "zoom", "aria-label": say("Show the picture large") });
   image.replaceWith(button);
   button.append(image);
   button.addEventListener("click", () => {
-    const dialog = make("dialog", { "aria-label": image.alt }, image.cloneNode());
+    const dialog = make("dialog", { "aria-label": image.alt },
+      make("button", { type: "button" }, say("Close")), image.cloneNode());
     dialog.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
@@ -106,11 +118,11 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const slider = make("input", { type: "range", min: 1, max: last, value: last, "aria-label": "How far the recurrence has come" });
   const says = make("output", {});
   const show = () => {
-    parts.forEach((part) => (part.style.opacity = +part.dataset.at > slider.value ? 0.12 : 1));
+    parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));
     says.textContent = svg.dataset.says.split("|")[slider.value - 1];
   };
   slider.addEventListener("input", show);
-  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
+  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
   show();
 });
 
@@ -125,7 +137,7 @@ document.querySelectorAll("svg[data-figure=mix]").forEach((svg) => {
   };
   slider.addEventListener("input", show);
   bars.forEach((bar, l) => bar.addEventListener("click", () => { slider.value = +slider.value === l + 1 ? 0 : l + 1; show(); }));
-  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
+  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
   show();
 });
 
@@ -144,10 +156,13 @@ document.querySelectorAll("svg[data-figure=attention]").forEach((svg) => {
     });
     characters.forEach((c, t) => c.setAttribute("font-weight", t === chosen ? "bold" : "normal"));
     const most = weights.map((layer) => layer[chosen].indexOf(Math.max(...layer[chosen])));
+    // Where the drawing is wider than the screen, the chosen character comes into view.
+    const frame = svg.parentNode, scale = svg.clientWidth / svg.viewBox.baseVal.width;
+    frame.scrollLeft = characters[chosen].getBBox().x * scale - frame.clientWidth / 2;
     says.textContent = `${characters[chosen].textContent} looks most at ${most.map((t) => characters[t].textContent).join(" ")}`;
   };
   slider.addEventListener("input", show);
   characters.forEach((c, t) => t && c.addEventListener("click", () => { slider.value = t; show(); }));
-  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
+  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
   show();
 });

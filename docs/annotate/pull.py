@@ -1,0 +1,150 @@
+r"""
+---
+title: From a notebook back
+summary: An edit that was made in Jupyter or on Colab, brought back to the walkthrough.
+---
+
+# From a notebook back
+
+Whoever reads a notebook finds the mistakes there, and corrects them there. The cells then have to
+become a walkthrough again. Nothing of them may be lost on the way or come back changed, so each
+cell is written, read again and compared, and one that did not survive is named by its number.
+
+Not every cell has a place in the walkthrough. The badge and the installation are made by the build,
+and a definition of the package is shown from there: an edit of these belongs elsewhere. And if the
+walkthrough has changed since the notebook was made, one of two edits would be lost: somebody has to
+say which.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+from . import notebook
+from .markup import Mistake
+from .notebook import BUILD, LINK, notebook_path, source_path
+from .settings import Settings
+from .walkthrough import Cell, read_cells, write_cells
+
+SHOWS = re.compile(r"# (\w+), from ([\w/]+)/(\w+)\.py\n")
+"""The first line of a cell that shows a definition of the package."""
+
+
+def tidy(path: str, n: int, cell: Cell) -> Cell:
+    """
+    The cell without blanks at the ends of lines, where they mean nothing; where two of them end a
+    line of a paragraph, Markdown has a backslash too. Raises `Mistake` for one that is no Python.
+    """
+    lines = cell.text.strip("\n").split("\n")
+    text = "\n".join(line.rstrip() for line in lines)
+    if cell.kind == "prose":
+        broken = re.sub(r"(?<=\S) {2,}\n(?=\S)", "\\\\\n", "\n".join(lines))
+        return Cell("prose", "\n".join(line.rstrip() for line in broken.split("\n")))
+    try:
+        if ast.dump(ast.parse(text)) != ast.dump(ast.parse(cell.text)):
+            what = f"cell {n} has a string with blanks at the end of a line"
+            raise Mistake(path, 1, what, "write them as \\x20")
+    except SyntaxError as error:
+        wrong = lines[min(error.lineno or 1, len(lines)) - 1].strip()
+        magic = wrong.startswith(("%", "!", "?"))
+        raise Mistake(
+            path, 1, f"cell {n} is no Python at {wrong!r} ({error.msg})",
+            "write plain Python, without magics" if magic else "correct the cell",
+        ) from None  # fmt: skip
+    return Cell("code", text)
+
+
+def survives(path: str, n: int, cell: Cell) -> None:
+    """Raises `Mistake` for a cell that would come back from the walkthrough as something else."""
+    before = [Cell("prose", "# Title")] + [Cell("code", "x = 1")] * (cell.kind == "prose")
+    try:
+        again = read_cells(path, write_cells([*before, cell], path))[len(before) :]
+    except (Mistake, ValueError):
+        again = []
+    if [(c.kind, c.text) for c in again] != [(cell.kind, cell.text)]:
+        raise Mistake(
+            path, 1, f"cell {n} would come back changed from a walkthrough",
+            "indent with spaces, begin prose with words, and let a comment touch the code: with "
+            "blank lines around it, it would be prose",
+        )  # fmt: skip
+
+
+def as_written(settings: Settings, name: str, n: int, cell: Cell, known: bool) -> Cell | None:
+    """The cell as the walkthrough has it, `None` if it has none there; raises `Mistake`."""
+    path = notebook_path(name)
+    if cell.kind not in ("prose", "code"):
+        raise Mistake(path, 1, f"cell {n} is {cell.kind}", "make it a cell of Markdown or code")
+    made = ("[![Open in Colab]", notebook.install(settings).split("\n")[0])
+    if cell.text.startswith(made):
+        if not known:
+            raise Mistake(
+                path, 1, f"cell {n}, which the build makes, was edited",
+                "restore it; it follows from [tool.annotate] in pyproject.toml",
+            )  # fmt: skip
+        return None
+    shows = SHOWS.match(cell.text)
+    if shows and cell.kind == "code":
+        what, folder, module = shows.groups()
+        if not known:
+            raise Mistake(
+                path, 1, f"cell {n} shows {what} of {folder}/{module}.py, and was edited",
+                "edit the module instead",
+            )  # fmt: skip
+        return Cell("code", f"from {folder.replace('/', '.')}.{module} import {what}  # shown")
+    return tidy(path, n, cell) if cell.text.strip() else None
+
+
+def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
+    """
+    The walkthrough of a notebook as it was edited. Raises `Mistake` where there is no notebook, for
+    an edit that has no place in a walkthrough, and, unless `force`, if both were edited.
+    """
+    path, stored = notebook_path(name), notebook.read(settings, name)
+    if stored is None:
+        raise Mistake(path, 1, "there is no such notebook", BUILD)
+    source = notebook.read_source(settings, name)
+    made_from = notebook.new(settings, name, source).metadata.made_from
+    made_from = stored.metadata.get("made_from", made_from)
+    there = notebook.stored_cells(stored)
+    if notebook.hashes(there) == made_from["cells"]:
+        raise Mistake(path, 1, "no cell of it was edited", BUILD)
+    back = {
+        notebook.address(settings, name, cell, target): target
+        for cell in source
+        if cell.kind == "prose"
+        for target in LINK.findall(cell.text)
+    }
+    cells: list[Cell] = []
+    for n, (cell, key) in enumerate(zip(there, notebook.hashes(there), strict=True), 1):
+        cell = as_written(settings, name, n, cell, key in made_from["cells"])
+        if cell is None:
+            continue
+        for page, target in back.items() if cell.kind == "prose" else ():
+            cell.text = cell.text.replace(f"]({page}", f"]({target}")
+        if not cells and (cell.kind != "prose" or not cell.text.startswith("# ")):
+            raise Mistake(path, 1, f"cell {n} comes first and is no title", "begin with '# ...'")
+        survives(path, n, cell)
+        if cells and cell.kind == cells[-1].kind == "prose":
+            cells[-1].text += f"\n\n{cell.text}"
+        elif cells and cell.kind == cells[-1].kind:
+            what = f"cell {n} is code and follows code"
+            raise Mistake(path, 1, what, "write a sentence between them")
+        else:
+            cells.append(cell)
+    changed = made_from["source"] != notebook.source_of(source)
+    if changed and notebook.source_of(cells) != notebook.source_of(source) and not force:
+        raise Mistake(
+            source_path(name), 1, f"both this and {path} were edited since the notebook was made",
+            f"undo one edit, or lose that of the walkthrough: python -m docs pull {name} --force",
+        )  # fmt: skip
+    return write_cells(cells, path)
+
+
+def pull(settings: Settings, name: str, force: bool = False) -> Path:
+    """Brings an edit of a notebook back to its walkthrough, and returns the file; see above."""
+    path = settings.root / source_path(name)
+    text = walkthrough_of(settings, name, force)
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+    return path
