@@ -309,6 +309,28 @@ def test_a_fork_changes_one_line(copy):
         Settings.read(copy)
 
 
+def test_another_package(tmp_path, katex):
+    """The generator makes the site of any package, from five settings and without notebooks."""
+    head = "---\ntitle: {0}\nsummary: {0}s.\n---\n\n# {0}\n"
+    files = {
+        "pyproject.toml": '[tool.annotate]\npackage = "mini"\nbranch = "main"\ntag = "v1"\n'
+        'repository = "https://github.com/me/mini"\npages = {index = "docs/index.md"}\n',
+        "mini/__init__.py": '"""\n1. `one`\n2. `two`\n"""\n\n__version__ = "1"\n',
+        "mini/one.py": f'"""\n{head.format("One")}\nSee `two`: $x^2$.\n"""\n\nx = 1\n',
+        "mini/two.py": f'"""\n{head.format("Two")}"""\n\nfrom .one import x\n\ny = x\n',
+        "docs/index.md": "# Mini\n\nIt begins with [one](../mini/one.py).\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    site = build(tmp_path)
+    site.write(tmp_path / "docs/site")
+    assert check(tmp_path, tmp_path / "docs/site") == []
+    assert "<title>One · Mini</title>" in site.files["one.html"].decode()
+    assert '<a href="one.html#L12">x</a>' in site.files["two.html"].decode()
+    assert not any(b"eedback" in text for name, text in site.files.items() if "html" in name)
+
+
 @pytest.fixture
 def sinhala(copy):
     """The catalogue of the home page."""

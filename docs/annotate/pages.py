@@ -154,11 +154,11 @@ class Builder:
 
     def runs(self) -> Iterator[Source]:
         """A page for each recorded run: its curves, what it writes, and its settings."""
-        for folder in sorted((self.settings.root / "docs/runs").iterdir()):
-            if (folder / "config.json").exists():
-                path, text = f"docs/runs/{folder.name}/config.json", run_text(folder)
-                meta, body, _ = front_matter(text)
-                yield Source(f"run-{folder.name}", path, "run", meta, split_text(body, 1), text)
+        for config in sorted((self.settings.root / "docs/runs").glob("*/config.json")):
+            path, text = config.relative_to(self.settings.root).as_posix(), run_text(config.parent)
+            meta, body, _ = front_matter(text)
+            name = f"run-{config.parent.name}"
+            yield Source(name, path, "run", meta, split_text(body, 1), text)
 
     def link(self, path: str, prefix: str, target: str) -> str:
         """

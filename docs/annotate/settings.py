@@ -14,7 +14,7 @@ what they run is what was tested.
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 
@@ -28,12 +28,13 @@ class Settings:
     branch: str
     tag: str
     """Of the release that a notebook installs where there is no package."""
-    known: set[str]
     pages: dict[str, str]
-    """Pages of prose: the name of each, and the file it is made of."""
-    parts: dict[str, str]
+    """Pages of prose: the name of each, and the file it is made of; `index` is the first."""
+    known: list[str] = field(default_factory=list)
+    """Names in backticks that look like the package's, and are not."""
+    parts: dict[str, str] = field(default_factory=dict)
     """For the first page of each part of the table of contents, what the part is called."""
-    notebooks: dict[str, str]
+    notebooks: dict[str, str] = field(default_factory=dict)
     """The name of each notebook, and the page after which it is read."""
 
     @classmethod
@@ -41,11 +42,19 @@ class Settings:
         """Raises `ValueError` for a key that is missing or unknown, or a wrong address or tag."""
         path = root / "pyproject.toml"
         given = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("annotate", {})
-        wanted = cls.__dataclass_fields__.keys() - {"root"}
-        if given.keys() != wanted:
-            wrong = ", ".join(sorted(given.keys() ^ wanted))
-            raise ValueError(f"{path}: [tool.annotate] must have the keys {wanted}; see {wrong}")
-        settings = cls(root, **{**given, "known": set(given["known"])})
+        may = {f.name for f in fields(cls)} - {"root"}
+        must = {f.name for f in fields(cls) if f.default_factory is MISSING} - {"root"}
+        wrong = sorted((given.keys() - may) | (must - given.keys()))
+        if wrong:
+            raise ValueError(
+                f"{path}: [tool.annotate] must have the keys {sorted(must)} and may have "
+                f"{sorted(may - must)}; add or remove {', '.join(wrong)}"
+            )
+        settings = cls(root, **given)
+        if "index" not in settings.pages:
+            raise ValueError(
+                f"{path}: [tool.annotate.pages] has no index, with which a site begins"
+            )
         if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", settings.repository):
             raise ValueError(
                 f"{path}: repository is {settings.repository!r}, expected "

@@ -30,7 +30,7 @@ class Symbols:
     """Where each definition of the package is: from a dotted name to the address of its section."""
 
     package: str
-    known: set[str]
+    known: list[str]
     """Names in backticks that belong to others, such as `LayerNorm`."""
     modules: dict[str, Module] = field(default_factory=dict)
     address: dict[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Symbols:
     """From `Qualified.name` to the full names that end so."""
 
     @classmethod
-    def of(cls, package: str, modules: list[Module], known: set[str]) -> "Symbols":
+    def of(cls, package: str, modules: list[Module], known: list[str]) -> "Symbols":
         """Indexes all modules; a definition without prose is found at the line where it stands."""
         symbols = cls(package, known)
         for module in modules:
