@@ -92,15 +92,17 @@ print(scores[0])
 # Four small rows for each head, and their sum. Read the picture from left to right: content,
 # content whoever asks, distance, distance whoever asks.
 
+rows = {**terms, "sum": scores * math.sqrt(K)}
+limit = math.ceil(max(term.abs().max().item() for term in rows.values()))
 fig, axes = plt.subplots(1, 5, figsize=(8.5, 2), sharey=True, layout="constrained")
-for ax, (name, term) in zip(axes, [*terms.items(), ("sum", scores * math.sqrt(K))], strict=True):
-    image = ax.imshow(term[0], cmap="RdBu", vmin=-4, vmax=4)
+for ax, (name, term) in zip(axes, rows.items(), strict=True):
+    image = ax.imshow(term[0], cmap="RdBu", vmin=-limit, vmax=limit)
     ax.set_title(name, fontsize=11)
     ax.set_xticks(range(S), [str(d) for d in range(S, 0, -1)])
     ax.set_yticks(range(H))
 axes[0].set_ylabel("head")
 axes[2].set_xlabel("distance $d$ (steps)")
-fig.colorbar(image, ax=axes, label="score × √K")
+fig.colorbar(image, ax=axes, ticks=range(-6, 7, 3), label="score × √K")
 # alt: Five heat maps side by side, two heads by five distances: the four terms of the score, and
 # their sum. The last of the four has the same values whatever the query is.
 plt.show()
@@ -151,14 +153,19 @@ ours = heads.flatten(1) @ module.output.weight.T + module.output.bias
 assert torch.allclose(module(z, k, v), ours, atol=1e-6)
 print("outputs agree:", torch.allclose(module(z, k, v), ours, atol=1e-6))
 
-# The class that you import is the one that stood in that cell:
+# The class in that cell was a copy. Import the original, with our numbers, and ask it something
+# else: what if only three slots are filled yet? They stand at distances 3, 2 and 1, so it has to
+# take the *last* three rows of $p$ and $s$. By hand, the three newest slots keep their scores.
 
 import feedback
 
 imported = feedback.attention.FeedbackAttention(config)
 imported.load_state_dict(module.state_dict())
-assert torch.equal(imported(z, k, v), module(z, k, v))
-print(sum(t.numel() for t in imported.parameters()), "parameters, and the same output")
+heads = torch.einsum("bhs,bhsk->bhk", scores[:, :, -3:].softmax(-1), v[:, :, -3:])
+ours = heads.flatten(1) @ module.output.weight.T + module.output.bias
+theirs = imported(z, k[:, :, -3:], v[:, :, -3:])
+assert torch.allclose(theirs, ours, atol=1e-6)
+print("outputs with three slots agree:", torch.allclose(theirs, ours, atol=1e-6))
 
 # ## Attention that has learnt
 #
@@ -172,22 +179,29 @@ trained = FeedbackLM.from_pretrained("tiny_shakespeare")
 shown = 16
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 preference = []
-for l, layer in enumerate(trained.transformer.layers, 1):
-    s_d = layer.attn.pos_bias.detach() / math.sqrt(layer.attn.d_k)
+looks = zip("os^D", ("C0", "C5", "C3", "C4"), strict=True)
+for l, (marker, colour) in enumerate(looks):
+    learnt = trained.transformer.layers[l].attn
+    s_d = learnt.pos_bias.detach() / math.sqrt(learnt.d_k)
     preference.append(s_d.softmax(0).mean(1).flip(0))
-    ax.plot(range(1, shown + 1), preference[-1][:shown], "o-", markersize=4, label=f"layer {l}")
+    style = {"marker": marker, "color": colour, "markersize": 4, "label": f"layer {l + 1}"}
+    ax.plot(range(1, shown + 1), preference[-1][:shown], **style)
 ax.axhline(1 / len(s_d), color="0.5", linestyle=":", label="no preference")
+ax.set_ylim(0, 0.0215)
 ax.set_xlabel("distance $d$ (characters)")
 ax.set_ylabel("share of attention")
-ax.legend(frameon=False)
+ax.legend(frameon=False, ncols=5, loc="lower center", columnspacing=1)
 # alt: Curves for the four layers of the trained model: the share of attention that a distance gets
-# by its bias alone, from one to sixteen characters. All prefer near slots.
+# by its bias alone, from one to sixteen characters, on an axis that begins at zero. All four lie
+# above the line of no preference at small distances, by a quarter or so at most, and have come
+# down to it, or nearly, at sixteen.
 plt.show()
 
 # Before training every distance got the same, 1 in 64. After it the near ones get more, in every
 # layer, and yet how little: the eight nearest characters together are asked for an eighth of the
 # attention without any preference, and for not much more with it.
 
+assert 1.2 < torch.stack(preference).max() * 64 < 1.3
 for l, share in enumerate(preference, 1):
     near = share[:8].sum().item()
     assert 8 / 64 < near < 0.16
@@ -223,4 +237,4 @@ assert torch.allclose(with_c, attn, atol=1e-6)
 print("a constant on all keys changes nothing:", torch.allclose(with_c, attn, atol=1e-6))
 
 # The vectors in this memory were random. Where do real ones come from? From all layers at once.
-# That is the next notebook.
+# That is the next notebook, on [the memory](03_memory.py).

@@ -126,7 +126,9 @@ print("logits", tuple(logits.shape), "memory", tuple(after.m.shape))
 print("the loop and the package agree:", torch.allclose(torch.stack(memory, 1), after.m))
 
 # Everything faster in this package has to equal this loop, outputs and every gradient, to 1e-12.
-# That is what "exact" means here, and the next two notebooks rely on it.
+# That is what "exact" means here, and the next two notebooks rely on it, on
+# [what is shared and kept](04_shared_keys_and_values.py) and on
+# [training fast](05_fast_and_exact.py).
 #
 # ## How far does a thought travel?
 #
@@ -165,7 +167,7 @@ plt.show()
 
 # The parallel model's gradient is not small beyond eight steps: it is zero, and no training will
 # change that. The other is alive over all forty. It is faint, though: each step hands on a part of
-# what it got, so the line falls steadily, as in every recurrent network before training. Whether
+# what it got, so the line falls steadily, as in many recurrent networks before training. Whether
 # the path is used is left to training. That there is a path is not.
 
 beyond = slice(far * mem_len + 1, None)
@@ -204,14 +206,29 @@ print("of the four layers together:", round(1 - trained[0].item(), 1))
 # $$\frac{\partial \mathcal{L}}{\partial w_l} = \alpha_l \Big( g_l - \sum_i \alpha_i g_i \Big),
 #   \qquad g_l = \frac{\partial \mathcal{L}}{\partial \alpha_l}$$
 #
-# A layer is asked for more of itself if it would help more than the mix does as it is.
+# A layer is asked for more of itself if it would help more than the mix does as it is. To see $g$,
+# we let a hook mix with shares $\alpha$ of our own, which autograd takes for independent numbers.
 
-logits, _ = model(torch.randint(11, (4, 12)))
-loss = nn.functional.cross_entropy(logits.flatten(0, 1), torch.randint(11, (48,)))
-loss.backward()
-grad = stack.mix.weight.grad
-assert abs(grad.sum()) < 1e-12 and grad.abs().max() > 1e-6
-print("the gradients of w add up to", abs(round(grad.sum().item(), 9)))
+tokens, targets = torch.randint(11, (4, 12)), torch.randint(11, (48,))
+
+
+def loss() -> Tensor:
+    """Of the model as it is."""
+    return nn.functional.cross_entropy(model(tokens)[0].flatten(0, 1), targets)
+
+
+(grad,) = torch.autograd.grad(loss(), stack.mix.weight)
+alpha = stack.mix.weight.detach().softmax(0).requires_grad_()
+hook = stack.mix.register_forward_hook(lambda _, x, m: torch.einsum("l,lbd->bd", alpha, x[0]))
+(g,) = torch.autograd.grad(loss(), alpha)
+hook.remove()
+formula = alpha.detach() * (g - alpha.detach() @ g)
+print("alpha          ", alpha.detach())
+print("g              ", g)
+print("by the formula ", formula)
+print("gradient of w  ", grad)
+assert torch.allclose(grad, formula, rtol=1e-9, atol=0)
+assert abs(grad.sum()) < 1e-12 < 1e-6 < grad.abs().max()
 
 # ## Exercises
 #
@@ -253,4 +270,5 @@ assert torch.allclose(torch.stack(logits, 1), model(tokens)[0], rtol=0, atol=1e-
 print("backwards in time, the same:", torch.allclose(torch.stack(logits, 1), model(tokens)[0]))
 
 # The loop above computed every key anew at every step. A key never changes once its memory
-# vector is known, so why not keep it?
+# vector is known, so why not keep it? The next notebook does, on
+# [shared keys and values](04_shared_keys_and_values.py).

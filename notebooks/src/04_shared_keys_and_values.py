@@ -15,7 +15,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from feedback import FeedbackLM, FeedbackTransformer, ModelConfig
 from feedback.model import IMPLEMENTATIONS
@@ -124,7 +126,31 @@ def with_cat(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(outputs), torch.stack(memory)
 
 
-copied = sum(range(1, T + 1))
+# How many rows does it copy? Below autograd every operation passes a place where we can look on.
+
+class Watch(TorchDispatchMode):
+    """Notes the name of every operation that makes a new tensor, and the size of what it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        """One operation. Views are left out: they make nothing."""
+        result = func(*args, **(kwargs or {}))
+        results = result if isinstance(result, list | tuple) else [result]
+        given = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+        new = [r for r in results if r is not None and r.untyped_storage().data_ptr() not in given]
+        if new:
+            self.made.append((func.overloadpacket.__name__, sum(tensor.numel() for tensor in new)))
+        return result
+
+
+with Watch() as watch:
+    with_cat(model.embedding(tokens).transpose(0, 1))
+numbers = sum(size for name, size in watch.made if name == "cat")
+copied = numbers // (2 * B * H * K)  # a row of keys and a row of values for each sequence
+assert copied == T * (T + 1) // 2
 print(f"{T} steps: {copied} rows copied to store {T}")
 
 # That is $\mathcal{O}(T^2)$ time, but the time is the lesser evil. Each of those
@@ -465,6 +491,7 @@ for ax, numbers in zip(axes, (kept, taken), strict=True):
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     ax.set_xlabel("length $T$ (steps)")
+    ax.yaxis.set_major_locator(LogLocator(2, numticks=20))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
 axes[0].set_ylabel("kept for the backward (MiB)")
@@ -477,9 +504,33 @@ plt.show()
 
 # The memory falls by a factor that grows with the length. The time is a disappointment: nearly all
 # of the projections are saved, and at short lengths nobody can tell. Keys were never what took
-# long. The [log](../../docs/pages/log.md) found what does: a step of a layer is some thirty small
-# operations, forward and backward, each of them for a few rows, and appending saves few of those.
-#
+# long. The [log](../../docs/pages/log.md) found what does: the number of small operations, each of
+# them for a few rows. Count those of one step of one layer.
+
+layer, x = stack.layers[0], torch.randn(1, D)
+k, v = torch.randn(2, 1, H, 9, K, requires_grad=True)
+with Watch() as up:
+    y = layer(x, k, v)
+with Watch() as down:
+    torch.autograd.grad(y.sum(), [k, v, *layer.parameters()])
+operations = len(up.made) + len(down.made)
+assert 40 < operations < 60
+print(*(name for name, _ in up.made))
+print("with the backward more than 40:", operations > 40)
+
+# Appending saves few of those. It makes some of them smaller: at 32 steps, all of them together put
+# out about a quarter as many numbers as those of the reference.
+
+made = {}
+for name in ("reference", "Grow"):
+    with Watch() as watch:
+        loops[name](inputs[32])
+    made[name] = [len(watch.made), sum(size for _, size in watch.made)]
+    print(f"{name:9}: {made[name][0] / 32:.0f} operations a step forward")
+fewer, less = (a / b for a, b in zip(made["Grow"], made["reference"], strict=True))
+assert fewer > 0.8 and 0.2 < less < 0.3
+print(f"operations {fewer:.1f} times as many, numbers made {less:.2f} times as many")
+
 # ## Exercises
 #
 # 1. Does sharing lose anything? With one head as wide as the model, $K = D$, it does not: for any
@@ -499,10 +550,15 @@ for W_q_l, W_k_l, W_v_l, W_o_l in own:
     after = new_o @ (W_v @ m.T) @ (m @ W_k.T @ new_q @ z).softmax(0)
     assert torch.allclose(before, after, atol=1e-6)
 # With more heads $W_k$ of a head is $K \times D$ and has no inverse. The layers of the first head
-# would have to look in the same $K$ directions; without sharing they have $L K$ to choose from.
-of_a_head = own[:, 1, :2].flatten(0, 1)
-assert torch.linalg.matrix_rank(of_a_head) == L * 2
-print("one head: nothing is lost;  heads of 2: shared 2 directions, else", L * 2)
+# would have to look in the same $K$ directions; without sharing they have $L K$ to choose from. Its
+# scores are $z^\top W_q^{l\top} W_k^l\, m$. Put these matrices of all layers on top of each other:
+# with shared keys they have rank $K$ at most, and the best such matrix leaves the other singular
+# values out.
+scores = torch.cat([W_q_l[:2].T @ W_k_l[:2] for W_q_l, W_k_l, _, _ in own])
+squares = torch.linalg.svdvals(scores) ** 2
+lost = (squares[2:].sum() / squares.sum()).item()
+assert 0.1 < lost < 1
+print(f"one head loses nothing;  heads of 2 lose {lost:.0%} of the squared scores, or more")
 
 # 2. Write down $A$ and $e$ for a window that is full: three slots, and a row that pushes the oldest
 #    out. Compare with what autograd finds for `Append`.
@@ -518,4 +574,5 @@ e = torch.tensor([[0.0], [0], [1]])
 assert torch.equal(found[0].view(3, 3), A) and torch.equal(found[1].view(3, 1), e)
 print(found[0].view(3, 3))
 
-# The stack computes each key once, copies nothing, and is still not fast. What would it take?
+# The stack computes each key once, copies nothing, and is still not fast. What would it take? That
+# is the next notebook, on [training fast and exactly](05_fast_and_exact.py).
