@@ -9,6 +9,7 @@ import pytest
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
 from feedback.__main__ import parse
+from feedback.pretrained import TRAINED
 from feedback.runs import Run
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +52,39 @@ def test_the_command_still_means_this_run(row):
     assert ours == {**stored["train"], "run": None, "implementation": None}
     model = ModelConfig.from_dict({**stored, "vocab_size": today.model.vocab_size})
     assert today.model_config() == model
+
+
+def test_the_package_has_the_validations_of_short_to_long():
+    """What a notebook draws where there is no repository is what was recorded."""
+    text = (TRAINED / "tiny_shakespeare/short_to_long.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    names = list(dict.fromkeys(row["run"] for row in rows))
+    assert names == ["feedback_1", "short_to_long_random", "carried_1", "short_to_long_1"]
+    for name in names:
+        mine = [(r["tokens"], r["seconds"], r["val_loss"]) for r in rows if r["run"] == name]
+        assert mine == validations(name)
+
+
+def test_a_notebook_quotes_the_benchmark():
+    """The numbers that notebook 5 gives are the recorded ratios."""
+    text = (ROOT / "notebooks/src/05_fast_and_exact.py").read_text(encoding="utf-8")
+    text = " ".join(text.replace("\n# ", " ").split())
+    recorded = json.loads((RUNS / "benchmark/benchmark.json").read_text(encoding="utf-8"))
+    for words, name, digits in (
+        ("the C++ loop takes", "FeedbackLM sequence, native loop", 2),
+        ("`TransformerLM`", "TransformerLM", 2),
+        ("the sweeps in PyTorch", "FeedbackLM sequence, PyTorch sweeps", 1),
+        ("the stack", "FeedbackLM stack", 1),
+        ("labml's model with shared keys and values", "labml FeedbackTransformerKV", 1),
+    ):
+        ratios = [size[name]["ratio"] for size in recorded["train"].values()]
+        assert f"{words} {min(ratios):.{digits}f} to {max(ratios):.{digits}f}" in text
+    for words, kind, size in (("the ratio is", "B", "1"), ("by itself, it is", "T", "1024")):
+        taken = recorded["growth"][kind][size]
+        loop, fused = (
+            taken[n]["median"] for n in ("FeedbackLM sequence, native loop", "fused Transformer")
+        )
+        assert f"{words} {loop / fused:.1f}" in text
 
 
 def test_the_readme_quotes_the_recorded_run():

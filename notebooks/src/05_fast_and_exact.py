@@ -449,7 +449,8 @@ axes[1].margins(x=0.1)
 assert list(small) == [*order[:2], "our own"] and medians.keys() == set(order)
 # alt: Bars of milliseconds for a training step. Above, for the small model: the reference takes
 # longest, then the stack, then our own function. Below, for the whole model: reference, stack and
-# sweeps in PyTorch are long, sweeps in C++ as short as the parallel TransformerLM.
+# sweeps in PyTorch are long, and the sweeps in C++, where there is a compiler, about as short as
+# the parallel TransformerLM.
 plt.show()
 
 # The recurrence is still there, 64 steps of four layers, one after the
@@ -527,5 +528,5 @@ assert never == ["mix.weight"] and results[False]["mix.weight"].any()
 # that makes the model what it is would stay as it was at the start.
 print("same outputs; learns nothing:", *never)
 
-# The model is fast enough to be trained on two cores. So we train it, on Shakespeare, in the next
-# notebook.
+# The model is fast enough to be trained on two cores. So we train it, on Shakespeare, in the [next
+# notebook](06_training.py).

@@ -112,16 +112,18 @@ names = ["embedding", *(f"layer {l}" for l in range(1, L + 1))]
 axes[0].barh(names, alpha)
 axes[0].axvline(1 / (L + 1), color="0.4", linestyle=":")
 axes[0].set_xlabel("weight in the memory (dotted: equal)")
-axes[1].barh(names, [loss - whole for loss in without], color="C1")
+# On a logarithmic axis a length means nothing, a place does.
+axes[1].plot([loss - whole for loss in without], names, "o", color="C5")
 axes[1].set_xscale("log")
+axes[1].grid(axis="x", alpha=0.3)
 axes[1].set_xlabel("cost of leaving it out (nats)")
 axes[0].invert_yaxis()
 assert alpha.argmax() == 0 and alpha[1:].argmax() == 2
 assert without[1] - whole < 0.3 * (without[4] - whole) and min(without) > whole
 assert max(alone) == alone[L] > math.log(65)
-# alt: Two bar charts over the embedding and the four layers. Left the weights in the memory: the
-# embedding has nearly half, layer 3 a quarter, the others a tenth each. Right the cost of leaving
-# one out: about one nat for the embedding, a tenth for layers 3 and 4, much less for 1 and 2.
+# alt: Two pictures over the embedding and the four layers. Left bars, the weights in the memory: the
+# embedding has nearly half, layer 3 a quarter, the others a tenth each. Right points, the cost of
+# leaving one out: about one nat for the embedding, a tenth for layers 3 and 4, much less for 1 and 2.
 plt.show()
 
 # Two things to notice. Layers 1 and 4 weigh about the same, and leaving out layer 4 costs many
@@ -140,23 +142,46 @@ bias = torch.stack([layer.attn.pos_bias / math.sqrt(config.head_dim) for layer i
 bias = bias.softmax(1).mean(2).flip(-1)
 assert torch.allclose(real.sum(-1), torch.ones(L), atol=1e-3)
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for l, marker in enumerate("os^v"):
-    ax.loglog(range(1, 65), real[l], marker=marker, markersize=3, label=f"layer {l + 1}")
+for l, (marker, color) in enumerate(zip("os^D", ("C0", "C5", "C3", "C4"), strict=True)):
+    label = f"layer {l + 1}"
+    ax.loglog(range(1, 65), real[l], color, marker=marker, markersize=3, label=label)
 ax.loglog(range(1, 65), bias.mean(0), "k:", label="by the bias alone (mean)")
 ax.set_xticks([1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 8, 16, 32, 64])
 ax.set_xlabel("distance (characters)")
 ax.set_ylabel("share of attention")
 ax.legend(frameon=False, fontsize=8)
 near, habit = real[:, :8].sum(-1), bias[:, :8].sum(-1)
-assert near.min() > 0.7 and habit.max() < 0.16
+assert near.min() > 0.7 and habit.max() < 0.16 and real[:, 31:60].max() < 0.01
 # alt: Share of attention against distance, both logarithmic. All four layers fall from about 0.4 at
-# one character to about 0.002 beyond twenty, and shoot up at the very end, at distance 64. The line
-# for the bias alone is nearly flat.
+# one character to well below 0.01 beyond thirty, and shoot up at the very end, at distance 64. The
+# line for the bias alone is nearly flat.
 plt.show()
 print("the 8 nearest of 64 slots get more than 70 % in each layer:", bool(near.min() > 0.7))
 print("and by the bias alone less than 16 %:", bool(habit.max() < 0.16))
 
-# So the nearness is not in $s_d$. It comes with the query, through $q^\top k_j$ and $q^\top p_d$.
+# So the nearness is not in $s_d$. It comes with the query, through $q^\top k_j$ or $q^\top p_d$.
+# Through which? Take the last step of each row, with the keys that it meets, and let one term at a
+# time make the attention.
+
+k = stack.kv(m[:, -1 - mem_len : -1])[0].transpose(1, 2)
+for l, layer in enumerate(stack.layers):
+    q = layer.attn.query(layer.norm_attn(states[l, :, -1])).unflatten(-1, (H, -1))
+    terms = {
+        "q k": torch.einsum("bhk,bhsk->bhs", q, k),
+        "u k": torch.einsum("hk,bhsk->bhs", layer.attn.query_bias, k),
+        "q p": torch.einsum("bhk,shk->bhs", q, layer.attn.pos_key),
+        "s": layer.attn.pos_bias.T.expand(len(q), -1, -1),
+    }
+    scores = sum(terms.values()) / math.sqrt(config.head_dim)
+    assert torch.allclose(scores.softmax(-1), attn[l, :, -1], atol=1e-4)
+    shares = {n: (x / math.sqrt(config.head_dim)).softmax(-1) for n, x in terms.items()}
+    shares = {n: share[..., -8:].sum(-1).mean().item() for n, share in shares.items()}
+    assert shares["q p"] > 0.6 and max(shares["q k"], shares["u k"], shares["s"]) < 0.2
+    print(f"layer {l + 1}, to the 8 nearest:", *(f"{n} {x:.1f} " for n, x in shares.items()))
+
+# Eight slots of 64 are an eighth of them, and that is what the content gets alone. Nearly all of
+# the nearness is $q^\top p_d$: what a step looks for says how far back to look. What stands there
+# decides only among neighbours.
 #
 # ## The slot that nobody trained
 #
@@ -212,19 +237,19 @@ print("each of the other 15 heads: below 15 %")
 # Watch it while it reads.
 
 start = val_text.index("\n\nPETRUCHIO:\n", 2000) + 2
-line = val_text[start : start + 44]
+line = val_text[start : start + 30]
 _, a, _ = look(tokenizer.encode(line)[None])
 grid = torch.zeros(2, len(line), len(line))
 for t in range(1, len(line)):
     grid[0, t, :t] = a[1, 0, t].mean(0)[-t:]
     grid[1, t, :t] = a[2, 0, t, 1][-t:]
 assert torch.allclose(grid.sum(-1)[:, 1:], torch.ones(2, len(line) - 1), atol=1e-3)
-fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.9), layout="constrained", sharey=True)
 signs = [{"\n": "↵", " ": "·"}.get(c, c) for c in line]
 for ax, image, title in zip(axes, grid, ("layer 2, mean", "layer 3, head 2"), strict=True):
     drawn = ax.imshow(image.sqrt(), cmap="Blues", vmin=0, vmax=1)
-    ax.set_xticks(range(len(line)), signs, fontsize=6)
-    ax.set_yticks(range(len(line)), signs, fontsize=6)
+    ax.set_xticks(range(len(line)), signs, fontsize=8)
+    ax.set_yticks(range(len(line)), signs, fontsize=8)
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("looked at (character)")
 axes[0].set_ylabel("reading (character)")
