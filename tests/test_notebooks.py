@@ -98,7 +98,8 @@ def test_cells_come_back(title, pairs):
     [
         ("x = 1\n", "x.py:1: the walkthrough is not in normal form"),
         ("# # T\n\n\nx = 1\n", "x.py:3: the walkthrough is not in normal form"),
-        ("# # T\n\nx = 1", "x.py:3: the walkthrough is not in normal form"),
+        ("# # T\n\nx = 1", "x.py:4: the walkthrough is not in normal form"),
+        ("# # T\n\nx = 1\n\n\n# Two lines above.\n", "x.py:5: the walkthrough is not in normal"),
         ("# # T\n\nx = (\n", "x.py:3: '(' was never closed; correct the cell"),
     ],
 )

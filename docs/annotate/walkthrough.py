@@ -101,17 +101,7 @@ def read_cells(path: str, source: str) -> list[Cell]:
     code, or if a cell of it is no Python.
     """
     text = to_text(source)
-    lines = source.split("\n")
-    pairs = zip([*lines, None], [*to_source(text).split("\n"), None], strict=False)
-    wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
-    if wrong is None and lines[-1]:
-        wrong = len(lines)
-    if wrong is not None or not source.startswith("# # "):
-        raise Mistake(
-            path, wrong or 1, "the walkthrough is not in normal form",
-            "begin with a title, '# # ...', keep one blank line before and after prose, and end "
-            "with a line end",
-        )  # fmt: skip
+    demand_same(path, source, to_source(text))
     cells: list[Cell] = []
     for block in re.split(rf"^{MARKER}$", text, flags=re.M):
         lines = block.strip("\n").split("\n")
@@ -122,6 +112,7 @@ def read_cells(path: str, source: str) -> list[Cell]:
         rest = "\n".join(lines[len(code) :]).strip("\n")
         if rest:
             cells.append(Cell("prose", rest))
+    demand_same(path, source, write_cells(cells, path))
     number(cells, source.split("\n"))
     for cell in cells:
         if cell.kind == "code":
@@ -131,6 +122,18 @@ def read_cells(path: str, source: str) -> list[Cell]:
                 line = cell.line + (error.lineno or 1) - 1
                 raise Mistake(path, line, error.msg, "correct the cell") from None
     return cells
+
+
+def demand_same(path: str, source: str, again: str) -> None:
+    """Raises `Mistake`, with the line, for a walkthrough that would come back as `again`."""
+    pairs = zip([*source.split("\n"), None], [*again.split("\n"), None], strict=False)
+    wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+    if wrong is not None or not source.startswith("# # "):
+        raise Mistake(
+            path, wrong or 1, "the walkthrough is not in normal form",
+            "begin with a title, '# # ...', keep one blank line before and after prose, and end "
+            "with a line end",
+        )  # fmt: skip
 
 
 def number(cells: list[Cell], lines: list[str]) -> None:

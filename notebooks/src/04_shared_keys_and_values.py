@@ -125,7 +125,6 @@ def with_cat(x: Tensor) -> tuple[Tensor, Tensor]:
         memory.append(m)
     return torch.stack(outputs), torch.stack(memory)
 
-
 # How many rows does it copy? Below autograd every operation passes a place where we can look on.
 
 class Watch(TorchDispatchMode):

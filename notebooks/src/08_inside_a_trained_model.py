@@ -121,9 +121,10 @@ axes[0].invert_yaxis()
 assert alpha.argmax() == 0 and alpha[1:].argmax() == 2
 assert without[1] - whole < 0.3 * (without[4] - whole) and min(without) > whole
 assert max(alone) == alone[L] > math.log(65)
-# alt: Two pictures over the embedding and the four layers. Left bars, the weights in the memory: the
-# embedding has nearly half, layer 3 a quarter, the others a tenth each. Right points, the cost of
-# leaving one out: about one nat for the embedding, a tenth for layers 3 and 4, much less for 1 and 2.
+# alt: Two pictures over the embedding and the four layers. Left bars, the weights in the memory:
+# the embedding has nearly half, layer 3 a quarter, the others a tenth each. Right points, the cost
+# of leaving one out: about one nat for the embedding, a tenth for layers 3 and 4, much less for 1
+# and 2.
 plt.show()
 
 # Two things to notice. Layers 1 and 4 weigh about the same, and leaving out layer 4 costs many
