@@ -11,6 +11,7 @@ python -m docs build     # runs the notebooks that are stale, and makes docs/sit
 python -m docs build 02_attention  # runs this one again
 python -m docs check     # says what is stale, wrong or broken, and how to repair it
 python -m docs pull 02_attention   # brings an edit of the notebook back to its walkthrough
+python -m docs pull 02_attention --force  # though the walkthrough was edited too: that is lost
 python -m docs extract   # brings the catalogues of translations in step
 python -m docs figures   # looks into the trained model anew
 python -m docs serve     # shows docs/site at http://localhost:8000

@@ -368,6 +368,12 @@ def test_hashes_of_code_are_those_of_all_versions_of_python():
             "import matplotlib.pyplot as plt\n\nplt.plot([1])\nplt.show()",
             "cell 4 draws a picture without words; add a comment that says",
         ),
+        (
+            "print(x)",
+            "import matplotlib.pyplot as plt\n\n# alt: Two.\nfor n in (1, 2):\n    plt.plot([n])\n"
+            "    plt.show()",
+            "cell 4 draws 2 pictures; draw one a cell, each with its words",
+        ),
         ("layers.py)", "lost.py)", "tiny.py:3: the link to ../../feedback/lost.py leads nowhere"),
     ],
 )
@@ -380,6 +386,24 @@ def test_what_cannot_be_run_leaves_the_last_good_notebook(tiny, old, new, words)
     assert words in str(error.value) and "; " in str(error.value)
     assert path_of(tiny).read_bytes() == before
     assert not path_of(tiny).with_suffix(".new").exists()
+
+
+def test_sources_that_cannot_be_read(tiny):
+    """A walkthrough in another encoding, and a module that is no Python: file and line."""
+    source_of(tiny).write_bytes(TINY.replace("Then time.", "Sp\u00e4ter.").encode("latin-1"))
+    with pytest.raises(Mistake, match=r"src/tiny.py:10: this is no UTF-8; save it as UTF-8"):
+        execute.stale(tiny)
+    source_of(tiny).write_text(TINY)
+    (tiny.root / "feedback/attention.py").write_text("x = 1\ny = (\n")
+    with pytest.raises(Mistake, match=r"feedback/attention.py:2: .*; correct the module"):
+        execute.stale(tiny)
+
+
+def test_lines_of_prose_are_short():
+    """What the formatter does not see, since it leaves walkthroughs alone."""
+    for name in NAMES:
+        source = (ROOT / notebook.source_path(name)).read_text(encoding="utf-8")
+        assert max(map(len, source.split("\n"))) <= 100, name
 
 
 def test_no_notebook_at_all(tiny):

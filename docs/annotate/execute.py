@@ -102,12 +102,15 @@ def normalise(settings: Settings, name: str, made: Notebook) -> None:
             cell.metadata.pop("execution", None)
             found = ALT.search(cell.source)
             alt = " ".join(found[1].replace("\n# ", " ").split()) if found else None
-            for output in cell.outputs:
-                wrong = tidy(output, alt)
-                alt = None if "image/png" in output.get("data", {}) else alt
-                if wrong is not None:
-                    raise Mistake(source_path(name), line_of(settings, name, i),
-                                  f"cell {i + 1} {wrong[0]}", wrong[1])  # fmt: skip
+            wrongs = [tidy(output, alt) for output in cell.outputs]
+            pictures = sum("image/png" in output.get("data", {}) for output in cell.outputs)
+            if pictures > 1:
+                wrongs.append(
+                    (f"draws {pictures} pictures", "draw one a cell, each with its words")
+                )
+            for what, remedy in filter(None, wrongs):
+                line = line_of(settings, name, i)
+                raise Mistake(source_path(name), line, f"cell {i + 1} {what}", remedy)
 
 
 def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> float:
@@ -122,10 +125,7 @@ def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> floa
             if cell.source.startswith(TIMES):
                 cell.outputs = old.outputs
     made.metadata.made_from["stored"] = notebook.all_of(made)
-    path = settings.root / notebook_path(name)
-    new = path.with_suffix(".new")
-    new.write_text(nbformat.writes(made) + "\n", encoding="utf-8")
-    new.replace(path)
+    notebook.replace(settings.root / notebook_path(name), nbformat.writes(made) + "\n")
     return time.perf_counter() - begun
 
 

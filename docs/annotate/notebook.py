@@ -25,6 +25,7 @@ import functools
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -32,7 +33,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from .markup import Mistake
 from .settings import Settings
-from .walkthrough import Cell, definition, read_cells
+from .walkthrough import Cell, definition, first_difference, read_cells
 
 BUILD = "run: python -m docs build"
 TIMES = "# NBVAL_IGNORE_OUTPUT"
@@ -155,12 +156,6 @@ def hashes(cells: list[Cell]) -> list[str]:
     return [sha256([cell.kind, cell.text]) for cell in cells]
 
 
-def first_difference(these: list[Any], those: list[Any]) -> int | None:
-    """Counted from 1, as cells are; `None` if there is none."""
-    pairs = zip([*these, None], [*those, None], strict=False)
-    return next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
-
-
 def imports(tree: ast.AST, package: str) -> set[str]:
     """The modules of the package that are imported somewhere in `tree`."""
     found = set()
@@ -265,6 +260,13 @@ def read(settings: Settings, name: str) -> Notebook | None:
             f"restore it, or remove it and {BUILD}",
         ) from None  # fmt: skip
     return stored
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file beside the old one, and then in its place: never half of it."""
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
 def stored_cells(stored: Notebook) -> list[Cell]:

@@ -59,7 +59,7 @@ def survives(path: str, n: int, cell: Cell) -> None:
     before = [Cell("prose", "# Title")] + [Cell("code", "x = 1")] * (cell.kind == "prose")
     try:
         again = read_cells(path, write_cells([*before, cell], path))[len(before) :]
-    except (Mistake, ValueError):
+    except ValueError:
         again = []
     if [(c.kind, c.text) for c in again] != [(cell.kind, cell.text)]:
         raise Mistake(
@@ -94,6 +94,30 @@ def as_written(settings: Settings, name: str, n: int, cell: Cell, known: bool) -
     return tidy(path, n, cell) if cell.text.strip() else None
 
 
+def links_back(settings: Settings, name: str, source: list[Cell]) -> dict[str, str]:
+    """From the address of a link in the notebook to the file that it names in the walkthrough."""
+    return {
+        notebook.address(settings, name, cell, target): target
+        for cell in source
+        if cell.kind == "prose"
+        for target in LINK.findall(cell.text)
+    }
+
+
+def append(path: str, n: int, cell: Cell, cells: list[Cell]) -> None:
+    """Adds a cell; two of prose become one. Raises `Mistake` for one that cannot stand there."""
+    if not cells and (cell.kind != "prose" or not cell.text.startswith("# ")):
+        raise Mistake(path, 1, f"cell {n} comes first and is no title", "begin with '# ...'")
+    survives(path, n, cell)
+    if not cells or cell.kind != cells[-1].kind:
+        cells.append(cell)
+    elif cell.kind == "prose":
+        cells[-1].text += f"\n\n{cell.text}"
+    else:
+        what = f"cell {n} is code and follows code"
+        raise Mistake(path, 1, what, "write a sentence between them")
+
+
 def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
     """
     The walkthrough of a notebook as it was edited. Raises `Mistake` where there is no notebook, for
@@ -108,29 +132,14 @@ def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
     there = notebook.stored_cells(stored)
     if notebook.hashes(there) == made_from["cells"]:
         raise Mistake(path, 1, "no cell of it was edited", BUILD)
-    back = {
-        notebook.address(settings, name, cell, target): target
-        for cell in source
-        if cell.kind == "prose"
-        for target in LINK.findall(cell.text)
-    }
+    back = links_back(settings, name, source)
     cells: list[Cell] = []
     for n, (cell, key) in enumerate(zip(there, notebook.hashes(there), strict=True), 1):
         cell = as_written(settings, name, n, cell, key in made_from["cells"])
-        if cell is None:
-            continue
-        for page, target in back.items() if cell.kind == "prose" else ():
-            cell.text = cell.text.replace(f"]({page}", f"]({target}")
-        if not cells and (cell.kind != "prose" or not cell.text.startswith("# ")):
-            raise Mistake(path, 1, f"cell {n} comes first and is no title", "begin with '# ...'")
-        survives(path, n, cell)
-        if cells and cell.kind == cells[-1].kind == "prose":
-            cells[-1].text += f"\n\n{cell.text}"
-        elif cells and cell.kind == cells[-1].kind:
-            what = f"cell {n} is code and follows code"
-            raise Mistake(path, 1, what, "write a sentence between them")
-        else:
-            cells.append(cell)
+        if cell is not None:
+            for page, target in back.items() if cell.kind == "prose" else ():
+                cell.text = cell.text.replace(f"]({page}", f"]({target}")
+            append(path, n, cell, cells)
     changed = made_from["source"] != notebook.source_of(source)
     if changed and notebook.source_of(cells) != notebook.source_of(source) and not force:
         raise Mistake(
@@ -143,8 +152,5 @@ def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
 def pull(settings: Settings, name: str, force: bool = False) -> Path:
     """Brings an edit of a notebook back to its walkthrough, and returns the file; see above."""
     path = settings.root / source_path(name)
-    text = walkthrough_of(settings, name, force)
-    new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    notebook.replace(path, walkthrough_of(settings, name, force))
     return path

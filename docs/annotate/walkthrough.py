@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .markup import Mistake
 from .sections import first_line
@@ -100,10 +100,9 @@ def read_cells(path: str, source: str) -> list[Cell]:
     The cells of a walkthrough. Raises `Mistake` if it is not in normal form, if it begins with
     code, or if a cell of it is no Python.
     """
-    text = to_text(source)
-    demand_same(path, source, to_source(text))
+    demand_same(path, source, to_source(to_text(source)))
     cells: list[Cell] = []
-    for block in re.split(rf"^{MARKER}$", text, flags=re.M):
+    for block in re.split(rf"^{MARKER}$", to_text(source), flags=re.M):
         lines = block.strip("\n").split("\n")
         # Behind a marker, what is indented is code.
         code = list(takewhile(lambda line: not line or line[:4] == "    ", lines)) if cells else []
@@ -124,10 +123,15 @@ def read_cells(path: str, source: str) -> list[Cell]:
     return cells
 
 
+def first_difference(these: list[Any], those: list[Any]) -> int | None:
+    """Counted from 1, as lines and cells are; `None` if there is none."""
+    pairs = zip([*these, None], [*those, None], strict=False)
+    return next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+
+
 def demand_same(path: str, source: str, again: str) -> None:
     """Raises `Mistake`, with the line, for a walkthrough that would come back as `again`."""
-    pairs = zip([*source.split("\n"), None], [*again.split("\n"), None], strict=False)
-    wrong = next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
+    wrong = first_difference(source.split("\n"), again.split("\n"))
     if wrong is not None or not source.startswith("# # "):
         raise Mistake(
             path, wrong or 1, "the walkthrough is not in normal form",

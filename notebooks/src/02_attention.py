@@ -202,6 +202,7 @@ plt.show()
 # attention without any preference, and for not much more with it.
 
 assert 1.2 < torch.stack(preference).max() * 64 < 1.3
+assert (torch.stack(preference)[:, 15] * 64 - 1).abs().max() < 0.05
 for l, share in enumerate(preference, 1):
     near = share[:8].sum().item()
     assert 8 / 64 < near < 0.16

@@ -268,10 +268,11 @@ plt.show()
 
 # The two caches in PyTorch take times of the same order, though one has four times the bytes. At
 # this size a step is not waiting for memory, nor computing, but calling. Each of its many small
-# operations takes a few microseconds to be asked for, whatever the architecture. The large gap is between those two and the step of the package,
-# which is one call where there is a compiler. The [log](../../docs/pages/log.md) has that story,
-# and the [results](../../docs/runs/README.md) a benchmark of decoding with more contestants. So the
-# smaller cache is first of all what it says, smaller.
+# operations takes a few microseconds to be asked for, whatever the architecture. The large gap is
+# between those two and the step of the package, which is one call where there is a compiler. The
+# [log](../../docs/pages/log.md) has that story, and the [results](../../docs/runs/README.md) a
+# benchmark of decoding with more contestants. So the smaller cache is first of all what it says,
+# smaller.
 #
 # ## From probabilities to a character
 #
@@ -405,8 +406,7 @@ written = model.generate(
 )
 print(tokenizer.decode(written[0]))
 
-# Is this the text on every processor? Noise on the last bias, larger than what rounding does, does
-# not change it.
+# How close were these draws? Noise of 1e-5 on the last bias does not change one of them.
 
 exact = model.head.bias.clone()
 model.head.bias += 1e-5 * torch.randn(len(exact), generator=torch.Generator().manual_seed(3))

@@ -180,9 +180,8 @@ for l, layer in enumerate(stack.layers):
     assert shares["q p"] > 0.6 and max(shares["q k"], shares["u k"], shares["s"]) < 0.2
     print(f"layer {l + 1}, to the 8 nearest:", *(f"{n} {x:.1f} " for n, x in shares.items()))
 
-# Eight slots of 64 are an eighth of them, and that is what the content gets alone. Nearly all of
-# the nearness is $q^\top p_d$: what a step looks for says how far back to look. What stands there
-# decides only among neighbours.
+# Eight slots of 64 are an eighth of them, and content alone, $q^\top k_j$ or $u^\top k_j$, gives
+# them about that. The nearness is $q^\top p_d$: what a step looks for says how far back to look.
 #
 # ## The slot that nobody trained
 #
