@@ -25,6 +25,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -106,13 +107,26 @@ class Arguments(ctypes.Structure):
     )
 
 
-def build(compiler: str, target: Path) -> None:
+def compiler() -> list[str] | None:
+    """
+    What compiles: `$CXX`, or the `c++` there is; `None` if there is none. `$CXX` may be several
+    words, as in `ccache g++`, and its options stand behind ours, so that
+    `CXX="c++ -march=x86-64"` builds for another processor than this one.
+    """
+    words = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++")]
+    if words == [None]:
+        return None
+    options = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return [*words[:options], *FLAGS, *words[options:]]
+
+
+def build(command: list[str], target: Path) -> None:
     """
     Compiles the loop, with OpenMP if there is any: then it runs on PyTorch's own threads. Its own
     would have to share the cores with PyTorch's, which spin for a while after each
     operation, waiting for the next. Raises `CalledProcessError` if it cannot be compiled.
     """
-    command = [compiler, *FLAGS, str(SOURCE), "-o", str(target)]
+    command = [*command, str(SOURCE), "-o", str(target)]
     options = {"check": True, "capture_output": True, "timeout": 300}
     try:
         subprocess.run([*command, "-fopenmp"], **options)
@@ -123,15 +137,15 @@ def build(compiler: str, target: Path) -> None:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled loop, or `None` where there is no compiler, or it is not wanted."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-    if os.environ.get("FEEDBACK_NATIVE") == "0" or compiler is None:
+    command = compiler()
+    if os.environ.get("FEEDBACK_NATIVE") == "0" or command is None:
         return None
     # `-march=native` makes a library for this processor, so its features are part of the name.
     features = [platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()]
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         features += [line for line in lines if line.startswith(("flags", "Features"))][:1]
-    key = repr([SOURCE.read_bytes(), compiler, FLAGS, features])
+    key = repr([SOURCE.read_bytes(), command, features])
     name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     folder = Path(platformdirs.user_cache_dir("feedback-transformer", appauthor=False))
     try:
@@ -139,7 +153,7 @@ def library() -> ctypes.CDLL | None:
         if not (folder / name).exists():
             with tempfile.TemporaryDirectory(dir=folder) as building:
                 built = Path(building) / name
-                build(compiler, built)
+                build(command, built)
                 os.replace(built, folder / name)
         return ctypes.CDLL(str(folder / name))
     except (OSError, subprocess.SubprocessError):
