@@ -13,9 +13,9 @@ that, in the four terms of Transformer-XL[^xl]:
 
 $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big(
     \underbrace{q^\top k_j}_{\text{content}}
-  + \underbrace{u^\top k_j}_{\text{content, whoever asks}}
+  + \underbrace{u^\top k_j}_{\text{content, for any query}}
   + \underbrace{q^\top p_{t-j}}_{\text{distance}}
-  + \underbrace{s_{t-j}}_{\text{distance, whoever asks}} \Big)$$
+  + \underbrace{s_{t-j}}_{\text{distance, for any query}} \Big)$$
 
 $q$ is the query, $k_j$ the key of slot $j$, and $p_d$, $s_d$, $u$ are learned: a vector and a
 number for each distance $d = 1 \dots$ `mem_len`, and a vector for the head. All three start
@@ -46,9 +46,10 @@ class KeyValue(nn.Module):
 
     $$k_j = W_k\, m_j, \qquad v_j = W_v\, m_j$$
 
-    Neither has a bias. A bias on the values would pass through the attention unchanged,
-    because its weights sum to one, and merge with the bias of the output; a bias
-    on the keys is what $u$ already is, seen from the other side.
+    Neither has a bias, for neither would do anything new. A bias on the values passes through the
+    attention unchanged, because its weights sum to one, and merges with the bias of the output.
+    A bias $c$ on the keys adds $q^\top c$ to the score of *every* slot, and a softmax does not see
+    what is added to all its inputs. (That is not $u$: $u^\top k_j$ differs from slot to slot.)
     """
 
     def __init__(self, config: ModelConfig):

@@ -26,9 +26,11 @@ The names are those of the field, and each stands for one letter of the mathemat
 | `vocab_size` | $V$ | distinct tokens |
 """
 
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Suppress
 
@@ -48,10 +50,35 @@ def _require_positive(config: Any, *names: str) -> None:
         )
 
 
-def _require_one_of(config: Any, **choices: tuple[str, ...]) -> None:
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        require(value in allowed, f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    Path: "a path",
+    NoneType: "nothing",
+}
+"""What the fields of a configuration may be, in words."""
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return isinstance(value, kind)
+
+
+def _require_kinds(config: Any) -> None:
+    """A file may hold anything: each value must be of the kind that its field is annotated with."""
+    for name, hint in get_type_hints(type(config)).items():
+        value, choices = getattr(config, name), get_args(hint) or (hint,)
+        if get_origin(hint) is Literal:
+            require(value in choices, f"{name} is {value!r}, expected one of {', '.join(choices)}")
+        else:
+            words = " or ".join(KINDS[kind] for kind in choices)
+            known = any(_is_a(value, kind) for kind in choices)
+            require(known, f"{name} is {value!r}, expected {words}")
 
 
 @dataclass(frozen=True)
@@ -63,9 +90,10 @@ class ModelConfig:
 
     Two fields settle questions on which earlier implementations differ.
     `empty_memory`: what does the very first step attend to? `"skip"` leaves the attention
-    sublayer out; `"zeros"` attends to `mem_len` slots whose keys and values are zero,
-    as the authors' code does. `norm_memory`: are memory vectors normalised before
-    they become keys and values? The authors' code does so.
+    sublayer out; `"zeros"` attends to `mem_len` memory vectors of zeros, as the authors' code
+    does. `norm_memory`: are memory vectors normalised before they become keys and values? The
+    authors' code does so, the zeros included: an empty slot then holds $W \beta$, which is zero
+    only until the norm's $\beta$ has learnt.
     """
 
     # Training takes this from the data, so the command line does not offer it.
@@ -90,7 +118,7 @@ class ModelConfig:
     dropout: float = 0.0
     """Probability of dropping an attention weight or a feed-forward unit."""
     empty_memory: Literal["skip", "zeros"] = "skip"
-    """With no memory yet: skip attention, or attend to mem_len zero slots."""
+    """With no memory yet: skip attention, or attend to mem_len memory vectors of zeros."""
     norm_memory: bool = False
     """Normalise memory vectors before they become keys and values."""
 
@@ -104,7 +132,7 @@ class ModelConfig:
             )
         else:
             _require_positive(self, "d_k")
-        _require_one_of(self, activation=("relu", "gelu", "swiglu"), empty_memory=("skip", "zeros"))
+        _require_kinds(self)
         require(
             0.0 <= self.dropout < 1.0,
             f"dropout is {self.dropout!r}, expected a probability from 0 up to but not including 1",
@@ -199,13 +227,7 @@ class TrainConfig:
             f"{self.seq_len}: "
             f"{', '.join(map(str, short_lengths(self.seq_len))) or 'there is none'}",
         )
-        _require_one_of(
-            self,
-            architecture=("feedback", "transformer"),
-            implementation=("reference", "stack", "sequence"),
-            segments=("random", "carried"),
-            precision=("float32", "bfloat16"),
-        )
+        _require_kinds(self)
         for name in ("learning_rate", "weight_decay", "grad_clip", "warmup_steps", "seed"):
             value = getattr(self, name)
             require(value >= 0, f"{name} is {value!r}, expected a number of at least 0")
@@ -219,5 +241,5 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
         """The inverse of `to_dict`."""
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        paths = {k: Path(known[k]) for k in ("run", "warm_start") if known.get(k) is not None}
+        paths = {k: Path(known[k]) for k in ("run", "warm_start") if isinstance(known.get(k), str)}
         return cls(**{**known, **paths})

@@ -7,9 +7,10 @@ summary: Who is measured against whom: ours, the strongest Transformers, and the
 # The contestants
 
 A ratio is only worth as much as its denominator. So the parallel Transformer that everything here
-is measured against is the *fastest* of two: `TransformerLM`, which differs from the Feedback
-Transformer in feedback alone, and a `FusedTransformer` below, which gives up relative positions
-so that PyTorch's fused causal attention can be used. Both have the same widths and as many layers.
+is measured against is the *fastest* of two: `TransformerLM`, our own layers without the feedback,
+each with key and value projections of its own, and a `FusedTransformer` below, which gives up
+relative positions so that PyTorch's fused causal attention can be used. Both have the same widths
+and as many layers.
 
 Other people's implementations take part where they are installed.
 """

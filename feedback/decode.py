@@ -13,7 +13,7 @@ Transformer of $L$ layers leaves $2LHK$.
 
 The keys and values of the prompt are kept, each new token costs exactly one step, and the
 prefix is never computed again. A step is so little work that its cost is that of being asked for:
-some sixty calls of PyTorch, each of a few microseconds. So there are three ways to take it, which
+some eighty calls of PyTorch, each of a few microseconds. So there are three ways to take it, which
 differ in nothing else. On a GPU all calls are recorded once and replayed. On a CPU the Feedback
 Transformer's step is a single call of the C++ loop. Else it is taken as it stands, by `Windows`.
 

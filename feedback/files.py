@@ -1,7 +1,7 @@
 r"""
 ---
 title: Files
-summary: Write a file completely or not at all.
+summary: Write a file completely or not at all; and where caches are.
 ---
 
 # Files
@@ -16,6 +16,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """
+    Where all that can be had again is kept, the text and the compiled loop: `$FEEDBACK_CACHE`, or
+    the system's folder for caches.
+    """
+    # `appauthor=False`, or the path on Windows would hold the name twice.
+    system = platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
+    return Path(os.environ.get("FEEDBACK_CACHE") or system)
 
 
 @contextmanager

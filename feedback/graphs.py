@@ -8,7 +8,8 @@ summary: On a GPU, a whole training step captured once and replayed.
 
 On a GPU the Feedback Transformer has the disease of the CPU once more, and worse. A layer step is
 a few microseconds of arithmetic, and launching a kernel from Python takes as long; $T \cdot L$
-layer steps of some thirty kernels each, forward and backward, leave the GPU waiting for Python.
+layer steps of more than fifty kernels each, forward and backward, leave the GPU waiting for
+Python.
 
 The cure here needs no code for the GPU at all. The sequence of kernels is the same at every
 training step: same shapes, same order, only the numbers differ. CUDA can record such a

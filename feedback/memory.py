@@ -61,6 +61,11 @@ class Memory:
             )
         B, S, D = like.shape[0], len(self), config.d_model
         require(
+            config.mem_len >= S,
+            f"this memory has {S} slots, more than mem_len = {config.mem_len}; keep the last "
+            f"{config.mem_len}, which are all that a step can read",
+        )
+        require(
             self.m.shape[0] == B,
             f"this memory holds a batch of {self.m.shape[0]}, but the input is a batch of {B}; "
             "pass memory=None to start new sequences",

@@ -66,9 +66,9 @@ def check_input(x: Tensor, shape: str, config: ModelConfig) -> None:
     )
 
 
-def as_window(rows: Tensor, empty: int) -> Tensor:
-    """Rows `(S, B, H, K)` as a window `(B, H, empty + S, K)` with empty slots in front."""
-    return F.pad(rows.permute(1, 2, 0, 3), (0, 0, empty, 0))
+def as_window(rows: Tensor) -> Tensor:
+    """Rows `(S, B, H, K)` as a window `(B, H, S, K)`."""
+    return rows.permute(1, 2, 0, 3)
 
 
 class FeedbackTransformer(nn.Module):
@@ -115,11 +115,13 @@ class FeedbackTransformer(nn.Module):
     def window(self, m: Tensor) -> Pairs:
         r"""
         Keys and values that a step with the memory `m`, `(S, B, D)`, attends to, `(B, H, S, K)`.
-        They are those of `project`, unless `empty_memory="zeros"`: then slots not yet
-        filled are there too, as zeros. Such a slot scores $q^\top p + s$ and answers nothing.
+        They are those of `project`. With `empty_memory="zeros"` the slots not yet filled are there
+        too: memory vectors of zeros, projected like any other. So with a norm of the memory such a
+        slot holds what the norm makes of zero, $k = W_k \beta$ and $v = W_v \beta$.
         """
-        empty = self.config.mem_len - len(m) if self.config.empty_memory == "zeros" else 0
-        return [(as_window(k, empty), as_window(v, empty)) for k, v in self.project(m)]
+        if self.config.empty_memory == "zeros":
+            m = F.pad(m, (0, 0, 0, 0, self.config.mem_len - len(m), 0))
+        return [(as_window(k), as_window(v)) for k, v in self.project(m)]
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """

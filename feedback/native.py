@@ -7,9 +7,9 @@ summary: The two sweeps in C++, compiled on first use, where there is a compiler
 # The native loop
 
 Most of the time that the whole-sequence function takes on a CPU is not arithmetic. At
-128 wide and a batch of 32, a layer step is thirty operations of a few microseconds of work each,
-and each of them costs about as much again to be dispatched, to get its output
-allocated, or to have its weights packed for the cache, anew at every step.
+128 wide and a batch of 32, a layer step is some twenty operations forward and thirty-five back, of
+a few microseconds of work each, and each of them costs about as much again to be dispatched, to get
+its output allocated, or to have its weights packed for the cache, anew at every step.
 
 The remedy is old: write the loop in a compiled language. `native.cpp` is the two sweeps again,
 with the same buffers and the same names; the weights are packed once a training step, here.
@@ -33,12 +33,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backward import Stretch, finish_small_gradients, recompute
+from .files import cache_folder
 from .layers import Keep
 from .memory import Memory
 from .tape import MARGIN, Adjoint, Shape, Tape, slots_last
@@ -147,7 +147,7 @@ def library() -> ctypes.CDLL | None:
         features += [line for line in lines if line.startswith(("flags", "Features"))][:1]
     key = repr([SOURCE.read_bytes(), command, features])
     name = f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    folder = Path(platformdirs.user_cache_dir("feedback-transformer", appauthor=False))
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():

@@ -19,8 +19,10 @@ model = FeedbackLM.from_pretrained("tiny_shakespeare")
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -58,6 +60,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: not JSON ({error})") from error
     require(isinstance(values, dict), f"{path} is damaged: expected a JSON object")
+    try:
+        ModelConfig.from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path} describes no model: {error}") from error
     return values
 
 
@@ -99,21 +105,28 @@ class Pretrained(
     A mixin over `config` and the parameters.
     """
 
+    extra: Mapping[str, Any] = MappingProxyType({})
+    """What `config.json` holds besides the model: the vocabulary of a run, for example."""
+
     def save_pretrained(
         self, save_directory: str | Path, *, extra: dict[str, Any] | None = None, **hub: Any
     ) -> str | None:
         """
         Writes `model.safetensors` and `config.json`, completely or not at all. `extra` keys
-        are stored beside those of the model. Further options are those of
-        `huggingface_hub.ModelHubMixin.save_pretrained`, for which a model card is written too.
+        are stored beside those of the model, and stay with it: a model that was saved or loaded
+        with a vocabulary is saved with it the next time, on the hub too. Further options are those
+        of `huggingface_hub.ModelHubMixin.save_pretrained`, for which a model card is written too.
         """
+        if extra is not None:
+            self.extra = extra
         if hub:
             return super().save_pretrained(save_directory, **hub)
-        self._save_pretrained(Path(save_directory), extra)
+        self._save_pretrained(Path(save_directory))
         return None
 
-    def _save_pretrained(self, save_directory: Path, extra: dict[str, Any] | None = None) -> None:
-        values = {"architecture": type(self).__name__, **asdict(self.config), **(extra or {})}
+    def _save_pretrained(self, save_directory: Path) -> None:
+        own = {"architecture": type(self).__name__, **asdict(self.config)}
+        values = {**own, **self.extra, **own}
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         config = json.dumps(values, indent=2) + "\n"
         write_together({save_directory / WEIGHTS: save(weights), save_directory / CONFIG: config})
@@ -153,4 +166,6 @@ class Pretrained(
             raise ValueError(f"{path} is damaged or truncated ({error})") from error
         model = cls(ModelConfig.from_dict(values), **options)
         load_weights(model, weights, str(path))
+        own = {"architecture", *asdict(model.config)}
+        model.extra = {key: value for key, value in values.items() if key not in own}
         return model.eval()

@@ -33,6 +33,8 @@ from .pretrained import CONFIG, WEIGHTS, read_config
 
 METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint/state.pt"
 PLOT, SAMPLE = "loss.png", "sample.txt"
+EVENTS = "events.out.tfevents.*"
+"""What TensorBoard writes, if it was asked for."""
 METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
 
 MAY_CHANGE = {
@@ -78,6 +80,8 @@ class Run:
         """Removes the files of a run, and nothing else that may lie in the folder."""
         for name in (CHECKPOINT, METRICS, WEIGHTS, CONFIG, PLOT, SAMPLE):
             (self / name).unlink(missing_ok=True)
+        for events in self.folder.glob(EVENTS):
+            events.unlink()
 
     def read(self) -> dict[str, Any]:
         """The contents of `config.json`; raises `ValueError` if there is no run."""
@@ -91,6 +95,10 @@ class Run:
             isinstance(values.get("train", {}), dict),
             f"{self / CONFIG} is damaged: expected a JSON object under train",
         )
+        try:
+            TrainConfig.from_dict(values.get("train", {}))
+        except ValueError as error:
+            raise ValueError(f"{self / CONFIG} describes no run: {error}") from error
         return values
 
     def check_same(self, model: ModelConfig, config: TrainConfig) -> None:

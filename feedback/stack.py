@@ -25,11 +25,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .config import require
 from .layers import Keep
 from .reference import recurrent_step
 
 if TYPE_CHECKING:
     from .model import FeedbackTransformer
+
+
+def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int) -> None:
+    """Raises `ValueError` unless `window` is rows of `buffer`, the last `mem_len` before `end`."""
+    B, H, rows, K = buffer.shape
+    S = min(end, mem_len)
+    require(0 <= end < rows, f"end is {end}, expected a row of the buffer, 0 to {rows - 1}")
+    for name, tensor, shape in (("window", window, (B, H, S, K)), ("row", row, (B, H, K))):
+        require(
+            tensor.shape == shape,
+            f"the {name} has the shape {tuple(tensor.shape)}, expected {shape}: "
+            f"mem_len is {mem_len}, and the buffer holds {end} rows",
+        )
+    if torch.compiler.is_compiling():
+        return  # A compiler sees shapes and no addresses.
+    there = buffer[:, :, end - S : end]
+    if window.data_ptr() != there.data_ptr():
+        # The first window is no view yet, but holds the same numbers.
+        same = torch.allclose(window, there, rtol=0, atol=0, equal_nan=True)
+        require(same, f"the window is not what rows {end - S} to {end - 1} of the buffer hold")
 
 
 class Append(torch.autograd.Function):
@@ -48,7 +69,12 @@ class Append(torch.autograd.Function):
     def forward(
         ctx: Any, window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int
     ) -> Tensor:
-        """`window` is `(B, H, S, K)`, `row` `(B, H, K)`; `buffer` has room for row `end`."""
+        """
+        `window` is `(B, H, S, K)`, `row` `(B, H, K)`; `buffer` has room for row `end`. Raises
+        `ValueError` for a window that is not the last rows before `end`: then the gradients would
+        be those of other rows.
+        """
+        check_window(window, row, buffer, end, mem_len)
         start = max(0, end + 1 - mem_len)
         ctx.dropped = window.shape[2] + 1 - (end + 1 - start)
         # Through `.data`, because a plain write would raise the version number that all

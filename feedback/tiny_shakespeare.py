@@ -31,7 +31,6 @@ canonical address, the rebuild. None is trusted: each result must have the right
 
 import contextlib
 import hashlib
-import os
 import re
 import time
 from http.client import HTTPException
@@ -39,10 +38,8 @@ from importlib import metadata
 from pathlib import Path
 from urllib.request import urlopen
 
-import platformdirs
-
 from .config import require
-from .files import write_whole
+from .files import cache_folder, write_whole
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -193,11 +190,8 @@ def download() -> str:
 
 
 def cache_path(cache_dir: Path | None = None) -> Path:
-    """The cached file: in `cache_dir`, or `$FEEDBACK_CACHE`, or the system's folder for caches."""
-    folder = cache_dir or os.environ.get("FEEDBACK_CACHE")
-    # `appauthor=False`, or the path on Windows would hold the name twice.
-    folder = folder or platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
-    return Path(folder) / "tiny_shakespeare.txt"
+    """The cached file: in `cache_dir`, or in the folder of all caches, see `files`."""
+    return Path(cache_dir or cache_folder()) / "tiny_shakespeare.txt"
 
 
 def load_tiny_shakespeare(cache_dir: Path | None = None) -> str:

@@ -7,14 +7,15 @@ summary: The same parameters without feedback, all steps at once; baseline and w
 # The parallel Transformer
 
 What does feedback buy, and what does it cost? To ask that honestly takes a baseline that
-differs in feedback and in nothing else. This is the Feedback Transformer with one symbol
+differs in as little else as possible. This is the Feedback Transformer with one symbol
 changed: layer $l$ reads the past *inputs of layer $l$* instead of the memory,
 
 $$z_t^l = \mathrm{Attn}\big(x_t^{l-1};\; x_{t-S}^{l-1}, \dots, x_{t-1}^{l-1}\big)$$
 
 and so no layer waits for a step to finish, and all steps are computed at once.
 The parameters have the same names and shapes as with `share_kv=False`, but for the mix, which
-has no counterpart here.
+has no counterpart here. Beside a Feedback Transformer with `share_kv=True` it has more of them: $L$
+projections to keys and values instead of one.
 
 As in the authors' code, the past is strictly past here too: step $t$ does not attend to itself.
 Its own content is in the residual stream already. The layers are
@@ -70,10 +71,10 @@ class TransformerLayer(FeedbackTransformerLayer):
     def sequence(self, x: Tensor, past: Tensor, empty: int) -> Tensor:
         """
         `x` is `(B, T, D)`, `past` the inputs of this layer carried in, `(B, S, D)`, and
-        `empty` the number of zero slots in front of them. Returns `(B, T, D)`.
+        `empty` the number of slots of zeros in front of them. Returns `(B, T, D)`.
         """
-        sources = torch.cat([past, x[:, :-1]], dim=1)
-        k, v = (F.pad(kv, (0, 0, 0, 0, empty, 0)) for kv in self.past_pairs(sources))
+        sources = F.pad(torch.cat([past, x[:, :-1]], dim=1), (0, 0, empty, 0))
+        k, v = self.past_pairs(sources)
         # With no past, step 0 has nothing to read, and attention starts with step 1.
         first = 1 if k.shape[1] < x.shape[1] else 0
         if first < x.shape[1]:
@@ -145,15 +146,14 @@ class Transformer(nn.Module):
         return self.norm(x), Memory(torch.stack(inputs, dim=1), self.config)
 
     def empty_slots(self, S: int) -> int:
-        """Zero slots that are attended to besides `S` filled ones."""
+        """Slots of zeros that are attended to besides `S` filled ones."""
         return self.config.mem_len - S if self.config.empty_memory == "zeros" else 0
 
     def remembered(self, memory: Memory) -> Pairs:
         """Keys and values with which decoding goes on after `memory`, `(B, H, S, K)`."""
-        empty = self.empty_slots(len(memory))
-        pairs = zip(self.layers, memory.m.permute(1, 2, 0, 3), strict=True)
-        pairs = [layer.past_pairs(m) for layer, m in pairs]
-        return [(as_window(k, empty), as_window(v, empty)) for k, v in pairs]
+        m = F.pad(memory.m, (0, 0, self.empty_slots(len(memory)), 0)).permute(1, 2, 0, 3)
+        pairs = [layer.past_pairs(m_l) for layer, m_l in zip(self.layers, m, strict=True)]
+        return [(as_window(k), as_window(v)) for k, v in pairs]
 
     def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
         """One step of decoding, as in `FeedbackTransformer.decode`, with a pair a layer."""

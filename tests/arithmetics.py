@@ -1,5 +1,5 @@
 """
-All notebooks under several arithmetics:  python tests/arithmetics.py [--only NAME] [NOTEBOOK ...]
+All notebooks under several arithmetics: python tests/arithmetics.py [--only NAME] [NOTEBOOK ...]
 
 A notebook stores what its cells print, and nbval compares. Processors differ in the order in which
 they add, and so in the last digits; whatever amplifies those prints something else on the next
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 
 NOISE = '''
 def make_noise():
-    """Weights that come with the package, and all that an optimiser steps to, by rounding's size."""
+    """Moves the weights of the package, and all that an optimiser steps to, by rounding's size."""
     import sys
     from pathlib import Path
 
@@ -45,7 +45,7 @@ def make_noise():
         generator = torch.Generator().manual_seed(seed)
         for tensor in tensors:
             noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            factor = 1 + torch.finfo(tensor.dtype).eps * noise
+            factor = 1 + SIZE * torch.finfo(tensor.dtype).eps * noise
             tensor.copy_(tensor * factor)
 
     def after_step(optimizer, *_):
@@ -73,7 +73,7 @@ OLDEST = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "armv8-a", "arm64": 
 
 
 @contextmanager
-def arithmetic(name: str, seed: int) -> Iterator[dict[str, str]]:
+def arithmetic(name: str, seed: int, size: float) -> Iterator[dict[str, str]]:
     """The environment in which a process computes like that."""
     if name == "two-threads":
         yield {"OMP_NUM_THREADS": "2"}
@@ -87,7 +87,8 @@ def arithmetic(name: str, seed: int) -> Iterator[dict[str, str]]:
         with tempfile.TemporaryDirectory() as folder:
             startup = Path(folder, "profile_default/startup/noise.py")
             startup.parent.mkdir(parents=True)
-            startup.write_text(NOISE.replace("SEED", str(seed)), encoding="utf-8")
+            noise = NOISE.replace("SEED", str(seed)).replace("SIZE", str(size))
+            startup.write_text(noise, encoding="utf-8")
             yield {"IPYTHONDIR": folder}
 
 
@@ -100,15 +101,17 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", help="all of them if none is named")
     parser.add_argument("--only", choices=NAMES, action="append", help="an arithmetic; repeatable")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--size", type=float, default=1, help="of the noise, in last bits")
     options = parser.parse_args()
     names = options.notebooks or sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
-    paths = [f"notebooks/{Path(name).stem}.ipynb" for name in names]
-    command = [sys.executable, "-m", "pytest", "--nbval-cell-timeout=1200", *paths]
+    paths = [p if Path(p).exists() else f"notebooks/{p}.ipynb" for p in names]
+    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "--nbval-cell-timeout=1200"]
     failed = []
     for name in options.only or NAMES:
         begun = time.perf_counter()
-        with arithmetic(name, options.seed) as environment:
-            code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode
+        with arithmetic(name, options.seed, options.size) as environment:
+            environment = {**os.environ, **environment}
+            code = subprocess.run([*command, *paths], cwd=ROOT, env=environment).returncode
         print(f"{name}: exit code {code}, {time.perf_counter() - begun:.0f} s", flush=True)
         failed += [name] * (code != 0)
     print("differ under:", ", ".join(failed) or "none")

@@ -167,7 +167,10 @@ def test_mistakes_of_generate(text, capsys, arguments, words):
     [
         ({"characters": 5}, "r has no vocabulary"),
         ({"train": [1]}, "config.json is damaged: expected a JSON object under train"),
-        ({"d_model": "16"}, "d_model is '16', expected a whole number"),
+        ({"d_model": "16"}, "config.json describes no model: d_model is '16', expected a whole"),
+        ({"dropout": None}, "config.json describes no model: dropout is None, expected a finite"),
+        ({"train": {"seq_len": 8, "learning_rate": "x"}}, "describes no run: learning_rate is 'x'"),
+        ({"train": {"run": 5}}, "config.json describes no run: run is 5, expected a path"),
         ({"architecture": "Other"}, "r holds a Other, not a FeedbackLM"),
     ],
 )

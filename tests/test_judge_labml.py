@@ -81,6 +81,31 @@ def port(theirs: dict[str, torch.Tensor], mem_len: int) -> dict[str, torch.Tenso
     return ours
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_which_of_the_two_has_which_trouble(labml, shared):
+    """Buffers written over, and a longest sequence, are those of the shared model alone."""
+    judge = labml_model(labml, shared)
+    x = torch.randn(2, 4, 2, D)
+
+    def gradient(*forwards: int) -> torch.Tensor:
+        """Of the first forward pass, after those that are asked for."""
+        judge.zero_grad()
+        first, *_ = [judge(x[i]) for i in forwards]
+        first.sum().backward(retain_graph=True)
+        return judge.weights.grad.clone()
+
+    alone = gradient(0)
+    assert torch.allclose(gradient(0, 1), alone) != shared
+    y = judge(x[0])
+    twice = [torch.autograd.grad(y.sum(), judge.weights, retain_graph=True)[0] for _ in range(2)]
+    assert torch.allclose(*twice) != shared
+    if shared:
+        with pytest.raises(IndexError):
+            judge(torch.zeros(513, 1, D))
+    else:
+        assert judge(torch.zeros(513, 1, D)).shape == (513, 1, D)
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["f32", "f64"]
 )

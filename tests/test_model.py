@@ -7,6 +7,7 @@ import torch
 from parity import SMALL, TIGHT, awaken
 
 from feedback import FeedbackLM, FeedbackTransformer, Memory, ModelConfig, TransformerLM
+from feedback.attention import FeedbackAttention
 from feedback.model import IMPLEMENTATIONS
 
 MODELS = [*IMPLEMENTATIONS, "transformer"]
@@ -149,6 +150,19 @@ def test_the_baseline_has_the_same_parameters():
     assert {n: p.shape for n, p in TransformerLM(config).named_parameters()} == ours
 
 
+def test_a_bias_on_the_keys_cancels_and_u_does_not():
+    """Why the keys have no bias: the softmax does not see it. It does see $u$."""
+    torch.manual_seed(0)
+    attention = FeedbackAttention(ModelConfig(**SMALL)).double()
+    H, K = attention.n_heads, attention.d_k
+    z, bias = torch.randn(2, SMALL["d_model"]).double(), torch.randn(H, 1, K).double()
+    k, v = torch.randn(2, 2, H, 5, K).double()
+    plain = attention(z, k, v)
+    torch.testing.assert_close(attention(z, k + bias, v), plain, rtol=0, atol=1e-12)
+    attention.query_bias.data.copy_(bias.squeeze(1))
+    assert (attention(z, k, v) - plain).abs().max() > 1e-3
+
+
 def test_fair_sets_both_choices():
     """The preset is the authors' empty memory and the authors' norm."""
     fair = ModelConfig.fair(d_model=64)
@@ -166,6 +180,12 @@ def test_fair_sets_both_choices():
         ({"activation": "tanh"}, "activation is 'tanh', expected one of relu, gelu, swiglu"),
         ({"empty_memory": "ones"}, "empty_memory is 'ones'"),
         ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"dropout": "0.1"}, "dropout is '0.1', expected a finite number"),
+        ({"dropout": float("nan")}, "dropout is nan, expected a finite number"),
+        ({"dropout": 10**400}, "dropout is 10+, expected a finite number"),
+        ({"norm_memory": 1}, "norm_memory is 1, expected true or false"),
+        ({"activation": ["relu"]}, r"activation is \['relu'\], expected one of relu"),
+        ({"d_k": "8"}, "d_k is '8', expected a whole number"),
     ],
 )
 def test_wrong_configurations(changes, words):
@@ -205,6 +225,11 @@ def test_wrong_memory():
         model(tokens(3, 4), memory)
     with pytest.raises(ValueError, match="d_ff = 20, but this model has 24"):
         build("stack", d_ff=24)(tokens(2, 4), memory)
+    long = torch.zeros(2, 9, SMALL["d_model"])
+    for name in MODELS:
+        m = long.unsqueeze(1).expand(-1, SMALL["n_layers"], -1, -1) if "trans" in name else long
+        with pytest.raises(ValueError, match="has 9 slots, more than mem_len = 7; keep the last 7"):
+            build(name)(tokens(2, 4), Memory(m, memory.config))
     with pytest.raises(ValueError, match="another kind of model"):
         build("transformer")(tokens(2, 4), memory)
     with pytest.raises(ValueError, match="another kind of model"):

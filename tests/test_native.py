@@ -39,7 +39,7 @@ def test_switched_off(monkeypatch, fresh):
 def test_a_broken_compiler_is_no_error(monkeypatch, fresh, tmp_path, compiler):
     """Where nothing can be compiled, the model runs all the same, and no file is left behind."""
     monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path))
+    monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
     logits, _ = FeedbackLM(ModelConfig(**SMALL))(torch.zeros(2, 5, dtype=torch.long))
     logits.sum().backward()
     assert native.library() is None
@@ -50,7 +50,7 @@ def test_compiled_once(monkeypatch, fresh, tmp_path):
     """The second process finds the library in the cache."""
     if shutil.which("c++") is None:
         pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
-    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda *a, **k: str(tmp_path))
+    monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
     commands, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda c, **k: commands.append(c) or run(c, **k))
     for _ in range(2):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -444,13 +445,60 @@ def test_metadata(stored):
 
 
 def test_it_can_be_opened_on_colab(stored):
-    """The badge leads to a file of this repository, and the release that is installed is a tag."""
+    """The badge leads to a file of this repository, of the release that is installed."""
     address = re.search(r"\(https://colab\.research\.google\.com/github/([^)]+)\)",
                         stored.cells[0].source)[1]  # fmt: skip
     owner = SETTINGS.repository.removeprefix("https://github.com/")
-    prefix = f"{owner}/blob/{SETTINGS.tag}/"
+    prefix = f"{owner}/blob/{SETTINGS.release}/"
     assert address.startswith(prefix) and (ROOT / address.removeprefix(prefix)).exists()
-    assert f"git+{SETTINGS.repository}@v" in stored.cells[2].source
+    assert f'"git+{SETTINGS.repository}@{SETTINGS.release}"' in stored.cells[2].source
+
+
+def git(folder, *arguments):
+    """Git, with a name of its own."""
+    names = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *names, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def releases(texts) -> set[str]:
+    """All that badges open and cells install."""
+    pattern = (
+        r"colab\.research\.google\.com/github/[^/]+/[^/]+/blob/([^/]+)/|git\+https[^\"@]+@([^\"&]+)"
+    )
+    return {one or other for text in texts for one, other in re.findall(pattern, text)}
+
+
+def test_badges_and_installs_never_mix():
+    """In all notebooks and on all pages they are of one release: the tag, or else the branch."""
+    files = [*ROOT.glob("notebooks/*.ipynb"), *(ROOT / "docs/site").rglob("*.html")]
+    files += (ROOT / "docs/site").rglob("*.ipynb")
+    assert releases(file.read_text(encoding="utf-8") for file in files) == {SETTINGS.release}
+
+
+def test_the_branch_until_there_is_a_tag(tiny):
+    """Git is asked when a notebook is made: no repository, no tag, another tag, the tag."""
+    found = []
+
+    def look():
+        settings = Settings.read(tiny.root)
+        cells = notebook.convert(settings, "tiny", notebook.read_source(settings, "tiny"))
+        found.append(releases(cell.text for cell in cells))
+
+    look()
+    git(tiny.root, "init", "-q")
+    git(tiny.root, "commit", "-q", "--allow-empty", "-m", "nothing")
+    look()
+    git(tiny.root, "tag", "v0.0.1")
+    look()
+    git(tiny.root, "tag", tiny.tag)
+    look()
+    assert found == [{tiny.branch}] * 3 + [{tiny.tag}]
+
+
+def test_without_git(tiny, monkeypatch):
+    """Where git is not installed, there is no tag."""
+    monkeypatch.setenv("PATH", "")
+    assert Settings.read(tiny.root).release == tiny.branch
 
 
 def test_pictures_have_words_and_only_times_are_ignored(stored):

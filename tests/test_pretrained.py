@@ -160,6 +160,33 @@ def test_push_to_hub_uploads_the_model(monkeypatch):
     assert torch.equal(seen["logits"], model(X)[0])
 
 
+@pytest.mark.parametrize("through_the_mixin", [False, True])
+def test_the_vocabulary_stays_with_the_model(monkeypatch, tmp_path, through_the_mixin):
+    """`extra` is on the hub too, saved with options or pushed, and after a model was loaded."""
+    from huggingface_hub import HfApi
+
+    seen = {}
+
+    def upload_folder(self, *, folder_path, **options):
+        seen.update(read_config(folder_path))
+        return "url"
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *a, **k: type("Url", (), {"repo_id": "a/b"}))
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    extra = {"characters": "abc", "d_model": 1}
+    model = FeedbackLM(ModelConfig(**SMALL))
+    if through_the_mixin:
+        model.save_pretrained(tmp_path, extra=extra, push_to_hub=True, repo_id="a/b")
+    else:
+        model.save_pretrained(tmp_path, extra=extra)
+        FeedbackLM.from_pretrained(tmp_path).push_to_hub("a/b")
+    # What is the model's own cannot be written over.
+    expected = {**SMALL, "characters": "abc"}
+    for values in (seen, read_config(tmp_path)):
+        assert {key: values[key] for key in expected} == expected
+    assert FeedbackLM(ModelConfig(**SMALL)).extra == {}
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     """Whoever asks for a host or a connection fails."""

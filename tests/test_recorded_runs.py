@@ -95,6 +95,14 @@ def test_the_readme_quotes_the_recorded_run():
     assert (f"{last['val_loss']:.2f}", str(round(last["seconds"]))) == found.groups()
 
 
+def test_steps_that_take_about_as_long():
+    """Of `TransformerLM` and ours, at the size of the runs: their quartiles overlap."""
+    results = json.loads((RUNS / "benchmark" / "benchmark.json").read_text())
+    entries = results["train"]["d128 L4 H4 T64 B32"]
+    pair = [entries[n]["quartiles"] for n in ("FeedbackLM sequence, native loop", "TransformerLM")]
+    assert max(low for low, _ in pair) <= min(high for _, high in pair)
+
+
 def validations(name: str) -> list[tuple[int, float, float]]:
     """Characters, seconds and loss of each validation of a run."""
     rows = Run(RUNS / name).metrics()
@@ -156,7 +164,8 @@ def test_the_recorded_benchmark():
         names = ["FeedbackLM sequence, native loop", "FeedbackLM sequence, PyTorch sweeps",
                  "FeedbackLM stack", "TransformerLM"]  # fmt: skip
         assert cells[:4] == [f"{entries[name]['ratio']:.2f}" for name in names]
-        peaks = [entries[name]["peak_bytes"] for name in (names[0], names[2])]
+        names.append("fused Transformer")
+        peaks = [entries[name]["peak_bytes"] for name in (names[0], names[2], names[4])]
         assert cells[4:] == [f"{peak / 2**20:.0f}" for peak in peaks]
         assert peaks[0] <= peaks[1]
     for lengths in results["decode"].values():

@@ -473,11 +473,12 @@ def test_the_figures_show_the_trained_model():
     alpha = model.transformer.mix.weight.softmax(0).tolist()
     shown = [float(x) for x in re.findall(r">(\d\.\d{3})</text>", drawn["mix.svg"])]
     assert shown == pytest.approx(alpha, abs=2e-3)
-    losses, again = (
-        [float(x) for x in re.findall(r" is (\d\.\d{2})", svg["mix.svg"])] for svg in (drawn, fresh)
+    says, again = (
+        re.search(r'data-says="([^"]+)"', svg["mix.svg"])[1].split("|") for svg in (drawn, fresh)
     )
-    assert losses == pytest.approx(again, abs=0.02) and len(losses) == len(alpha) + 1
+    assert says == again and says[1] == "Without the embedding it is above 2"
     # As the page `inside` says.
+    losses = [float(re.search(r" is (?:above )?([\d.]+)", words)[1]) for words in says]
     missed = [loss - losses[0] for loss in losses[1:]]
     assert 0.4 < alpha[0] < 0.5 and max(alpha[1:]) == alpha[3]
     assert max(missed) == missed[0] and abs(alpha[1] - alpha[4]) < 0.02

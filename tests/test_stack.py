@@ -53,6 +53,29 @@ def test_all_windows_share_one_buffer():
     assert storages == {stack.buffer.untyped_storage().data_ptr()}
 
 
+@pytest.mark.parametrize(
+    ("window", "end", "words"),
+    [
+        (slice(0, 2), 2, None),
+        (slice(1, 4), 4, None),
+        (slice(0, 1), 2, r"the window has the shape \(2, 1, 1, 4\), expected \(2, 1, 2, 4\)"),
+        (slice(0, 3), 4, "the window is not what rows 1 to 3 of the buffer hold"),
+        (slice(2, 5), 5, "end is 5, expected a row of the buffer, 0 to 4"),
+    ],
+)
+def test_the_window_is_the_last_rows(window, end, words):
+    """Any other would get the gradients of rows that it is not."""
+    buffer = torch.randn(2, 1, 5, 4)
+    arguments = buffer[:, :, window], torch.zeros(2, 1, 4), buffer, end, 3
+    if words is None:
+        assert Append.apply(*arguments).shape[2] == 3
+        return
+    with pytest.raises(ValueError, match=words):
+        Append.apply(*arguments)
+    with pytest.raises(ValueError, match="the row has the shape"):
+        Append.apply(buffer[:, :, :2], torch.zeros(2, 1, 5), buffer, 2, 3)
+
+
 def test_a_plain_write_would_be_refused():
     """Why `.data` stands in `Append.forward`: autograd would reject the windows saved before."""
 

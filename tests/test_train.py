@@ -405,6 +405,11 @@ def test_unknown_device(tmp_path):
         ({"segments": "none"}, "segments is 'none', expected one of random, carried"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"precision": "float16"}, "precision is 'float16'"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast', expected a finite number"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf, expected a finite number"),
+        ({"seed": 1.5}, "seed is 1.5, expected a whole number"),
+        ({"tensorboard": "no"}, "tensorboard is 'no', expected true or false"),
+        ({"run": 3}, "run is 3, expected a path"),
     ],
 )
 def test_wrong_settings(changes, words):
@@ -440,6 +445,11 @@ def test_tensorboard_events(tmp_path):
     losses = [event.value for event in events.Scalars("train_loss")]
     assert losses == pytest.approx([row["train_loss"] for row in metrics(config)])
     assert len(events.Scalars("val_loss")) == 3
+    (old,) = config.run.glob("events.out.tfevents.*")
+    (config.run / "notes.txt").write_text("mine")
+    quiet(SMALL, dataclasses.replace(config, tensorboard=False), overwrite=True)
+    assert not old.exists()
+    assert (config.run / "notes.txt").read_text() == "mine"
 
 
 def test_short_to_long_schedule():

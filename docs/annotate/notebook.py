@@ -84,7 +84,7 @@ from pathlib import Path
 if Path("../{package}/__init__.py").exists():
     sys.path.insert(0, "..")
 elif importlib.util.find_spec("{package}") is None:
-    release = "git+{settings.repository}@{settings.tag}"
+    release = "git+{settings.repository}@{settings.release}"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", release], check=True)'''
 
 

@@ -7,15 +7,26 @@ summary: Whose repository this is, and which pages and notebooks it has.
 # Settings
 
 Every link to the repository, every badge and every installation follows from `[tool.annotate]` in
-`pyproject.toml`, so a fork changes a line there and builds. What readers install on
-Colab is pinned to a tag, that of the version of the package, and so is the notebook that they open:
-what they run is what was tested.
+`pyproject.toml`, so a fork changes a line there and builds. The notebook that readers open on Colab
+and the package that it installs are of one release, the tag of the package's version: what they
+run is what was tested. Until that tag exists, both are those of the branch.
 """
 
 import re
+import subprocess
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
+
+
+def has_tag(root: Path, tag: str) -> bool:
+    """Whether git knows a tag; where there is no git, or no repository, there is none."""
+    command = ["git", "-C", str(root), "rev-parse", "--quiet", "--verify", f"refs/tags/{tag}"]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 @dataclass
@@ -27,7 +38,7 @@ class Settings:
     repository: str
     branch: str
     tag: str
-    """Of the release that a notebook installs where there is no package."""
+    """Of the release of this version, which may not exist yet."""
     pages: dict[str, str]
     """Pages of prose: the name of each, and the file it is made of; `index` is the first."""
     known: list[str] = field(default_factory=list)
@@ -69,6 +80,11 @@ class Settings:
             )
         return settings
 
+    @cached_property
+    def release(self) -> str:
+        """What Colab opens, and what it installs: always the same."""
+        return self.tag if has_tag(self.root, self.tag) else self.branch
+
     @property
     def site(self) -> str:
         """Where GitHub publishes the pages of the repository."""
@@ -83,6 +99,6 @@ class Settings:
         """The address that opens a notebook on Colab."""
         owner = self.repository.removeprefix("https://github.com/")
         return (
-            f"https://colab.research.google.com/github/{owner}/blob/{self.tag}/"
+            f"https://colab.research.google.com/github/{owner}/blob/{self.release}/"
             f"notebooks/{name}.ipynb"
         )

@@ -80,6 +80,17 @@ def attention(model: FeedbackLM, tokens: torch.Tensor) -> list[list[list[int]]]:
     return [[[], *steps] for steps in rows]
 
 
+def in_words(loss: float, whole: float) -> str:
+    """
+    Digits only where they are stable. A model far from what it was trained on amplifies rounding,
+    and processors round differently: of its loss there is a bound.
+    """
+    if loss - whole < 0.5:
+        return f"{loss:.2f}"
+    assert loss - int(loss) > 0.1, "too close to the bound"
+    return f"above {int(loss)}"
+
+
 def draw_mix(alpha: list[float], losses: list[float]) -> str:
     """
     Bars: the weight of each layer, beside a line where all would be equal. `losses` are those
@@ -88,7 +99,8 @@ def draw_mix(alpha: list[float], losses: list[float]) -> str:
     width, height, top = 520, 40 + 30 * len(alpha), max(alpha)
     names = ["the embedding", *(f"layer {l}" for l in range(1, len(alpha)))]
     says = [f"With all layers in memory the loss is {losses[0]:.2f} nats"]
-    says += [f"Without {n} it is {loss:.2f}" for n, loss in zip(names, losses[1:], strict=True)]
+    pairs = zip(names, losses[1:], strict=True)
+    says += [f"Without {name} it is {in_words(loss, losses[0])}" for name, loss in pairs]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'data-figure="mix" data-says="{"|".join(says)}">'

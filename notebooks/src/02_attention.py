@@ -66,7 +66,7 @@ print("attention does not see the order:", torch.allclose(shuffled, attn[:, :, o
 # ## Four terms
 #
 # Transformer-XL spells out what a score may depend on. What the slot holds, and how long ago it
-# was; and each of these either together with the query, or whoever asks:
+# was; and each of these either together with the query, or for any query alike:
 #
 # $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big( q^\top k_j + u^\top k_j + q^\top p_{t-j} + s_{t-j}
 #   \Big)$$
@@ -90,7 +90,7 @@ scores = sum(terms.values()) / math.sqrt(K)
 print(scores[0])
 
 # Four small rows for each head, and their sum. Read the picture from left to right: content,
-# content whoever asks, distance, distance whoever asks.
+# content for any query, distance, distance for any query.
 
 rows = {**terms, "sum": scores * math.sqrt(K)}
 limit = math.ceil(max(term.abs().max().item() for term in rows.values()))

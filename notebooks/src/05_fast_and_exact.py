@@ -341,10 +341,10 @@ show(small)
 assert small["our own"] < small["reference"]
 
 # Better, but not by as much as one would hope. The weight gradients were a waste, but they were not
-# all of it. The [log](../../docs/pages/log.md) has counted what remains: for the whole model about
-# thirty small operations for each step and layer, forward and backward. Each comes from Python,
-# looks for its kernel and for memory, and then computes for a few microseconds. That is overhead,
-# and not waiting.
+# all of it. The [log](../../docs/pages/log.md) has counted what remains: for the whole model some
+# twenty small operations forward and thirty-five back, for each step and layer. Each comes from
+# Python, looks for its kernel and for memory, and then computes for a few microseconds. That is
+# overhead, and not waiting.
 #
 # ## The same in the package
 #
@@ -352,7 +352,7 @@ assert small["our own"] < small["reference"]
 # feed-forward sublayer, a memory that slides, and one that was carried in. Instead of one buffer
 # for all steps its [tape](../../feedback/tape.py) keeps less, and makes the rest again for a
 # stretch of steps at a time. And it has the two sweeps twice, in PyTorch and in C++, where a layer
-# step is a loop and not thirty calls.
+# step is a loop and not fifty calls.
 
 from feedback.sequence import sweeps  # shown
 

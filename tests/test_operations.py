@@ -1,0 +1,51 @@
+"""How many operations a layer step is: what several pages say, counted."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from feedback import FeedbackLM, ModelConfig, native
+from feedback.decode import Windows
+
+
+class Watch(TorchDispatchMode):
+    """Counts the operations that compute or copy; views do neither."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not any(result.alias_info is not None and not result.alias_info.is_write
+                              for result in func._schema.returns)  # fmt: skip
+        return func(*args, **(kwargs or {}))
+
+
+def counted(T: int) -> Counter:
+    """The operations of a forward and a backward pass over `T` steps, in the PyTorch sweeps."""
+    model, tokens = FeedbackLM(ModelConfig()), torch.zeros(2, T, dtype=torch.long)
+    with Watch() as forward:
+        logits, _ = model(tokens)
+    with Watch() as backward:
+        logits.sum().backward()
+    return Counter(forward=forward.count, backward=backward.count)
+
+
+def test_twenty_forward_and_thirty_five_back(monkeypatch):
+    """In each layer of each step, its share of what a step does once included."""
+    monkeypatch.setattr(native, "usable", lambda *a: False)
+    count, layer_steps = counted(24) - counted(16), 8 * ModelConfig.n_layers
+    assert count["forward"] / layer_steps == pytest.approx(20, abs=3)
+    assert count["backward"] / layer_steps == pytest.approx(35, abs=3)
+
+
+def test_eighty_for_a_token():
+    """A step of decoding, taken as it stands."""
+    model = FeedbackLM(ModelConfig())
+    _, memory = model(torch.zeros(1, 20, dtype=torch.long))
+    step = Windows(model.transformer, memory, 10)
+    with torch.no_grad(), Watch() as watch:
+        step(torch.randn(1, 128))
+    assert watch.count == pytest.approx(80, abs=8)
