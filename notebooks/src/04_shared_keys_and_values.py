@@ -338,14 +338,19 @@ for name in ours:
 # in both versions, and both are right. What is wrong is *whose the buffers are*. In the first
 # failure another call wrote over rows that were still needed; in the second the sums of the first
 # backward were still there. Ours has a buffer for each call, and stores no gradients at all: it
-# leaves adding up to autograd. Neither failure is made up. labml's implementation has both, as
-# [differences](../../docs/pages/differences.md) tells.
+# leaves adding up to autograd. Neither failure is made up. labml's implementation with shared keys
+# and values has both, as [differences](../../docs/pages/differences.md) tells.
 #
 # ## The same in the package
 #
 # `Append`, from [stack](../../feedback/stack.py), can do one thing more. The memory has only
 # `mem_len` slots, so when it is full the oldest row slides out of the window. The new window does
-# not have it, so from there it gets a zero: one more row of zeros in $A^\top G$.
+# not have it, so from there it gets a zero: one more row of zeros in $A^\top G$. And it refuses a
+# window that is not the last rows of its buffer, which would get the gradients of other rows.
+
+from feedback.stack import check_window
+
+# Here it is.
 
 from feedback.stack import Append  # shown
 
@@ -517,8 +522,8 @@ assert 40 < operations < 60
 print(*(name for name, _ in up.made))
 print("with the backward more than 40:", operations > 40)
 
-# Appending saves few of those. It makes some of them smaller: at 32 steps, all of them together put
-# out about a quarter as many numbers as those of the reference.
+# Appending saves hardly any of those. It makes some of them smaller: at 32 steps, all of them
+# together put out little more than a third as many numbers as those of the reference.
 
 made = {}
 for name in ("reference", "Grow"):
@@ -527,7 +532,7 @@ for name in ("reference", "Grow"):
     made[name] = [len(watch.made), sum(size for _, size in watch.made)]
     print(f"{name:9}: {made[name][0] / 32:.0f} operations a step forward")
 fewer, less = (a / b for a, b in zip(made["Grow"], made["reference"], strict=True))
-assert fewer > 0.8 and 0.2 < less < 0.3
+assert fewer > 0.9 and 0.34 < less < 0.4
 print(f"operations {fewer:.1f} times as many, numbers made {less:.2f} times as many")
 
 # ## Exercises
