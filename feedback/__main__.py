@@ -29,14 +29,14 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from .benchmark import PICTURE, RESULTS, Settings, benchmark
+from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig, TrainConfig, require
-from .data import Tokenizer
+from .data.text import Tokenizer
+from .lm.pretrained import find
 from .model import FeedbackLM
-from .plot import Axis, plot_runs
-from .pretrained import find
-from .runs import CHECKPOINT, PLOT, SAMPLE, Run
-from .train import SEEDS, choose_device, train
+from .training.plot import Axis, plot_runs
+from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
+from .training.train import SEEDS, choose_device, train
 from .transformer import TransformerLM
 
 Model = Annotated[ModelConfig, tyro.conf.arg(name="")]

@@ -28,13 +28,13 @@ from torch import Tensor, nn
 
 from .attention import KeyValue
 from .config import ModelConfig, require
-from .generate import Generation
+from .fast.append import stack_forward
+from .fast.sequence import sequence_forward
 from .layers import FeedbackTransformerLayer, Keep, LayerMix
+from .lm.generate import Generation
+from .lm.pretrained import Pretrained
 from .memory import Memory
-from .pretrained import Pretrained
 from .reference import Pairs, recurrent_step, reference_forward
-from .sequence import sequence_forward
-from .stack import stack_forward
 
 Implementation = Literal["reference", "stack", "sequence"]
 

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .layers import FeedbackTransformerLayer
+from .lm.pretrained import load_weights
 from .memory import Memory
 from .model import FeedbackLM, LanguageModel, as_window, check_input, scale_outputs
-from .pretrained import load_weights
 from .reference import Pairs
 
 

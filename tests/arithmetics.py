@@ -37,7 +37,7 @@ def make_noise():
 
     if Path("../feedback/__init__.py").exists():
         sys.path.insert(0, "..")
-    from feedback import pretrained
+    from feedback.lm import pretrained
 
     @torch.no_grad()
     def disturb(tensors, seed):

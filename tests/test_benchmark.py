@@ -10,9 +10,9 @@ import torch
 from conftest import require_or_skip
 
 from feedback import FeedbackLM, TransformerLM, contestants, report
-from feedback import benchmark as b
 from feedback.__main__ import main, parse
-from feedback.native import library
+from feedback.benchmark import measure as b
+from feedback.fast.native import library
 
 CPU = torch.device("cpu")
 TINY = contestants.Size(D=16, L=3, H=2, T=6, B=2)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.data import (
+from feedback.data.text import (
     IGNORE,
     Tokenizer,
     carried_batch,

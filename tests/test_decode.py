@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from parity import SMALL, TIGHT, awaken
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
-from feedback.decode import StaticWindows, Window, Windows, decoder
-from feedback.graphs import record
-from feedback.native import NativeSteps
+from feedback.fast.graphs import record
+from feedback.fast.native import NativeSteps
+from feedback.lm.decode import StaticWindows, Window, Windows, decoder
 
 WAYS = {
     "windows": Windows,

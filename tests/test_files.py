@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from feedback.files import write_together, write_whole
+from feedback.support.files import write_together, write_whole
 
 
 def test_writes_text_and_bytes(tmp_path):
@@ -31,7 +31,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     write_whole(tmp_path / "a", "old")
     code = (
         "import resource, signal, sys; from pathlib import Path; "
-        "from feedback.files import write_whole; "
+        "from feedback.support.files import write_whole; "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); "
         "write_whole(Path(sys.argv[1]), b'x' * 5000)"

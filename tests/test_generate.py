@@ -5,7 +5,7 @@ import torch
 from parity import SMALL, awaken
 
 from feedback import FeedbackLM, ModelConfig
-from feedback.generate import choose
+from feedback.lm.generate import choose
 
 
 @pytest.fixture

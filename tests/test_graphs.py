@@ -7,9 +7,9 @@ import torch
 from parity import SMALL, same_models
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
-from feedback.evaluate import loss_of
-from feedback.graphs import GraphedStep, training_state
-from feedback.schedule import make_optimizer
+from feedback.fast.graphs import GraphedStep, training_state
+from feedback.training.evaluate import loss_of
+from feedback.training.schedule import make_optimizer
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="there is no GPU here; graphs are a matter of CUDA"

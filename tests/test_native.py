@@ -7,7 +7,8 @@ import pytest
 import torch
 from parity import SMALL
 
-from feedback import FeedbackLM, ModelConfig, native
+from feedback import FeedbackLM, ModelConfig
+from feedback.fast import native
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from feedback import FeedbackLM, ModelConfig, native
-from feedback.decode import Windows
+from feedback import FeedbackLM, ModelConfig
+from feedback.fast import native
+from feedback.lm.decode import Windows
 
 
 class Watch(TorchDispatchMode):

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parity import ALL, PLAIN, SMALL, assert_same, distance, outputs_and_gradients, same_models
 
-from feedback import ModelConfig, native, tape
+from feedback import ModelConfig
+from feedback.fast import native, tape
 
 FAST = [name for name in ALL if name != "reference"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from feedback.plot import draw_runs, plot_runs, smooth
-from feedback.runs import METRIC_KEYS, Run
+from feedback.training.plot import draw_runs, plot_runs, smooth
+from feedback.training.runs import METRIC_KEYS, Run
 
 
 def make_run(folder, losses, every=2):

@@ -11,10 +11,10 @@ from parity import SMALL, awaken
 from safetensors.torch import load_file, save_file
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
-from feedback.data import Tokenizer, load_text, split
-from feedback.evaluate import evaluate
-from feedback.pretrained import TRAINED, read_config, shipped
-from feedback.runs import Run
+from feedback.data.text import Tokenizer, load_text, split
+from feedback.lm.pretrained import TRAINED, read_config, shipped
+from feedback.training.evaluate import evaluate
+from feedback.training.runs import Run
 
 RUNS = Path(__file__).parent.parent / "docs" / "runs"
 

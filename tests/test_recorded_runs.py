@@ -9,8 +9,8 @@ import pytest
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
 from feedback.__main__ import parse
-from feedback.pretrained import TRAINED
-from feedback.runs import Run
+from feedback.lm.pretrained import TRAINED
+from feedback.training.runs import Run
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "docs" / "runs"

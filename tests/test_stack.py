@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from feedback.stack import Append, Stack
+from feedback.fast.append import Append, Stack
 
 
 def read_all(past, rows, mem_len):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback import tasks
+from feedback.data import tasks
 
 HEADINGS = [(0, 1), (1, 0), (0, -1), (-1, 0)]
 """Row and column, in the order in which a walker turns to the right."""

@@ -18,8 +18,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from feedback import tiny_shakespeare
-from feedback.tiny_shakespeare import (
+from feedback.data import tiny_shakespeare
+from feedback.data.tiny_shakespeare import (
     SHA256,
     cache_path,
     correct,

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from conftest import require_or_skip
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig, TransformerLM
-from feedback.data import Tokenizer
-from feedback.evaluate import evaluate
-from feedback.interrupt import Interrupt
-from feedback.runs import METRIC_KEYS, Run
-from feedback.schedule import learning_rate, make_optimizer, sequence_lengths
-from feedback.train import Trainer, train
+from feedback.data.text import Tokenizer
+from feedback.support.interrupt import Interrupt
+from feedback.training.evaluate import evaluate
+from feedback.training.runs import METRIC_KEYS, Run
+from feedback.training.schedule import learning_rate, make_optimizer, sequence_lengths
+from feedback.training.train import Trainer, train
 
 SMALL = ModelConfig(d_model=16, n_layers=2, n_heads=2, d_ff=16, mem_len=8, dropout=0.2)
 

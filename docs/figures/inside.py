@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 
 from feedback import FeedbackLM
-from feedback.data import Tokenizer, split
-from feedback.evaluate import evaluate
-from feedback.pretrained import TRAINED, read_config
-from feedback.tiny_shakespeare import load_tiny_shakespeare
+from feedback.data.text import Tokenizer, split
+from feedback.data.tiny_shakespeare import load_tiny_shakespeare
+from feedback.lm.pretrained import TRAINED, read_config
+from feedback.training.evaluate import evaluate
 
 HERE = Path(__file__).parent
 TEXT = "JULIET:\nO Romeo, Romeo! wherefore art thou Romeo?\n"

@@ -31,7 +31,7 @@ print("odd ", odd[0].tolist())
 
 # In the package it is one of the [tasks](../../feedback/tasks.py), drawn anew for every batch.
 
-from feedback.tasks import parity
+from feedback.data.tasks import parity
 
 torch.manual_seed(0)
 batch = parity(1, 12)
@@ -60,7 +60,7 @@ for word, (row, column) in zip(words, follow(words), strict=True):
 
 # The package numbers the actions and the cells, and does the same with sums, for a whole batch.
 
-from feedback.tasks import ACTIONS, random_walk, walk
+from feedback.data.tasks import ACTIONS, random_walk, walk
 
 torch.manual_seed(0)
 batch = random_walk(20, 50)

@@ -348,16 +348,16 @@ for name in ours:
 # not have it, so from there it gets a zero: one more row of zeros in $A^\top G$. And it refuses a
 # window that is not the last rows of its buffer, which would get the gradients of other rows.
 
-from feedback.stack import check_window
+from feedback.fast.append import check_window
 
 # Here it is.
 
-from feedback.stack import Append  # shown
+from feedback.fast.append import Append  # shown
 
 # The buffer and the place of its end are kept together by a small class that lives as long as
 # one sequence:
 
-from feedback.stack import Stack  # shown
+from feedback.fast.append import Stack  # shown
 
 # First the row that slides out, with gradients checked again. Then the whole: our own loop around
 # `Grow` with the layers of the model, next to `"reference"` and `"stack"`. Outputs, memory, and

@@ -27,11 +27,11 @@ from feedback import (
     forward,
     native,
 )
-from feedback.contestants import FusedTransformer, pytorch_sweeps
+from feedback.benchmark.contestants import FusedTransformer, pytorch_sweeps
 from feedback.layers import Keep
 from feedback.model import IMPLEMENTATIONS
-from feedback.tape import Shape, Tape
-from feedback.weights import Weights
+from feedback.fast.tape import Shape, Tape
+from feedback.fast.weights import Weights
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120
@@ -354,12 +354,12 @@ assert small["our own"] < small["reference"]
 # stretch of steps at a time. And it has the two sweeps twice, in PyTorch and in C++, where a layer
 # step is a loop and not fifty calls.
 
-from feedback.sequence import sweeps  # shown
+from feedback.fast.sequence import sweeps  # shown
 
 # Our function is called `Sequence` there. The loop at its end adds up the weight gradients of each
 # stretch:
 
-from feedback.sequence import Sequence  # shown
+from feedback.fast.sequence import Sequence  # shown
 
 # So there are four ways to compute one function. They have to agree with heads, positions and norms
 # too, with another nonlinearity, and with a window shorter than the sequence. (With dropout and

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
-from feedback.tiny_shakespeare import load_tiny_shakespeare
+from feedback.data.tiny_shakespeare import load_tiny_shakespeare
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120
@@ -72,7 +72,7 @@ print("close to ln 65 =", round(math.log(65), 2), ":", abs(loss.item() - math.lo
 # 50 steps, since the first gradients of a fresh model are of little use, and then falls along half
 # a cosine:
 
-from feedback.schedule import learning_rate, make_optimizer
+from feedback.training.schedule import learning_rate, make_optimizer
 
 rates = [learning_rate(step, settings) for step in range(settings.max_steps)]
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
@@ -110,7 +110,7 @@ print(steps, "steps; below 2.7 nats:", losses[-1] < 2.7)
 # Is this what `python -m feedback train` does? Its `Trainer` knows a great deal more, about
 # checkpoints, interruptions and GPUs. The losses of its first steps are ours, to the last digit.
 
-from feedback.train import Trainer
+from feedback.training.train import Trainer
 
 with tempfile.TemporaryDirectory() as folder:
     trainer = Trainer(config, TrainConfig(run=Path(folder) / "run", device="cpu"))
@@ -123,9 +123,9 @@ print("the same first five losses:", theirs == losses[:5])
 # What do 5000 steps give? The metrics and the weights of such a run are in the package, and its
 # [page](../../docs/runs/shipped) has everything else.
 
-from feedback.plot import smooth
-from feedback.pretrained import TRAINED
-from feedback.runs import Run
+from feedback.training.plot import smooth
+from feedback.lm.pretrained import TRAINED
+from feedback.training.runs import Run
 
 metrics = Run(TRAINED / "tiny_shakespeare").metrics()
 seen = [m["tokens"] / 1e6 for m in metrics]
@@ -175,7 +175,7 @@ print("of the fall from ln 65, the first tenth has more than 85 %:", share > 0.8
 #
 # The same prompt for both: our eighty steps, and five thousand.
 
-from feedback.data import Tokenizer
+from feedback.data.text import Tokenizer
 
 tokenizer = Tokenizer(characters)
 prompt = tokenizer.encode("ROMEO:")[None]
@@ -212,7 +212,7 @@ for name, known in shares.items():
 # sequences and lengthen them? The paper does. The schedule doubles the length until the middle of
 # the run:
 
-from feedback.schedule import sequence_lengths
+from feedback.training.schedule import sequence_lengths
 
 growing = TrainConfig(start_seq_len=16, max_steps=1000)
 lengths = sequence_lengths(growing)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
-from feedback.data import Tokenizer
-from feedback.pretrained import TRAINED, read_config
+from feedback.data.text import Tokenizer
+from feedback.lm.pretrained import TRAINED, read_config
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120
@@ -130,7 +130,7 @@ print(f"{steps} steps, and a cache of {tuple(keys.shape)} keys and as many value
 # `torch.cat` copies the whole window for one new row. The package writes into a buffer of twice the
 # length instead, and moves the last rows to the front when the end is reached.
 
-from feedback.decode import Window  # shown
+from feedback.lm.decode import Window  # shown
 
 # What it gives to read is what our slices gave, at every step:
 
@@ -210,8 +210,8 @@ plt.show()
 # windows 1024 slots wide.
 
 # NBVAL_IGNORE_OUTPUT
-from feedback.decode import Windows, decoder
-from feedback.native import library
+from feedback.lm.decode import Windows, decoder
+from feedback.fast.native import library
 
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # a step is too little work to share
@@ -326,8 +326,8 @@ plt.show()
 # the other characters is likely, but there are many of them, and together they become a danger. How
 # often, on real text, does a draw fall on a character that has less than one chance in a hundred?
 
-from feedback.data import split
-from feedback.tiny_shakespeare import load_tiny_shakespeare
+from feedback.data.text import split
+from feedback.data.tiny_shakespeare import load_tiny_shakespeare
 
 val = split(tokenizer.encode(load_tiny_shakespeare()), 64)[1]
 read, _ = model(val[:8000].view(8, 1000))
@@ -351,7 +351,7 @@ print("of 65 characters, more than 55 are as unlikely as that")
 # There are two ways to cut: keep the `top_k` likeliest characters, or keep as many as it takes for
 # their probability to reach `top_p`. This is the whole of it, in the package:
 
-from feedback.generate import choose  # shown
+from feedback.lm.generate import choose  # shown
 
 # Which one cuts better? Take three places: in the middle of a name, after `I`, and before a new
 # word.

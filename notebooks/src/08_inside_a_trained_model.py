@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feedback import FeedbackLM
-from feedback.data import Tokenizer, split
-from feedback.evaluate import evaluate
+from feedback.data.text import Tokenizer, split
+from feedback.training.evaluate import evaluate
 from feedback.memory import Memory
-from feedback.pretrained import TRAINED, read_config
-from feedback.tiny_shakespeare import load_tiny_shakespeare
+from feedback.lm.pretrained import TRAINED, read_config
+from feedback.data.tiny_shakespeare import load_tiny_shakespeare
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120
@@ -283,7 +283,7 @@ plt.show()
 # probe reads the embedding alone, which knows of the past only what the present letter gives away.
 # Another is fitted to shuffled answers.
 
-from feedback.sequence import sequence_forward
+from feedback.fast.sequence import sequence_forward
 
 rows = val[: 48 * 1000].view(48, 1000)
 x = model.embedding(rows).transpose(0, 1)

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
+from ..training.plot import COLOURS
 from .contestants import PEERS, installed
-from .plot import COLOURS
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:

@@ -26,8 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .config import ModelConfig
-from .reference import Pairs
+from ..config import ModelConfig
+from ..reference import Pairs
 
 ROWS = 384
 """Rows of a stretch: enough for a fast product, and not many of them in memory at once."""

@@ -27,9 +27,9 @@ from typing import Any
 
 import torch
 
-from .config import ModelConfig, TrainConfig, require
-from .files import naming, write_whole
-from .pretrained import CONFIG, WEIGHTS, read_config
+from ..config import ModelConfig, TrainConfig, require
+from ..lm.pretrained import CONFIG, WEIGHTS, read_config
+from ..support.files import naming, write_whole
 
 METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint/state.pt"
 PLOT, SAMPLE = "loss.png", "sample.txt"

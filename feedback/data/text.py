@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .config import require
+from ..config import require
 from .tiny_shakespeare import load_tiny_shakespeare
 
 

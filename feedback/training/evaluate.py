@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import IGNORE, validation_batches
-from .model import LanguageModel
+from ..data.text import IGNORE, validation_batches
+from ..model import LanguageModel
 
 
 def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:

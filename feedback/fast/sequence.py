@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..layers import Keep
 from . import backward, forward, native
-from .layers import Keep
 from .tape import Shape, Tape, slots_last
 from .weights import Weights
 
 if TYPE_CHECKING:
-    from .model import FeedbackTransformer
+    from ..model import FeedbackTransformer
 
 
 def sweeps(x: Tensor, w: Weights) -> tuple[Any, Any]:

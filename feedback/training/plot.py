@@ -19,8 +19,8 @@ from typing import Literal
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .config import require
-from .files import write_whole
+from ..config import require
+from ..support.files import write_whole
 from .runs import Run
 
 Axis = Literal["tokens", "seconds", "step"]

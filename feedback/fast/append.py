@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import require
-from .layers import Keep
-from .reference import recurrent_step
+from ..config import require
+from ..layers import Keep
+from ..reference import recurrent_step
 
 if TYPE_CHECKING:
-    from .model import FeedbackTransformer
+    from ..model import FeedbackTransformer
 
 
 def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int) -> None:

@@ -23,8 +23,8 @@ makes them come again.
 import torch
 from torch import Tensor
 
-from .config import require
-from .data import Batch
+from ..config import require
+from .text import Batch
 
 ACTIONS = ("left", "right", "forward", "stay")
 """What a walker can do, by its token."""

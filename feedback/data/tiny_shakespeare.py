@@ -38,8 +38,8 @@ from importlib import metadata
 from pathlib import Path
 from urllib.request import urlopen
 
-from .config import require
-from .files import cache_folder, write_whole
+from ..config import require
+from ..support.files import cache_folder, write_whole
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

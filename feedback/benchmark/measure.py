@@ -46,7 +46,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import require
+from ..config import require
+from ..model import IMPLEMENTATIONS, Implementation
+from ..support.files import write_whole
+from ..training.train import choose_device
 from .contestants import (
     FUSED,
     OURS,
@@ -58,10 +61,7 @@ from .contestants import (
     feedback,
     installed,
 )
-from .files import write_whole
-from .model import IMPLEMENTATIONS, Implementation
 from .report import TABLES, draw
-from .train import choose_device
 
 RESULTS, PICTURE = "benchmark.json", "benchmark.png"
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import Keep
+from ..layers import Keep
 from .tape import Shape, Tape
 from .weights import Weights
 

@@ -17,9 +17,9 @@ of decoding.
 import torch
 from torch import Tensor
 
-from .config import require
+from ..config import require
+from ..memory import Memory
 from .decode import decoder
-from .memory import Memory
 
 
 def choose(

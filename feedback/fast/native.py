@@ -37,15 +37,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers import Keep
+from ..memory import Memory
+from ..support.files import cache_folder
 from .backward import Stretch, finish_small_gradients, recompute
-from .files import cache_folder
-from .layers import Keep
-from .memory import Memory
 from .tape import MARGIN, Adjoint, Shape, Tape, slots_last
 from .weights import SMALL, Weights
 
 if TYPE_CHECKING:
-    from .model import FeedbackTransformer
+    from ..model import FeedbackTransformer
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = [

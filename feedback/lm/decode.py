@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .graphs import GraphedStep
-from .memory import Memory
-from .native import NativeSteps
+from ..fast.graphs import GraphedStep
+from ..fast.native import NativeSteps
+from ..memory import Memory
 
 if TYPE_CHECKING:
-    from .model import FeedbackTransformer, LanguageModel
-    from .transformer import Transformer
+    from ..model import FeedbackTransformer, LanguageModel
+    from ..transformer import Transformer
 
 
 class Window:

@@ -30,25 +30,25 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .config import ModelConfig, TrainConfig, require
-from .data import (
+from ..config import ModelConfig, TrainConfig, require
+from ..data.text import (
     Tokenizer,
     carried_batch,
     load_text,
     random_batch,
     split,
 )
+from ..fast.graphs import GraphedStep, training_state
+from ..lm.pretrained import load_weights
+from ..memory import Memory
+from ..model import FeedbackLM, LanguageModel
+from ..support.files import write_whole
+from ..support.interrupt import Interrupt
+from ..transformer import TransformerLM, warm_start
 from .evaluate import evaluate, loss_of
-from .files import write_whole
-from .graphs import GraphedStep, training_state
-from .interrupt import Interrupt
-from .memory import Memory
-from .model import FeedbackLM, LanguageModel
 from .plot import plot_runs
-from .pretrained import load_weights
 from .runs import PLOT, SAMPLE, Run
 from .schedule import learning_rate, make_optimizer, sequence_lengths
-from .transformer import TransformerLM, warm_start
 
 SEEDS = 2**63
 """Seeds are taken modulo this number, so that PyTorch knows all of them."""

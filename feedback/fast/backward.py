@@ -44,8 +44,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..layers import Keep
 from .forward import activate, drop, heads, normalise
-from .layers import Keep
 from .tape import Adjoint, Recomputed, Shape, Tape
 from .weights import Weights
 

@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import ModelConfig
-from .model import FeedbackLM
-from .native import library
-from .transformer import TransformerLM
+from ..config import ModelConfig
+from ..fast.native import library
+from ..model import FeedbackLM
+from ..transformer import TransformerLM
 
 
 class FusedLayer(nn.Module):

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from .model import FeedbackTransformer
+    from ..model import FeedbackTransformer
 
 SMALL = (
     *("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha"),

@@ -30,11 +30,11 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from .config import ModelConfig, require
-from .files import write_together
+from ..config import ModelConfig, require
+from ..support.files import write_together
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-TRAINED = Path(__file__).with_name("trained")
+TRAINED = Path(__file__).parent.parent / "trained"
 """The models that come with the package, a folder each."""
 
 
