@@ -1,35 +1,84 @@
 r"""
 ---
 title: The Feedback Transformer
-summary: A Transformer in which every layer reads what all layers thought before.
+summary: A Transformer in which every layer reads what all layers computed at earlier steps.
 ---
 
 # The Feedback Transformer
 
-The modules in reading order. Each is a chapter: the idea, the mathematics, the code.
+All modules in reading order, and so in the order of their imports: each builds on those before it.
+The files at the top of this folder are the chapter; what serves it has folders of its own.
 
-1. `config`: what a model and a run are made of
-2. `attention`: one query against the memory
-3. `layers`: the layer, and the mix that becomes memory
+## The recurrence
+
+1. `config`: what a model is made of
+2. `attention`: one query against the memory, relative positions
+3. `layers`: the layer, and the mix of all layers that becomes memory
 4. `memory`: the state that one call hands to the next
-5. `reference`: the recurrence, in its plainest form
-6. `stack`: the same, without copying at each step
-7. `weights`, `tape`, `forward`, `backward`, `sequence`: the whole sequence as one function
-8. `native`: its sweeps in C++, and `graphs`: one CUDA graph a step
-9. `model`: the parameters, and the language model
-10. `transformer`: the parallel Transformer, for comparison and as a warm start
-11. `decode`: one step a token; `generate`: which token
-12. `pretrained` and `files`: saving and loading
-13. `data` and `tiny_shakespeare`: text; `tasks`: small worlds whose state has to be followed
-14. `schedule`, `evaluate`, `interrupt`, `train`: the loop; `runs`: its folder, `plot`: its picture
-15. `contestants`, `benchmark`, `report`: how fast, next to others
-16. `__main__`: the command line
+5. `reference`: the recurrence in its plainest form: the specification
+
+## Exact and fast
+
+6. `append`: the same function, appending without copies
+7. `weights`: what is learned, as a sweep through time wants to read it
+8. `tape`: what the forward sweep leaves for the backward sweep
+9. `forward`: a sweep through time that fills the tape
+10. `backward`: the sweep back, derived by hand, and all weight gradients at once
+11. `sequence`: the whole sequence as one function
+12. `library`: the C++ loop, compiled on first use
+13. `native`: the two sweeps in C++
+14. `graphs`: on a GPU, a whole step as one CUDA graph
+
+## The model
+
+15. `model`: the recurrence as a module, and who computes it
+16. `transformer`: the parallel Transformer, for comparison
+
+## Language models
+
+17. `decode`: one step a token, never the prefix again
+18. `generate`: how to choose a token
+19. `pretrained`: a folder with a model, here or on the Hugging Face hub
+20. `language_model`: tokens in, logits out, and the loop that writes
+
+## Data
+
+21. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
+22. `text`: characters, batches
+23. `tasks`: parity and a random walk: small worlds whose state has to be followed
+
+## Training
+
+24. `train_config`: what a run is made of
+25. `schedule`: learning rate, short to long, the optimiser
+26. `evaluate`: the loss, and its mean over the whole of a text
+27. `runs`: the folder of a training run
+28. `plot`: the loss, drawn
+29. `warm_start`: begin with the weights of a parallel Transformer
+30. `train`: one visible training loop
+
+## Measuring
+
+31. `contestants`: who is measured: ours, the strongest Transformers, other people's code
+32. `report`: tables and a picture
+33. `measure`: time, memory and decoding, side by side on this machine
+
+## From the command line
+
+34. `__main__`: the command line
+
+## Support
+
+35. `checks`: errors that say what to do
+36. `files`: write a file completely or not at all
+37. `interrupt`: Ctrl-C that lets the step finish
 """
 
-from .config import ModelConfig, TrainConfig
+from .config import ModelConfig
+from .lm.language_model import FeedbackLM, TransformerLM
 from .memory import Memory
-from .model import FeedbackLM, FeedbackTransformer
-from .transformer import TransformerLM
+from .model import FeedbackTransformer
+from .training.train_config import TrainConfig
 
 __version__ = "0.1.0"
 __all__ = [

@@ -22,7 +22,7 @@ A mistake costs one line: what was wrong, and what would be right, and exit code
 import contextlib
 import io
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,16 +30,25 @@ import torch
 import tyro
 
 from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
-from .config import FAIR, ModelConfig, TrainConfig, require
+from .config import FAIR, ModelConfig
 from .data.text import Tokenizer
+from .lm.language_model import FeedbackLM, TransformerLM
 from .lm.pretrained import find
-from .model import FeedbackLM
+from .support.checks import require
 from .training.plot import Axis, plot_runs
 from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
 from .training.train import SEEDS, choose_device, train
-from .transformer import TransformerLM
+from .training.train_config import TrainConfig
 
-Model = Annotated[ModelConfig, tyro.conf.arg(name="")]
+
+@dataclass(frozen=True)
+class ModelOptions(ModelConfig):
+    """The model. Its vocabulary is that of the data, so it is no option."""
+
+    vocab_size: tyro.conf.Suppress[int] = 65
+
+
+Model = Annotated[ModelOptions, tyro.conf.arg(name="")]
 Training = Annotated[TrainConfig, tyro.conf.arg(name="")]
 Measured = Annotated[Settings, tyro.conf.arg(name="")]
 
@@ -52,7 +61,7 @@ class Train:
     Ctrl-C saves and stops; the same command with --resume goes on."""
 
     training: Training = field(default_factory=TrainConfig)
-    model: Model = field(default_factory=ModelConfig)
+    model: Model = field(default_factory=ModelOptions)
     preset: Literal["default", "fair"] = "default"
     """fair makes the choices of the authors' code: empty-memory zeros, and norm-memory."""
     resume: bool = False
@@ -62,7 +71,8 @@ class Train:
 
     def model_config(self) -> ModelConfig:
         """The model, with the preset's choices."""
-        return replace(self.model, **FAIR) if self.preset == "fair" else self.model
+        changes = FAIR if self.preset == "fair" else {}
+        return ModelConfig(**{**asdict(self.model), **changes})
 
     def main(self) -> int:
         """Trains, and says what came of it; 130 if it was interrupted."""
@@ -227,7 +237,7 @@ def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plo
         # A resumed run has the settings it began with, unless an option says otherwise.
         stored = Run(command.training.run).read()
         training = TrainConfig.from_dict(stored.get("train", {}))
-        return parse(args, Train(training, ModelConfig.from_dict(stored)))
+        return parse(args, Train(training, ModelOptions.from_dict(stored)))
     return command
 
 

@@ -12,6 +12,7 @@ new comes after the top layer, when all layers are mixed into one vector:
 the only thing about this step that any later step will ever see.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -91,6 +92,16 @@ class FeedbackTransformerLayer(nn.Module):
         return x + self.ff(self.norm_ff(x), keep_ff)
 
 
+def scale_outputs(layers: nn.ModuleList) -> None:
+    r"""
+    Divides the matrices that write to the residual stream by $\sqrt{2L}$: $2L$ sublayers
+    add to it, and so their sum starts out no larger than one of them would be.
+    """
+    for layer in layers:
+        for matrix in (layer.attn.output.weight, layer.ff.down.weight):
+            matrix.data.div_(math.sqrt(2 * len(layers)))
+
+
 class LayerMix(nn.Module):
     r"""
     ## Mix $L + 1$ layer outputs into one memory vector
@@ -113,27 +124,32 @@ class LayerMix(nn.Module):
         return torch.einsum("l,lbd->bd", self.weight.softmax(0).to(x.dtype), x)
 
 
-class Keep(NamedTuple):
+class DropoutMasks(NamedTuple):
     r"""
     ## Dropout, drawn before the recurrence starts
 
-    If every implementation drew its own dropout masks on the way, no two would agree, and
-    "they compute the same function" could not be tested where it matters, in training.
-    So the masks of a whole sequence are drawn first, once, and handed to whoever computes.
+    If every implementation drew its own masks on the way, no two would agree, and "they compute
+    the same function" could not be tested where it matters, in training. So the masks of a whole
+    sequence are drawn first, once, and handed to whichever implementation runs.
     """
 
     attn: Tensor
     """Attention weights that survive, `(T, L, B, H, S)`; the last slot is the latest."""
     ff: Tensor
     """Feed-forward units that survive, `(T, L, B, F)`."""
+    rate: float
+    """The probability with which each of them was dropped."""
 
     @classmethod
-    def draw(cls, config: ModelConfig, T: int, S: int, B: int, device: torch.device) -> "Keep":
+    def draw(
+        cls, config: ModelConfig, T: int, S: int, B: int, device: torch.device
+    ) -> "DropoutMasks":
         """Draws the masks for `T` steps that read at most `S` slots, from the global generator."""
         L, H = config.n_layers, config.n_heads
         shapes = (T, L, B, H, S), (T, L, B, config.d_ff)
-        masks = (torch.empty(s, dtype=torch.bool, device=device) for s in shapes)
-        return cls(*(mask.bernoulli_(1 - config.dropout) for mask in masks))
+        attn, ff = (torch.empty(s, dtype=torch.bool, device=device) for s in shapes)
+        survive = 1 - config.dropout
+        return cls(attn.bernoulli_(survive), ff.bernoulli_(survive), config.dropout)
 
     def at(self, t: int, layer: int, S: int) -> tuple[Tensor, Tensor]:
         """The masks of one step and layer that reads `S` slots: `(B, H, S)` and `(B, F)`."""

@@ -24,7 +24,8 @@ from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
-from .config import ModelConfig, require
+from .config import ModelConfig
+from .support.checks import require
 
 
 @dataclass(frozen=True, eq=False)

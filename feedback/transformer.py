@@ -31,11 +31,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .layers import FeedbackTransformerLayer
-from .lm.pretrained import load_weights
+from .layers import FeedbackTransformerLayer, scale_outputs
 from .memory import Memory
-from .model import FeedbackLM, LanguageModel, as_window, check_input, scale_outputs
-from .reference import Pairs
+from .reference import Pairs, as_window
+from .support.checks import require_batch
 
 
 def align_distances(scores: Tensor, c: int, N: int) -> Tensor:
@@ -130,7 +129,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """`x` is `(B, T, D)`; returns `(B, T, D)` and the memory, `(B, L, S, D)`."""
-        check_input(x, "B, T, D", self.config)
+        require_batch(x, "B, T, D")
         B, _, D = x.shape
         L, mem_len = self.config.n_layers, self.config.mem_len
         if memory is None:
@@ -162,45 +161,3 @@ class Transformer(nn.Module):
             rows.append(layer.past_pairs(x))
             x = layer(x, k, v, mask=mask)
         return self.norm(x), rows
-
-
-class TransformerLM(LanguageModel):
-    r"""
-    ## The baseline language model
-
-    The signature, the parameter names, `generate` and the file format of `FeedbackLM`.
-    """
-
-    def __init__(self, config: ModelConfig):
-        super().__init__(config, Transformer(config))
-
-
-@torch.no_grad()
-def warm_start(model: LanguageModel, trained: TransformerLM) -> None:
-    r"""
-    ## Start a Feedback Transformer from a trained parallel one
-
-    The paper's other way to shorten training: most of what there is to learn about a language
-    needs no feedback, and is learnt faster without. Every parameter goes where its name says.
-    Where one projection of the memory serves all layers, it starts as the mean of theirs,
-
-    $$W_k = \frac1L \sum_l W_k^l, \qquad W_v = \frac1L \sum_l W_v^l,$$
-
-    and a norm of the memory as the mean of their norms. The mix stays uniform, the only thing
-    that a Transformer cannot know. Raises `ValueError` if the sizes differ.
-    """
-    weights = trained.state_dict()
-    own = model.state_dict()
-    for name in own:
-        if name in weights or not isinstance(model, FeedbackLM):
-            continue
-        part = name.removeprefix("transformer.")
-        if part.startswith("norm_memory."):
-            part = part.replace("norm_memory.", "norm_attn.")
-        layers = [f"transformer.layers.{l}.{part}" for l in range(trained.config.n_layers)]
-        if all(layer in weights for layer in layers):
-            weights[name] = torch.stack([weights[layer] for layer in layers]).mean(0)
-        else:
-            weights[name] = own[name]
-    weights = {name: weights[name] for name in weights if name in own or "kv" not in name}
-    load_weights(model, weights, "the parallel Transformer")

@@ -1,15 +1,22 @@
 """What the parity tests share: models with every parameter awake, and all their gradients."""
 
+import pytest
 import torch
 from torch import Tensor
 
 from feedback import FeedbackLM, Memory, ModelConfig
+from feedback.fast.library import missing
 from feedback.model import IMPLEMENTATIONS
 
 SMALL = {"vocab_size": 11, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_ff": 20, "mem_len": 7}
-# The whole-sequence function has two loops, in C++ and in PyTorch; both are tested.
-PLAIN = "sequence, plain"
-ALL = [*IMPLEMENTATIONS, PLAIN]
+
+needs_the_library = pytest.mark.skipif(
+    missing() is not None, reason=f"the C++ loop cannot be had here: {missing()}"
+)
+NATIVE = pytest.param("native", marks=needs_the_library)
+FAST = ["append", "sequence", NATIVE]
+ALL = ["reference", *FAST]
+assert {"reference", "append", "sequence", "native"} == set(IMPLEMENTATIONS)
 
 TIGHT = {"rtol": 0.0, "atol": 1e-12}
 
@@ -29,9 +36,7 @@ def awaken(model: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.n
 def same_models(config: ModelConfig, *implementations: str) -> list[FeedbackLM]:
     """One model under each implementation, in float64, loaded from the first one's state."""
     torch.manual_seed(0)
-    first, *others = (
-        FeedbackLM(config, name.removesuffix(", plain")).double() for name in implementations
-    )
+    first, *others = (FeedbackLM(config, name).double() for name in implementations)
     awaken(first)
     for other in others:
         other.load_state_dict(first.state_dict())

@@ -13,8 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 CELLS = {
     "threads": "import torch\nprint(torch.get_num_threads())",
-    "library": "from feedback.fast import native\nprint(native.library() is None)",
-    "compiler": "print([w for w in native.compiler() if 'march' in w][-1])",
+    "library": "from feedback.fast import library\nprint(library.library() is None)",
+    "compiler": "print([w for w in library.compiler() if 'march' in w][-1])",
     "vectors": "print(torch.backends.cpu.get_cpu_capability() == 'DEFAULT')",
     "loaded": "from feedback import FeedbackLM, ModelConfig\n"
     "model = FeedbackLM.from_pretrained('tiny_shakespeare')\n"

@@ -3,16 +3,17 @@ The benchmark measures what it says, and says it of everybody; how fast anything
 """
 
 import json
-import os
 
 import pytest
 import torch
 from conftest import require_or_skip
+from parity import NATIVE
 
-from feedback import FeedbackLM, TransformerLM, contestants, report
+from feedback import FeedbackLM, TransformerLM
 from feedback.__main__ import main, parse
+from feedback.benchmark import contestants, report
 from feedback.benchmark import measure as b
-from feedback.fast.native import library
+from feedback.fast.library import missing
 
 CPU = torch.device("cpu")
 TINY = contestants.Size(D=16, L=3, H=2, T=6, B=2)
@@ -29,10 +30,8 @@ def one_thread():
 
 def ours() -> list[str]:
     """The names of our own contestants here."""
-    sequence = ["FeedbackLM sequence, PyTorch sweeps"]
-    if library() is not None:
-        sequence.insert(0, "FeedbackLM sequence, native loop")
-    return ["FeedbackLM reference", "FeedbackLM stack", *sequence, "TransformerLM"]
+    names = ["reference", "append", "sequence"] + ["native"] * (missing() is None)
+    return [*(f"FeedbackLM {name}" for name in names), "TransformerLM"]
 
 
 def peers() -> list[str]:
@@ -124,11 +123,11 @@ def test_selected_implementations(monkeypatch):
     """--implementations and --configs restrict the training step."""
     monkeypatch.setattr(b, "PEERS", {})
     settings = parse(
-        "benchmark --quick --rounds 1 --configs d256 --implementations stack".split()
+        "benchmark --quick --rounds 1 --configs d256 --implementations append".split()
     ).settings
     ((size, rows),) = b.measure_train(settings, CPU).items()
     assert size == "d32 L2 H2 T8 B2"
-    assert list(rows) == ["FeedbackLM stack", "TransformerLM", "fused Transformer"]
+    assert list(rows) == ["FeedbackLM append", "TransformerLM", "fused Transformer"]
 
 
 @pytest.mark.parametrize(
@@ -267,18 +266,16 @@ def test_peak_memory_of_a_step_has_the_gradients():
     assert entry.peak >= 4 * parameters
 
 
+@pytest.mark.parametrize("name", ["sequence", NATIVE])
 @pytest.mark.parametrize("T", [128, 256])
-def test_the_whole_sequence_needs_no_more_memory_than_the_stack(T):
-    """At its peak a training step of "sequence", of either loop, stays below that of "stack"."""
-    size = contestants.Size(D=64, L=3, H=2, T=T, B=16)
-    peaks = {}
-    for name in ("stack", "sequence"):
-        for contestant in contestants.feedback(name, CPU):
-            entry = b.training(contestant, size, CPU)
-            entry.begin(count_memory=True)
-            peaks[contestant.name] = entry.peak
-    limit = peaks.pop("FeedbackLM stack")
-    assert peaks and all(0 < peak <= limit for peak in peaks.values()), (peaks, limit)
+def test_the_whole_sequence_needs_no_more_memory_than_appending(T, name):
+    """At its peak a training step of either sweep stays below that of "append"."""
+    size, peaks = contestants.Size(D=64, L=3, H=2, T=T, B=16), []
+    for implementation in (name, "append"):
+        entry = b.training(contestants.feedback(implementation), size, CPU)
+        entry.begin(count_memory=True)
+        peaks.append(entry.peak)
+    assert 0 < peaks[0] <= peaks[1]
 
 
 def test_memory_grows_in_proportion_to_the_length():
@@ -286,7 +283,7 @@ def test_memory_grows_in_proportion_to_the_length():
     peaks, attention = [], []
     for T in (128, 256):
         size = contestants.Size(D=64, L=3, H=2, T=T, B=16)
-        entry = b.training(contestants.feedback("sequence", CPU)[0], size, CPU)
+        entry = b.training(contestants.feedback("auto"), size, CPU)
         entry.begin(count_memory=True)
         peaks.append(entry.peak)
         attention.append(4 * size.L * size.H * size.B * T * (T - 1) // 2)
@@ -349,17 +346,3 @@ def test_peers_are_tokens_to_logits(contestant, capsys):
     assert logits.shape == (2, 6, 65)
     tokens[:, 5] = (tokens[:, 5] + 1) % 65
     torch.testing.assert_close(model(tokens)[:, :5], logits[:, :5])
-
-
-def test_pytorch_sweeps(monkeypatch):
-    """The native loop is off for a while, then as before, whatever the environment said."""
-    for before in (None, "1"):
-        if before is None:
-            monkeypatch.delenv("FEEDBACK_NATIVE", raising=False)
-        else:
-            monkeypatch.setenv("FEEDBACK_NATIVE", before)
-        there = library() is not None
-        with contestants.pytorch_sweeps():
-            assert library() is None
-        assert os.environ.get("FEEDBACK_NATIVE") == before
-        assert (library() is not None) == there

@@ -4,17 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import SMALL, TIGHT, awaken
+from parity import SMALL, TIGHT, awaken, needs_the_library
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
 from feedback.fast.graphs import record
-from feedback.fast.native import NativeSteps
-from feedback.lm.decode import StaticWindows, Window, Windows, decoder
+from feedback.lm.decode import StaticWindows, Window, Windows, decoder, native_steps
 
 WAYS = {
     "windows": Windows,
     "static": lambda stack, memory, steps: StaticWindows(stack, memory),
-    "native": NativeSteps,
+    "native": native_steps,
 }
 
 
@@ -37,7 +36,11 @@ def build(architecture: str, **changes) -> FeedbackLM | TransformerLM:
 
 @pytest.mark.parametrize(
     ("architecture", "way"),
-    [*(("feedback", way) for way in WAYS), ("transformer", "windows"), ("transformer", "static")],
+    [
+        *(("feedback", way) for way in ("windows", "static")),
+        pytest.param("feedback", "native", marks=needs_the_library),
+        *(("transformer", way) for way in ("windows", "static")),
+    ],
 )
 @pytest.mark.parametrize(
     "changes",
@@ -55,8 +58,6 @@ def build(architecture: str, **changes) -> FeedbackLM | TransformerLM:
 def test_every_way_equals_the_forward_pass(changes, architecture, way):
     """Step by step past the end of the memory, four times over, from prompts short and long."""
     model = build(architecture, **changes).double().eval()
-    if way == "native" and not NativeSteps.usable(model.transformer):
-        pytest.skip("there is no C++ compiler, so decoding is done in PyTorch")
     tokens = torch.randint(11, (3, 30), generator=torch.Generator().manual_seed(0))
     whole, _ = model(tokens)
     for start in (1, 2, 12):
@@ -67,17 +68,23 @@ def test_every_way_equals_the_forward_pass(changes, architecture, way):
             torch.testing.assert_close(logits, whole[:, t], **TIGHT)
 
 
+@needs_the_library
+@torch.no_grad()
 def test_the_native_steps_are_chosen_where_they_can_be():
-    """Under "sequence" on a CPU, in float32 and float64; not for others, not under autocast."""
-    sequence = FeedbackLM(ModelConfig(**SMALL)).transformer
-    if not NativeSteps.usable(sequence):
-        pytest.skip("there is no C++ compiler, so decoding is done in PyTorch")
-    assert NativeSteps.usable(sequence.double())
-    assert not NativeSteps.usable(sequence.bfloat16())
-    assert not NativeSteps.usable(FeedbackLM(ModelConfig(**SMALL), "stack").transformer)
-    assert not NativeSteps.usable(TransformerLM(ModelConfig(**SMALL)).transformer)
+    """Under "auto" and "native", in float32 and float64; not for others, not under autocast."""
+
+    def chosen(model: FeedbackLM | TransformerLM) -> bool:
+        _, memory = model(torch.zeros(1, 3, dtype=torch.long))
+        return native_steps(model.transformer, memory, 5) is not None
+
+    for name in ("auto", "native"):
+        model = FeedbackLM(ModelConfig(**SMALL), name)
+        assert chosen(model) and chosen(model.double())
+    assert not chosen(FeedbackLM(ModelConfig(**SMALL)).bfloat16())
+    assert not chosen(FeedbackLM(ModelConfig(**SMALL), "append"))
+    assert not chosen(TransformerLM(ModelConfig(**SMALL)))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not NativeSteps.usable(sequence.float())
+        assert not chosen(FeedbackLM(ModelConfig(**SMALL)))
 
 
 @torch.no_grad()

@@ -21,10 +21,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from parity import ALL
 from torch import Tensor
 
 from feedback import FeedbackTransformer, Memory, ModelConfig
-from feedback.model import IMPLEMENTATIONS
 from feedback.transformer import Transformer
 
 D, L, H, K, FF, LIMIT = 12, 3, 2, 5, 20, 7
@@ -132,7 +132,7 @@ def assert_equal_with_gradients(model: torch.nn.Module, shared: bool, T: int, fe
 
 @pytest.mark.parametrize("T", [1, 2, 3, 33])
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", ALL)
 def test_fair_equals_the_authors_forward(implementation, shared, T):
     """`ModelConfig.fair()`, keys and values shared or not, from the empty memory on."""
     config = ModelConfig.fair(**SIZES, share_kv=shared)

@@ -15,9 +15,9 @@ Where the two differ in form, they do not in function:
 import pytest
 import torch
 from conftest import require_or_skip
+from parity import ALL
 
 from feedback import FeedbackTransformer, ModelConfig
-from feedback.model import IMPLEMENTATIONS
 
 D, L, H, F = 16, 3, 4, 24
 
@@ -111,7 +111,7 @@ def test_which_of_the_two_has_which_trouble(labml, shared):
 )
 @pytest.mark.parametrize("T", [1, 2, 3, 33])
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", ALL)
 def test_equals_labml(labml, implementation, shared, T, dtype, tolerance):
     """Outputs, and the gradients of the input and of each of labml's parameters."""
     judge = labml_model(labml, shared).to(dtype)

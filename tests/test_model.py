@@ -4,13 +4,12 @@ import dataclasses
 
 import pytest
 import torch
-from parity import SMALL, TIGHT, awaken
+from parity import ALL, SMALL, TIGHT, awaken
 
 from feedback import FeedbackLM, FeedbackTransformer, Memory, ModelConfig, TransformerLM
 from feedback.attention import FeedbackAttention
-from feedback.model import IMPLEMENTATIONS
 
-MODELS = [*IMPLEMENTATIONS, "transformer"]
+MODELS = [*ALL, "transformer"]
 
 
 def build(name: str, **changes) -> torch.nn.Module:
@@ -219,14 +218,14 @@ def test_wrong_tokens(name, bad, words):
 
 def test_wrong_memory():
     """A memory of another batch or another model is refused, and says how it differs."""
-    model = build("stack")
+    model = build("append")
     _, memory = model(tokens(2, 4))
     with pytest.raises(ValueError, match="holds a batch of 2, but the input is a batch of 3"):
         model(tokens(3, 4), memory)
     with pytest.raises(ValueError, match="d_ff = 20, but this model has 24"):
-        build("stack", d_ff=24)(tokens(2, 4), memory)
+        build("append", d_ff=24)(tokens(2, 4), memory)
     long = torch.zeros(2, 9, SMALL["d_model"])
-    for name in MODELS:
+    for name in ("reference", "append", "sequence", "auto", "transformer"):
         m = long.unsqueeze(1).expand(-1, SMALL["n_layers"], -1, -1) if "trans" in name else long
         with pytest.raises(ValueError, match="has 9 slots, more than mem_len = 7; keep the last 7"):
             build(name)(tokens(2, 4), Memory(m, memory.config))
@@ -241,5 +240,5 @@ def test_wrong_memory():
 
 def test_an_unknown_implementation():
     """The error lists those there are."""
-    with pytest.raises(ValueError, match="'fast', expected one of reference, stack, sequence"):
+    with pytest.raises(ValueError, match="'fast', expected one of auto, reference, append,"):
         FeedbackLM(ModelConfig(), implementation="fast")

@@ -1,76 +1,102 @@
 """The native loop: compiled where it can be, done without where it cannot."""
 
-import shutil
 import subprocess
 
 import pytest
 import torch
-from parity import SMALL
+from parity import SMALL, needs_the_library
 
 from feedback import FeedbackLM, ModelConfig
-from feedback.fast import native
+from feedback.fast import library, native
+from feedback.fast.forward import EPSILON
+from feedback.fast.tape import MARGIN
 
 
-@pytest.fixture
-def fresh():
-    """The library is looked for anew, in the test and after it."""
-    native.library.cache_clear()
-    yield
-    native.library.cache_clear()
-
-
-def test_used_where_there_is_a_compiler(monkeypatch):
-    """With a C++ compiler on the path, both sweeps of a training step are native."""
-    if shutil.which("c++") is None:
-        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
-    called, call = [], native.call
-    monkeypatch.setattr(native, "call", lambda sweep, *a: called.append(sweep) or call(sweep, *a))
-    logits, _ = FeedbackLM(ModelConfig(**SMALL))(torch.zeros(2, 5, dtype=torch.long))
+def step(implementation: str) -> None:
+    """Forward and backward."""
+    logits, _ = FeedbackLM(ModelConfig(**SMALL), implementation)(
+        torch.zeros(2, 5, dtype=torch.long)
+    )
     logits.sum().backward()
-    assert called == ["forward", "backward"]
 
 
-def test_switched_off(monkeypatch, fresh):
-    """`FEEDBACK_NATIVE=0` asks for the loop in PyTorch."""
-    monkeypatch.setenv("FEEDBACK_NATIVE", "0")
-    assert native.library() is None
-
-
-@pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])
-def test_a_broken_compiler_is_no_error(monkeypatch, fresh, tmp_path, compiler):
-    """Where nothing can be compiled, the model runs all the same, and no file is left behind."""
+@pytest.mark.parametrize(
+    ("compiler", "words"),
+    [
+        ("/no/such/compiler", r"the C\+\+ loop could not be built or loaded: .*No such file"),
+        ("false", "false could not compile the C\\+\\+ loop: exit code 1"),
+        ("c++ -no-such-option", r"c\+\+ could not compile .*no-such-option"),
+        (" ", None),
+    ],
+)
+def test_a_broken_compiler_is_no_error(monkeypatch, tmp_path, compiler, words):
+    """Where nothing can be compiled "auto" runs, "native" says why, and no file is left."""
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
-    logits, _ = FeedbackLM(ModelConfig(**SMALL))(torch.zeros(2, 5, dtype=torch.long))
-    logits.sum().backward()
-    assert native.library() is None
+    if words is None:
+        monkeypatch.setenv("PATH", "")
+        words = "there is no C\\+\\+ compiler here; install one, or name it in"
+    step("auto")
+    with pytest.raises(ValueError, match=f"'native' cannot run here: {words}"):
+        step("native")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_compiled_once(monkeypatch, fresh, tmp_path):
+@needs_the_library
+def test_compiled_once(monkeypatch, tmp_path):
     """The second process finds the library in the cache."""
-    if shutil.which("c++") is None:
-        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
     monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
     commands, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda c, **k: commands.append(c) or run(c, **k))
     for _ in range(2):
-        native.library.cache_clear()
-        assert native.library() is not None
+        found, _ = library.load.__wrapped__(library.compiler(), tmp_path)
+        assert found is not None
     assert len(commands) == 1
     assert [p.suffix for p in tmp_path.iterdir()] == [".so"]
 
 
+@needs_the_library
+def test_several_words_and_options(monkeypatch, tmp_path):
+    """`$CXX` may begin with a wrapper, and its options come last, so that they win."""
+    monkeypatch.setenv("CXX", "env c++ -march=x86-64 -DMARGIN=32")
+    command = library.compiler()
+    assert command[:2] == ("env", "c++") and command[-2:] == ("-march=x86-64", "-DMARGIN=32")
+    assert command.index("-march=native") < command.index("-march=x86-64")
+    monkeypatch.setenv("CXX", "env c++")
+    found, why = library.load(library.compiler(), tmp_path)
+    assert found is not None and why == ""
+
+
+@needs_the_library
+def test_what_python_and_c_share():
+    """Constants come from Python, the struct from C++: every name used is one of its fields."""
+    assert f"-DMARGIN={MARGIN}" in library.FLAGS and f"-DEPSILON={EPSILON}" in library.FLAGS
+    names = library.library().names
+    assert {*native.Tape._fields, *native.Weights._fields, *native.Sizes._fields} <= names
+    with pytest.raises(AssertionError, match="the library knows no witdh"):
+        library.library().arguments(witdh=3)
+
+
+@needs_the_library
+def test_another_layout_is_refused(monkeypatch, tmp_path):
+    """A library whose struct has another size than the fields it names is not used."""
+    source = tmp_path / "native.cpp"
+    text = library.SOURCE.read_text().replace("sizeof(Arguments<float>)", "8")
+    source.write_text(text.replace("cpp/", f"{library.SOURCE.parent}/cpp/"))
+    monkeypatch.setattr(library, "SOURCE", source)
+    found, why = library.load(library.compiler(), tmp_path)
+    assert found is None and "lays out its arguments in another way" in why
+
+
+@needs_the_library
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("shape", [(5, 8), (33, 16), (7, 50)])
 def test_panels(shape, transpose):
     """A packed matrix holds panels of columns one after the other, the last filled with zeros."""
-    if native.library() is None:
-        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
     matrices = torch.randn(3, *shape)
     for matrix, packed in zip(matrices, native.pack(matrices, transpose), strict=True):
         matrix = matrix.T if transpose else matrix
-        panels = packed.view(-1, len(matrix), native.library().panel_float())
+        panels = packed.view(-1, len(matrix), library.library().call("panel", "float"))
         back = panels.transpose(0, 1).flatten(1)
         assert torch.equal(back[:, : matrix.shape[1]], matrix)
         assert (back[:, matrix.shape[1] :] == 0).all()

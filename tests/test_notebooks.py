@@ -462,9 +462,8 @@ def git(folder, *arguments):
 
 def releases(texts) -> set[str]:
     """All that badges open and cells install."""
-    pattern = (
-        r"colab\.research\.google\.com/github/[^/]+/[^/]+/blob/([^/]+)/|git\+https[^\"@]+@([^\"&]+)"
-    )
+    badge = r"colab\.research\.google\.com/github/[^/]+/[^/]+/blob/([^/]+)/"
+    pattern = badge + r"|git\+https[^\"@]+@([^\\\"&]+)"
     return {one or other for text in texts for one, other in re.findall(pattern, text)}
 
 

@@ -7,7 +7,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from feedback import FeedbackLM, ModelConfig
-from feedback.fast import native
 from feedback.lm.decode import Windows
 
 
@@ -26,7 +25,7 @@ class Watch(TorchDispatchMode):
 
 def counted(T: int) -> Counter:
     """The operations of a forward and a backward pass over `T` steps, in the PyTorch sweeps."""
-    model, tokens = FeedbackLM(ModelConfig()), torch.zeros(2, T, dtype=torch.long)
+    model, tokens = FeedbackLM(ModelConfig(), "sequence"), torch.zeros(2, T, dtype=torch.long)
     with Watch() as forward:
         logits, _ = model(tokens)
     with Watch() as backward:
@@ -34,9 +33,8 @@ def counted(T: int) -> Counter:
     return Counter(forward=forward.count, backward=backward.count)
 
 
-def test_twenty_forward_and_thirty_five_back(monkeypatch):
+def test_twenty_forward_and_thirty_five_back():
     """In each layer of each step, its share of what a step does once included."""
-    monkeypatch.setattr(native, "usable", lambda *a: False)
     count, layer_steps = counted(24) - counted(16), 8 * ModelConfig.n_layers
     assert count["forward"] / layer_steps == pytest.approx(20, abs=3)
     assert count["backward"] / layer_steps == pytest.approx(35, abs=3)

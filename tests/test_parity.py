@@ -8,23 +8,25 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parity import ALL, PLAIN, SMALL, assert_same, distance, outputs_and_gradients, same_models
+from parity import (
+    ALL,
+    FAST,
+    NATIVE,
+    SMALL,
+    assert_same,
+    distance,
+    needs_the_library,
+    outputs_and_gradients,
+    same_models,
+)
 
-from feedback import ModelConfig
+from feedback import FeedbackLM, ModelConfig
 from feedback.fast import native, tape
-
-FAST = [name for name in ALL if name != "reference"]
+from feedback.fast.library import missing
 
 # 1: nothing to read; 2: the first read; 3: the first read through an append; 33 is far
 # past mem_len = 7, so most slots have slid out.
 LENGTHS = [1, 2, 3, 33]
-
-
-@pytest.fixture(autouse=True)
-def loop(request, monkeypatch):
-    """Turns the native loop off where the plain one is tested."""
-    if PLAIN in request.node.callspec.params.values():
-        monkeypatch.setattr(native, "usable", lambda *_: False)
 
 
 def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -186,7 +188,7 @@ def test_the_gradient_of_the_input_is_the_reference_s(name):
     assert grads[0][0].abs().max() > 0
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", ["append", "sequence", "auto"])
 def test_bfloat16_autocast_is_as_close_as_the_reference(name):
     """Under autocast no implementation is farther from the float64 result than the reference."""
     exact, reference, model = same_models(ModelConfig(**SMALL), "reference", "reference", name)
@@ -225,12 +227,11 @@ def test_nothing_is_read_that_was_not_written(T, empty_memory, fast):
     assert_same(actual, expected)
 
 
+@needs_the_library
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_the_native_loop_with_any_threads(monkeypatch, threads, groups):
     """However the threads divide the rows and the columns, the result is the reference's."""
-    if native.library() is None:
-        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
     if threads % groups:
         groups = 1
     monkeypatch.setattr(native, "choose_groups", lambda *_: groups)
@@ -238,22 +239,43 @@ def test_the_native_loop_with_any_threads(monkeypatch, threads, groups):
     config = ModelConfig(**{**SMALL, "d_model": 18, "d_ff": 50}, activation="gelu")
     expected, actual = (
         outputs_and_gradients(model, [tokens(7, 5), tokens(7, 2)])
-        for model in same_models(config, "reference", "sequence")
+        for model in same_models(config, "reference", "native")
     )
     assert_same(actual, expected)
 
 
+@pytest.mark.parametrize("fast", ["sequence", NATIVE])
 @pytest.mark.parametrize("share_kv", [False, True])
 @pytest.mark.parametrize("rows", [1, 4, 6, 512])
-def test_the_native_loop_in_stretches(monkeypatch, rows, share_kv):
+def test_stretches(monkeypatch, rows, share_kv, fast):
     """However many steps a stretch of the backward sweep has, the gradients are the reference's."""
-    if native.library() is None:
-        pytest.skip("there is no C++ compiler, so the loop in PyTorch is used")
     monkeypatch.setattr(tape, "ROWS", rows)
     config = ModelConfig(**SMALL, share_kv=share_kv, norm_memory=True, dropout=0.2)
     segments = [tokens(2, 11), tokens(2, 4)]
     expected, actual = (
-        outputs_and_gradients(model, segments)
-        for model in same_models(config, "reference", "sequence")
+        outputs_and_gradients(model, segments) for model in same_models(config, "reference", fast)
     )
     assert_same(actual, expected)
+
+
+def test_auto_is_the_fastest_that_can_run():
+    """Another name gives the same outputs; it is native where that can run, and never fails."""
+    model, auto = same_models(ModelConfig(**SMALL), "sequence" if missing() else "native", "auto")
+    assert torch.equal(model(tokens(2, 9))[0], auto(tokens(2, 9))[0])
+    assert auto.bfloat16()(tokens(2, 9))[0].dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert auto.float()(tokens(2, 9))[0].isfinite().all()
+
+
+@needs_the_library
+def test_native_says_why_it_cannot_run():
+    """Precision, mixed precision, autocast: each is a ValueError that names it."""
+    model = FeedbackLM(ModelConfig(**SMALL), "native")
+    x = tokens(2, 9)
+    with pytest.raises(ValueError, match=r"cannot run here: .* input is torch\.bfloat16"):
+        model.bfloat16()(x)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="autocast asks"):
+        model.float()(x)
+    model.transformer.norm.double()
+    with pytest.raises(ValueError, match=r"parameters are torch\.float64; 'auto' takes"):
+        model(x)

@@ -17,9 +17,7 @@ Other people's implementations take part where they are installed.
 
 import importlib.util
 import itertools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -28,9 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..fast.native import library
-from ..model import FeedbackLM
-from ..transformer import TransformerLM
+from ..lm.language_model import FeedbackLM, TransformerLM
+from ..model import Implementation
 
 
 class FusedLayer(nn.Module):
@@ -156,21 +153,6 @@ def lucidrains(config: ModelConfig) -> nn.Module:
     )
 
 
-@contextmanager
-def pytorch_sweeps() -> Iterator[None]:
-    """`FEEDBACK_NATIVE=0` for a while; the answer to it is cached, so it is asked for anew."""
-    before = os.environ.get("FEEDBACK_NATIVE")
-    os.environ["FEEDBACK_NATIVE"] = "0"
-    library.cache_clear()
-    try:
-        yield
-    finally:
-        del os.environ["FEEDBACK_NATIVE"]
-        if before is not None:
-            os.environ["FEEDBACK_NATIVE"] = before
-        library.cache_clear()
-
-
 class Contestant(NamedTuple):
     """
     ## The contestants
@@ -183,11 +165,10 @@ class Contestant(NamedTuple):
     name: str
     build: Callable[[ModelConfig], nn.Module]
     kind: Literal["feedback", "parallel", "peer"]
-    context: Callable[[], AbstractContextManager] = nullcontext
 
 
 FUSED = Contestant("fused Transformer", FusedTransformer, "parallel")
-OURS = Contestant("TransformerLM", lambda config: Logits(TransformerLM(config)), "parallel")
+TRANSFORMER = Contestant("TransformerLM", lambda config: Logits(TransformerLM(config)), "parallel")
 PEERS = {
     "labml-nn": [
         Contestant("labml FeedbackTransformer", partial(labml, shared=False), "peer"),
@@ -204,16 +185,10 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package.replace("-", "_")) is not None
 
 
-def feedback(implementation: str, device: torch.device) -> list[Contestant]:
-    """An implementation of ours; `sequence` twice where it has a native loop."""
+def feedback(implementation: Implementation) -> Contestant:
+    """The Feedback Transformer, by one of our implementations."""
     name = f"FeedbackLM {implementation}"
-    plain = Contestant(name, lambda c: Logits(FeedbackLM(c, implementation)), "feedback")
-    if implementation != "sequence":
-        return [plain]
-    sweeps = plain._replace(name=f"{name}, PyTorch sweeps", context=pytorch_sweeps)
-    if device.type != "cpu" or library() is None:
-        return [sweeps]
-    return [plain._replace(name=f"{name}, native loop"), sweeps]
+    return Contestant(name, lambda c: Logits(FeedbackLM(c, implementation)), "feedback")
 
 
 class Size(NamedTuple):

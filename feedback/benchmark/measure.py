@@ -46,14 +46,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..config import require
+from ..fast.library import missing
 from ..model import IMPLEMENTATIONS, Implementation
+from ..support.checks import require
 from ..support.files import write_whole
 from ..training.train import choose_device
 from .contestants import (
     FUSED,
-    OURS,
     PEERS,
+    TRANSFORMER,
     Contestant,
     FusedTransformer,
     Logits,
@@ -151,8 +152,7 @@ class Entry:
     def guard(self) -> Iterator[None]:
         """Turns the failure of a peer into a result."""
         try:
-            with self.contestant.context():
-                yield
+            yield
         except Exception as error:
             if self.contestant.kind != "peer":
                 raise
@@ -280,10 +280,15 @@ def cache_bytes(model: nn.Module) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / steps
 
 
+def runs(implementation: Implementation, device: torch.device) -> bool:
+    """Whether an implementation can run here; all can but the native one."""
+    return implementation != "native" or (device.type == "cpu" and missing() is None)
+
+
 def measure_train(settings: Settings, device: torch.device) -> dict[str, Any]:
     """The training step: a dictionary of rows for each configuration."""
-    everybody = [c for name in settings.implementations for c in feedback(name, device)]
-    everybody += [OURS, FUSED]
+    everybody = [feedback(name) for name in settings.implementations if runs(name, device)]
+    everybody += [TRANSFORMER, FUSED]
     everybody += [peer for package, peers in PEERS.items() if installed(package) for peer in peers]
     results = {}
     for size in map(settings.size, settings.configs):
@@ -294,7 +299,7 @@ def measure_train(settings: Settings, device: torch.device) -> dict[str, Any]:
 
 def measure_growth(settings: Settings, device: torch.device) -> dict[str, Any]:
     """The default's training step and the baseline's: rows for each value of `T`, `B`, `L`."""
-    pair, results = [feedback("sequence", device)[0], FUSED], {}
+    pair, results = [feedback("auto"), FUSED], {}
     for letter, values in settings.growth().items():
         results[letter] = {}
         for value in values:
@@ -307,8 +312,8 @@ def measure_growth(settings: Settings, device: torch.device) -> dict[str, Any]:
 
 def measure_decode(settings: Settings, device: torch.device) -> dict[str, Any]:
     """Decoding: rows for each batch size and length."""
-    (ours, *_), (lengths, batches) = feedback("sequence", device), settings.decoding()
-    everybody = [ours._replace(name="FeedbackLM"), OURS, FUSED]
+    lengths, batches = settings.decoding()
+    everybody = [feedback("auto")._replace(name="FeedbackLM"), TRANSFORMER, FUSED]
     results: dict[str, Any] = {}
     for B, T in itertools.product(batches, lengths):
         size = settings.size("d128")._replace(B=B, T=T)

@@ -23,7 +23,7 @@ makes them come again.
 import torch
 from torch import Tensor
 
-from ..config import require
+from ..support.checks import require
 from .text import Batch
 
 ACTIONS = ("left", "right", "forward", "stay")

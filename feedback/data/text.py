@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import require
+from ..support.checks import require
 from .tiny_shakespeare import load_tiny_shakespeare
 
 
@@ -126,9 +126,9 @@ class Batch(NamedTuple):
     new: bool
 
 
-def random_batch(tokens: Tensor, B: int, T: int) -> Batch:
-    """`B` windows of `T` tokens, at places drawn from the global generator."""
-    starts = torch.randint(len(tokens) - T, (B, 1))
+def random_batch(tokens: Tensor, B: int, T: int, generator: torch.Generator | None = None) -> Batch:
+    """`B` windows of `T` tokens, at places drawn from `generator`, or PyTorch's global one."""
+    starts = torch.randint(len(tokens) - T, (B, 1), generator=generator)
     rows = tokens[starts + torch.arange(T + 1)]
     return Batch(rows[:, :-1], rows[:, 1:], new=True)
 

@@ -38,7 +38,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.request import urlopen
 
-from ..config import require
+from ..support.checks import require
 from ..support.files import cache_folder, write_whole
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"

@@ -1,10 +1,10 @@
 r"""
 ---
-title: The stack
+title: Appending without copies
 summary: A custom autograd function that appends to a memory without copying it.
 ---
 
-# The stack
+# Appending without copies
 
 The reference computes every key and value of the window at every step: projecting $S$ vectors,
 $T$ times over. But $k_j$ never changes once $m_j$ is known. So compute it once, when $m_j$ is
@@ -19,18 +19,15 @@ row that is written is one that no earlier step has read. A custom function can
 say so.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import require
-from ..layers import Keep
-from ..reference import recurrent_step
-
-if TYPE_CHECKING:
-    from ..model import FeedbackTransformer
+from ..layers import DropoutMasks
+from ..reference import Recurrence
+from ..support.checks import require
 
 
 def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int) -> None:
@@ -101,45 +98,44 @@ class Append(torch.autograd.Function):
         return kept, grad[:, :, -1], None, None, None
 
 
-class Stack:
+class GrowingWindow:
     r"""
-    ## A memory that grows by one row a step
+    ## A window that grows by one row a step
 
-    Starts with `past`, `(B, H, S, K)`, has room for `T` rows more, and offers
-    the last `mem_len` as `window`.
+    Starts with `past`, `(B, H, S, K)`, has room for `T` rows more, and offers the last `mem_len` as
+    `rows`.
     """
 
     def __init__(self, past: Tensor, T: int, mem_len: int):
         B, H, S, K = past.shape
-        self.end, self.mem_len, self.window = S, mem_len, past
+        self.end, self.mem_len, self.rows = S, mem_len, past
         self.buffer = past.new_empty(B, H, S + T, K)
         self.buffer[:, :, :S] = past.detach()
 
     def append(self, row: Tensor) -> None:
-        """Adds `row`, `(B, H, K)`; `window` then ends with it."""
-        self.window = Append.apply(self.window, row, self.buffer, self.end, self.mem_len)
+        """Adds `row`, `(B, H, K)`; the window then ends with it."""
+        self.rows = Append.apply(self.rows, row, self.buffer, self.end, self.mem_len)
         self.end += 1
 
 
-def stack_forward(
-    model: "FeedbackTransformer", x: Tensor, past: Tensor, keep: Keep | None
+def append_forward(
+    model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
 ) -> tuple[Tensor, Tensor]:
     r"""
     ## The whole sequence
 
-    The same function of the same arguments as the reference,
-    with keys and values computed once a step.
+    The same function of the same arguments as the reference, with keys and values computed once a
+    step.
     """
     T, mem_len = len(x), model.config.mem_len
-    stacks = [[Stack(kv, T, mem_len) for kv in pair] for pair in model.window(past)]
+    windows = [[GrowingWindow(kv, T, mem_len) for kv in pair] for pair in model.window(past)]
     memory, outputs = list(past), []
     for t, x_t in enumerate(x):
-        pairs = [(k.window, v.window) for k, v in stacks]
-        y, m_t = recurrent_step(model, x_t, pairs, keep, t)
+        y, m_t = model.step(x_t, [(k.rows, v.rows) for k, v in windows], masks, t)
         # $k_t = W_k m_t, \; v_t = W_v m_t$, once
-        for pair, rows in zip(stacks, model.project(m_t), strict=True):
-            for stack, row in zip(pair, rows, strict=True):
-                stack.append(row)
+        for pair, rows in zip(windows, model.project(m_t), strict=True):
+            for window, row in zip(pair, rows, strict=True):
+                window.append(row)
         outputs.append(y)
         memory.append(m_t)
     return torch.stack(outputs), torch.stack(memory)

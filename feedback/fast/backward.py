@@ -38,15 +38,12 @@ those of all its layers as one product. When the sweep reaches step $j$, nobody 
 have read it, and $\delta k_j$ and $\delta v_j$ are complete.
 """
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import Keep
-from .forward import activate, drop, heads, normalise
-from .tape import Adjoint, Recomputed, Shape, Tape
+from .forward import activate, heads, normalise
+from .tape import Call, Gradients, Recomputed, Stretch
 from .weights import Weights
 
 
@@ -74,13 +71,14 @@ def activate_backward(grad: Tensor, pre: Tensor, activation: str) -> Tensor:
     return torch.cat([torch.ops.aten.silu_backward(grad * gate, up), grad * F.silu(up)], dim=-1)
 
 
-def recompute(n: Shape, w: Weights, tape: Tape, first: int, count: int) -> Recomputed:
+def recompute(call: Call, first: int, count: int) -> Recomputed:
     r"""
     ## What nothing has to wait for
 
     With all $x_t^l$ and $y_t^l$ on the tape, the rest of `count` steps from `first` on is a
     few large operations.
     """
+    n, w, tape, _ = call
     x, y, m = tape.x[:, first:][:, :count], tape.y[:, first:][:, :count], tape.m[first:][:count]
     pre = tape.pre[:, first:][:, :count]
     if n.lean:
@@ -104,52 +102,42 @@ def recompute(n: Shape, w: Weights, tape: Tape, first: int, count: int) -> Recom
     return Recomputed(tuple(z_attn), tuple(z_ff), *stats, q, pre, *memory)
 
 
-Stretch = tuple[int, Recomputed, Adjoint]
-"""A stretch of the backward sweep: the number of its first step, and what belongs to it."""
-
-
-def sweep_backward(
-    n: Shape,
-    w: Weights,
-    tape: Tape,
-    dout: Tensor,
-    dm_out: Tensor | None,
-    keep: Keep | None,
-    dw: Weights,
-    d_cache: Tensor,
-) -> Iterator[Stretch]:
+class Backward:
     r"""
     ## Backward sweep
 
-    `dout` and `dm_out`, `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$, if
-    these have any. Yields stretches of the sequence, the last one first. Adds the gradients of the
-    small weights to `dw`, and those of keys and values to `d_cache`, `(2, P, H, B, K, S + T)`.
+    Goes back through one stretch after the other, the last one first. `dout` and `dm_out`,
+    `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$, if these have any. Adds
+    those of the small weights, and of keys and values, to `total`.
     """
-    for first, steps in n.stretches():
-        back = Backward(n, w, tape, keep, first, recompute(n, w, tape, first, steps), dw, d_cache)
-        for t in reversed(range(first, first + steps)):
-            back.step(t, dout[t], None if dm_out is None else dm_out[t])
+
+    def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None):
+        self.call, self.total, self.dout, self.dm_out = call, total, dout, dm_out
+
+    def sweep(self, stretch: Stretch) -> None:
+        """One stretch: fills its adjoint."""
+        back = BackwardStretch(stretch, self.total)
+        for t in reversed(range(stretch.first, stretch.first + stretch.steps)):
+            back.step(t, self.dout[t], None if self.dm_out is None else self.dm_out[t])
         back.add_small_gradients()
-        yield first, back.again, back.g
-        del back
-    finish_small_gradients(w, dw)
+
+    def finish(self) -> None:
+        """When all stretches are done."""
+        finish_small_gradients(self.call.weights, self.total.weights)
 
 
-class Backward:
+class BackwardStretch:
     """
     ## One stretch of it
 
     Line by line the equations above, for a step and its layers from the last to the first.
     """
 
-    def __init__(
-        self, n: Shape, w: Weights, tape: Tape, keep: Keep | None, first: int, again: Recomputed,
-        dw: Weights, d_cache: Tensor,
-    ):  # fmt: skip
-        self.n, self.w, self.tape, self.keep, self.first = n, w, tape, keep, first
-        self.again, self.dw, self.d_cache = again, dw, d_cache
-        self.g = Adjoint.make(n._replace(T=again.q.shape[1]), tape)
-        # Where nothing is attended to, nothing else is written.
+    def __init__(self, stretch: Stretch, total: Gradients):
+        self.stretch, self.total = stretch, total
+        self.call, self.first, self.recomputed, self.g = stretch
+        self.n, self.w, self.tape, self.masks = self.call
+        # Steps without memory never write these.
         for sometimes in (self.g.ds, self.g.dy, self.g.dq):
             sometimes.zero_()
 
@@ -158,10 +146,10 @@ class Backward:
         n, w, g, r = self.n, self.w, self.g, t - self.first
         start, end = n.window(t)
         # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, to which all readers have added
-        dkv = g.dkv[r].copy_(self.d_cache[..., end].permute(3, 1, 0, 2, 4).flatten(1))
+        dkv = g.dkv[r].copy_(self.total.cache[..., end].permute(3, 1, 0, 2, 4).flatten(1))
         dm = dkv @ w.wkv
         if n.norm_memory:
-            norm = self.tape.m[t], self.again.m_mean[r], self.again.m_rstd[r]
+            norm = self.tape.m[t], self.recomputed.m_mean[r], self.recomputed.m_rstd[r]
             dm, _, _ = normalise_backward(dm, *norm)
         dm = torch.add(0 if dm_out is None else dm_out, dm, out=g.dm[r])
         dx = torch.add(dout, w.alpha[n.L] * dm, out=g.dx[n.L - 1, r])
@@ -178,16 +166,17 @@ class Backward:
 
     def feed_forward(self, l: int, t: int, dx: Tensor) -> Tensor:
         r"""From $\delta x^l$ to $\delta y$, `(B, D)`."""
-        n, w, r, again, dw = self.n, self.w, t - self.first, self.again, self.dw
+        n, w, recomputed, dw = self.n, self.w, self.recomputed, self.total.weights
+        r = t - self.first
         # $\delta h = W_2^\top \delta x$
         dh = dx.to(w.wkv.dtype) @ w.w2[l]
-        if self.keep is not None:
-            dh = dh * self.keep.ff[t, l] / (1 - n.dropout)
+        if self.masks is not None:
+            dh = dh * self.masks.ff[t, l] / (1 - self.masks.rate)
         # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
-        dpre = activate_backward(dh, again.pre[l, r], n.activation)
+        dpre = activate_backward(dh, recomputed.pre[l, r], n.activation)
         self.g.dpre[l, r] = dpre
         # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
-        norm = self.tape.y[l, t], again.y_mean[l, r], again.y_rstd[l, r], w.gain_ff[l]
+        norm = self.tape.y[l, t], recomputed.y_mean[l, r], recomputed.y_rstd[l, r], w.gain_ff[l]
         dy, gain, offset = normalise_backward(dpre @ w.w1[l], *norm)
         dw.gain_ff[l] += gain
         dw.offset_ff[l] += offset
@@ -195,7 +184,8 @@ class Backward:
 
     def attention(self, l: int, t: int, dy: Tensor, answer: Tensor) -> Tensor:
         r"""From $\delta y$ to $\delta x^{l-1}$; sets `answer` to $\delta o$, `(H, B, K)`."""
-        n, w, r, again, dw = self.n, self.w, t - self.first, self.again, self.dw
+        n, w, recomputed, dw = self.n, self.w, self.recomputed, self.total.weights
+        r = t - self.first
         start, end = n.window(t)
         S, dtype, g = end - start, w.wkv.dtype, self.g
         g.dy[l, r] = dy
@@ -205,7 +195,7 @@ class Backward:
         caches = self.tape.k, self.tape.v
         k, v = (cache[l % n.P, ..., start:end].flatten(0, 1) for cache in caches)
         da = torch.bmm(do.reshape(-1, 1, n.K), v).view(n.H, n.B, S)
-        da = drop(da, self.keep, n, t, l, S).to(dy.dtype)
+        da = self.call.dropped(da, t, l).to(dy.dtype)
         # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
         attn = self.tape.weights(n, t)[l]
         ds = torch.ops.aten._softmax_backward_data(da, attn, -1, da.dtype)
@@ -216,7 +206,7 @@ class Backward:
         dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
         dq = g.dq[l, r].copy_(dq.transpose(0, 1).flatten(1))
         # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
-        norm = self.tape.x[l, t], again.x_mean[l, r], again.x_rstd[l, r], w.gain_attn[l]
+        norm = self.tape.x[l, t], recomputed.x_mean[l, r], recomputed.x_rstd[l, r], w.gain_attn[l]
         dx, gain, offset = normalise_backward(dq @ w.wq[l], *norm)
         dw.gain_attn[l] += gain
         dw.offset_attn[l] += offset
@@ -226,11 +216,11 @@ class Backward:
         r"""Adds what step `t` has asked of each slot of its window, in all layers at once."""
         n, r, (start, end) = self.n, t - self.first, self.n.window(t)
         S = end - start
-        queries = (self.again.q[:, r] + self.w.u.unsqueeze(1)).unflatten(-1, (n.H, n.K))
+        queries = (self.recomputed.q[:, r] + self.w.u.unsqueeze(1)).unflatten(-1, (n.H, n.K))
         attn = self.tape.weights(n, t)
-        if self.keep is not None:
-            kept = self.keep.attn[t, ..., self.keep.attn.shape[-1] - S :].transpose(1, 2)
-            attn = attn * kept / (1 - n.dropout)
+        if self.masks is not None:
+            kept = self.masks.attn[t, ..., self.masks.attn.shape[-1] - S :].transpose(1, 2)
+            attn = attn * kept / (1 - self.masks.rate)
         # $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l)$
         scores = self.g.ds[:, :, r, :, n.W - S :]
         for d, rows, weights in (0, queries.transpose(1, 2), scores), (1, answers, attn):
@@ -238,11 +228,11 @@ class Backward:
             rows = rows.unflatten(0, (-1, n.P)).permute(1, 2, 3, 4, 0).flatten(0, 2)
             weights = weights.unflatten(0, (-1, n.P)).permute(1, 2, 3, 0, 4).flatten(0, 2)
             sums = torch.bmm(rows, weights.to(rows.dtype))
-            self.d_cache[d, ..., start:end] += sums.view(n.P, n.H, n.B, n.K, S)
+            self.total.cache[d, ..., start:end] += sums.view(n.P, n.H, n.B, n.K, S)
 
     def add_small_gradients(self) -> None:
         """The sums over all rows of the stretch."""
-        g, dw, T = self.g, self.dw, len(self.g.dm)
+        g, dw = self.g, self.total.weights
         for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
             total.add_(grad.sum(dim=(1, 2)))
         dw.bkv.add_(g.dkv.sum(dim=(0, 1)))
@@ -250,29 +240,25 @@ class Backward:
         dw.s.add_(g.ds.sum(dim=(2, 3)))
         dw.u.add_(g.dq.sum(dim=(1, 2)))
         # $m = \sum_l \alpha_l x^l$
-        x = self.tape.x[:, self.first :][:, :T]
-        dw.alpha.add_(torch.stack([(x_l * g.dm).sum() for x_l in x]))
+        dw.alpha.add_(torch.stack([(x_l * g.dm).sum() for x_l in self.stretch.of(self.tape.x)]))
 
 
 def finish_small_gradients(w: Weights, dw: Weights) -> None:
     r"""
-    So far `dw.u` is the sum of all $\delta q$, of $\delta s\,(k + p)$ that is, but
-    $\delta u$ is only that of $\delta s\, k$: take the $p$ away.
+    So far `dw.u` is the sum of all $\delta q$, which contains $\delta s \cdot p$; $\delta u$ does
+    not, so subtract that.
     """
     dw.u.sub_((dw.s.unsqueeze(-2) * w.p).sum(-1).flatten(1))
 
 
-def add_weight_gradients(
-    n: Shape, w: Weights, tape: Tape, stretch: Stretch, keep: Keep | None, dw: Weights
-) -> None:
+def add_weight_gradients(stretch: Stretch, dw: Weights) -> None:
     r"""
     ## All weight gradients at once
 
     Each is one product over the rows of all steps of a stretch, $G^\top X$, added to `dw`.
     """
-    first, again, g = stretch
-    T, dtype = len(g.dm), w.wkv.dtype
-    o = tape.o[:, first:][:, :T]
+    (n, w, tape, masks), first, recomputed, g = stretch
+    dtype, o = w.wkv.dtype, stretch.of(tape.o)
 
     def add(total: Tensor, grad: Tensor, rows: Tensor) -> None:
         # $\partial\mathcal{L}/\partial W = G^\top X$
@@ -283,16 +269,16 @@ def add_weight_gradients(
             total += grad.mT @ rows
 
     for l in range(n.L):
-        add(dw.wq[l], g.dq[l], again.z_attn[l])
+        add(dw.wq[l], g.dq[l], recomputed.z_attn[l])
         add(dw.wo[l], g.dy[l], o[l])
-        add(dw.w1[l], g.dpre[l], again.z_ff[l])
-        h = again.pre[l]
+        add(dw.w1[l], g.dpre[l], recomputed.z_ff[l])
+        h = recomputed.pre[l]
         if not n.relu_only:
             h = activate(h, n.activation)
-        if keep is not None:
-            h = h * keep.ff[first : first + T, l] / (1 - n.dropout)
+        if masks is not None:
+            h = h * masks.ff[first : first + stretch.steps, l] / (1 - masks.rate)
         add(dw.w2[l], g.dx[l], h)
-    add(dw.wkv, g.dkv, again.m_hat)
+    add(dw.wkv, g.dkv, recomputed.m_hat)
     # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
-    q = again.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
+    q = recomputed.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
     dw.p.add_(q.mT @ g.ds.flatten(2, 3).to(dtype))

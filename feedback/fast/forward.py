@@ -16,11 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import Keep
-from .tape import Shape, Tape
-from .weights import Weights
+from .tape import Call, Sizes
 
-EPS = 1e-5
+EPSILON = 1e-5
 """Added to the variance by LayerNorm, as `nn.LayerNorm` does."""
 
 
@@ -28,10 +26,10 @@ def normalise(
     x: Tensor, gain: Tensor | None = None, offset: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""$z = \gamma \odot (x - \mu)/\sigma + \beta$ over the last dimension, $\mu$, $1/\sigma$."""
-    return torch.native_layer_norm(x, x.shape[-1:], gain, offset, EPS)
+    return torch.native_layer_norm(x, x.shape[-1:], gain, offset, EPSILON)
 
 
-def heads(x: Tensor, n: Shape) -> Tensor:
+def heads(x: Tensor, n: Sizes) -> Tensor:
     """`(B, HK)` as `(H, B, K)`."""
     return x.view(n.B, n.H, n.K).transpose(0, 1)
 
@@ -46,19 +44,13 @@ def activate(pre: Tensor, activation: str) -> Tensor:
     return F.silu(up) * gate
 
 
-def drop(attn: Tensor, keep: Keep | None, n: Shape, t: int, l: int, S: int) -> Tensor:
-    """Dropout of attention weights `(H, B, S)`, or of their gradient."""
-    if keep is None:
-        return attn
-    return attn * keep.at(t, l, S)[0].transpose(0, 1) / (1 - n.dropout)
-
-
-def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None) -> Tensor:
+def sweep_forward(call: Call, x: Tensor) -> Tensor:
     r"""
     ## Forward sweep
 
-    `x` is `(T, B, D)`. Fills `tape` and returns $x_t^L$ of all steps, `(T, B, D)`.
+    `x` is `(T, B, D)`. Fills the tape and returns $x_t^L$ of all steps, `(T, B, D)`.
     """
+    n, w, tape, masks = call
     dtype, out = w.wkv.dtype, tape.outputs()
     for t in range(n.T):
         start, end = n.window(t)
@@ -69,7 +61,7 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
             y = x_l
             if S > 0:
                 # $q = W_q z$
-                z = F.layer_norm(x_l, (n.D,), w.gain_attn[l], w.offset_attn[l], EPS)
+                z = F.layer_norm(x_l, (n.D,), w.gain_attn[l], w.offset_attn[l], EPSILON)
                 q = z.to(dtype) @ w.wq[l].mT
                 # $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
                 k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
@@ -79,7 +71,7 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
                 # $a = \mathrm{softmax}(\mathrm{score})$
                 attn = torch.softmax(scores, -1, dtype=x.dtype).view(n.H, n.B, S)
                 tape.weights(n, t)[l] = attn
-                attn = drop(attn, keep, n, t, l, S)
+                attn = call.dropped(attn, t, l)
                 # $o = \sum_j a_j v_j$
                 o = torch.bmm(attn.view(-1, 1, S).to(dtype), v.mT).view(n.H, n.B, n.K)
                 o = answers[l].copy_(o.transpose(0, 1).flatten(1))
@@ -87,12 +79,12 @@ def sweep_forward(n: Shape, w: Weights, tape: Tape, x: Tensor, keep: Keep | None
                 y = x_l + torch.addmm(w.bo[l], o, w.wo[l].mT)
             ys[l] = y
             # $\mathrm{pre} = W_1 z + b_1$
-            z = F.layer_norm(y, (n.D,), w.gain_ff[l], w.offset_ff[l], EPS)
+            z = F.layer_norm(y, (n.D,), w.gain_ff[l], w.offset_ff[l], EPSILON)
             pre = torch.addmm(w.b1[l], z.to(dtype), w.w1[l].mT, out=pres[l])
             # $h = \phi(\mathrm{pre})$
             h = pre.relu_() if n.relu_only else activate(pre, n.activation)
-            if keep is not None:
-                h = h * keep.at(t, l, S)[1] / (1 - n.dropout)
+            if masks is not None:
+                h = h * masks.ff[t, l] / (1 - masks.rate)
             # $x^l = y + W_2 h + b_2$
             x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=states[l + 1])
         out[t] = x_l

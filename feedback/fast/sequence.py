@@ -24,25 +24,53 @@ Nothing is approximated and nothing truncated. This is backpropagation through t
 Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps are one matrix.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from ..layers import Keep
-from . import backward, forward, native
-from .tape import Shape, Tape, slots_last
+from ..layers import DropoutMasks
+from ..reference import Recurrence
+from .backward import Backward, add_weight_gradients, recompute
+from .forward import sweep_forward
+from .tape import Call, Gradients, Sizes, Stretch, Tape, Workspace, slots_last
 from .weights import Weights
 
-if TYPE_CHECKING:
-    from ..model import FeedbackTransformer
+
+class BackwardSweep(Protocol):
+    """What goes back through the stretches of a call, the last one first."""
+
+    def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None): ...
+
+    def sweep(self, stretch: Stretch) -> None:
+        """One stretch: fills its adjoint."""
+
+    def finish(self) -> None:
+        """When all are done: `total` has the gradients of all small weights."""
 
 
-def sweeps(x: Tensor, w: Weights) -> tuple[Any, Any]:
-    """The two sweeps: the native ones where they can be used, else those in PyTorch."""
-    if native.usable(x, w):
-        return native.sweep_forward, native.sweep_backward
-    return forward.sweep_forward, backward.sweep_backward
+class Sweeps(NamedTuple):
+    """
+    ## Two ways over one call
+
+    In PyTorch, here, or in C++.
+    """
+
+    forward: Callable[[Call, Tensor], Tensor]
+    backward: type[BackwardSweep]
+
+
+PYTORCH = Sweeps(sweep_forward, Backward)
+
+
+class Plan(NamedTuple):
+    """What is decided before anything is computed."""
+
+    sweeps: Sweeps
+    sizes: Sizes
+    masks: DropoutMasks | None
+    recording: bool
 
 
 class Sequence(torch.autograd.Function):
@@ -55,60 +83,51 @@ class Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        n: Shape,
-        keep: Keep | None,
-        recording: bool,
-        x: Tensor,
-        k_past: Tensor,
-        v_past: Tensor,
-        *weights: Tensor,
+        ctx: Any, plan: Plan, x: Tensor, k_past: Tensor, v_past: Tensor, *weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`x` is `(T, B, D)`, the past `(P, H, B, K, S)`; returns $x_t^L$ and $m_t$."""
+        n = plan.sizes
         w = Weights.from_tensors(weights, n.L).to(k_past.dtype)
-        tape = Tape.make(n, x, k_past.dtype, recording)
+        tape = Tape.make(n, x, k_past.dtype, plan.recording)
         tape.k[..., : n.S], tape.v[..., : n.S] = k_past, v_past
-        out = sweeps(x, w)[0](n, w, tape, x, keep)
-        ctx.n, ctx.keep = n, keep
+        out = plan.sweeps.forward(Call(n, w, tape, plan.masks), x)
+        ctx.plan = plan
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*weights, *tape)
+        ctx.save_for_backward(*tape, *weights)
         return out, tape.m
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor | None, dm: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradients of `x`, of the past, and of the weights."""
-        n, keep, count = ctx.n, ctx.keep, -len(Tape._fields)
-        weights, tape = ctx.saved_tensors[:count], Tape(*ctx.saved_tensors[count:])
+        n, saved = ctx.plan.sizes, iter(ctx.saved_tensors)
+        tape = Tape(*(next(saved) for _ in Tape._fields))
+        weights = Weights.from_tensors(saved, n.L)
+        call = Call(n, weights.to(tape.o.dtype), tape, ctx.plan.masks)
+        total = Gradients.zeros(call, weights)
         if dout is None:
             dout = torch.zeros_like(tape.m)
-        dx = torch.empty_like(tape.m)
-        dw = Weights.from_tensors([torch.zeros_like(weight) for weight in weights], n.L)
-        w = Weights.from_tensors(weights, n.L).to(tape.o.dtype)
-        d_cache = tape.x.new_zeros(2, *tape.k.shape)
-        for stretch in sweeps(tape.x, w)[1](n, w, tape, dout, dm, keep, dw, d_cache):
-            backward.add_weight_gradients(n, w, tape, stretch, keep, dw)
-            first, (dx0, *_) = stretch[0], stretch[2]
-            dx[first : first + len(dx0)] = dx0
-            # Or else it would still be there while the next one is made.
-            del stretch, dx0, _
-        past = d_cache[..., : n.S].to(tape.k.dtype)
-        return None, None, None, dx, *past, *dw.tensors()
+        backward, workspace = ctx.plan.sweeps.backward(call, total, dout, dm), Workspace(n, tape)
+
+        def go_back(first: int, steps: int) -> None:
+            stretch = Stretch(call, first, recompute(call, first, steps), workspace.adjoint(steps))
+            backward.sweep(stretch)
+            add_weight_gradients(stretch, total.weights)
+            total.x[first : first + steps] = stretch.adjoint.dx0
+
+        for first, steps in n.stretches():
+            go_back(first, steps)
+        backward.finish()
+        past = total.cache[..., : n.S].to(tape.k.dtype)
+        return None, total.x, *past, *total.weights.tensors()
 
 
-def sequence_forward(
-    model: "FeedbackTransformer", x: Tensor, past: Tensor, keep: Keep | None
+def run(
+    sweeps: Sweeps, model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
 ) -> tuple[Tensor, Tensor]:
-    r"""
-    ## The whole sequence
-
-    The same function of the same arguments as the reference.
-    """
-    c, (T, B, _) = model.config, x.shape
+    """The whole sequence, by these sweeps."""
     k_past, v_past = slots_last(model.window(past))
-    S = k_past.shape[-1]
-    dropout = 0.0 if keep is None else c.dropout
-    n = Shape.of(c, T, B, S, W=min(c.mem_len, S + T), dropout=dropout)
+    n = Sizes.of(model.config, *x.shape[:2], k_past.shape[-1], masks)
     weights = Weights.of(model, n.W).tensors()
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -116,6 +135,18 @@ def sequence_forward(
     recording = torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in (x, k_past, v_past, *weights)
     )
+    plan = Plan(sweeps, n, masks, recording)
     with torch.autocast(x.device.type, enabled=False):
-        y, m = Sequence.apply(n, keep, recording, x, k_past, v_past, *weights)
+        y, m = Sequence.apply(plan, x, k_past, v_past, *weights)
     return y, torch.cat([past.to(m.dtype), m])
+
+
+def sequence_forward(
+    model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
+) -> tuple[Tensor, Tensor]:
+    r"""
+    ## The whole sequence
+
+    The same function of the same arguments as the reference.
+    """
+    return run(PYTORCH, model, x, past, masks)

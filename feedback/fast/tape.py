@@ -1,7 +1,7 @@
 r"""
 ---
 title: The tape
-summary: What the forward sweep leaves for the backward sweep, and that one for the weights.
+summary: What the forward sweep leaves for the backward sweep, and that for the weight gradients.
 ---
 
 # The tape
@@ -14,12 +14,13 @@ at a time, as a few large operations. The norms and queries always do. The inner
 feed-forward sublayer take more room than anything else, but are also two fifths of the work of the
 products: they are kept, unless the weights need the room more. Then the tape is *lean*.
 
-Here are the three lists. The *tape* is written by the forward sweep. Of it, *recomputed* is made
-for a stretch of steps at a time. And the *adjoint* of a stretch is written by the
-backward sweep and read by the products that make the weight gradients. All are time first,
+There are three lists. The *tape* is written by the forward sweep. From it, what was *recomputed* is
+made for a stretch of steps at a time. And the *adjoint* of a stretch is written by the backward
+sweep and read by the products that make the weight gradients. All are time first,
 `(L, T, B, ...)`, so that the rows of a layer at all steps are one matrix.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..layers import DropoutMasks
 from ..reference import Pairs
+from .weights import Weights
 
 ROWS = 384
 """Rows of a stretch: enough for a fast product, and not many of them in memory at once."""
@@ -36,7 +39,7 @@ MARGIN = 16
 """Zero slots behind the last one, so that a loop over whole vectors may read past it."""
 
 
-class Shape(NamedTuple):
+class Sizes(NamedTuple):
     """All sizes of one call; `S` is the number of slots carried in, `W` the widest window."""
 
     T: int
@@ -54,12 +57,13 @@ class Shape(NamedTuple):
     dropout: float
 
     @classmethod
-    def of(cls, c: ModelConfig, T: int, B: int, S: int, W: int, dropout: float = 0.0) -> "Shape":
+    def of(cls, c: ModelConfig, T: int, B: int, S: int, masks: DropoutMasks | None) -> "Sizes":
         """The sizes of a call of a model with configuration `c`."""
         return cls(
             T=T, B=B, D=c.d_model, H=c.n_heads, K=c.head_dim, L=c.n_layers, F=c.d_ff,
-            P=1 if c.share_kv else c.n_layers, S=S, W=W,
-            activation=c.activation, norm_memory=c.norm_memory, dropout=dropout,
+            P=1 if c.share_kv else c.n_layers, S=S, W=min(c.mem_len, S + T),
+            activation=c.activation, norm_memory=c.norm_memory,
+            dropout=0.0 if masks is None else masks.rate,
         )  # fmt: skip
 
     @property
@@ -132,7 +136,7 @@ class Tape(NamedTuple):
     v: Tensor
 
     @classmethod
-    def make(cls, n: Shape, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
+    def make(cls, n: Sizes, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
         """Room for `T` steps, or for one; matrix products are of `dtype`, the rest as `like`."""
         make, T = like.new_empty, n.T if recording else 1
         cache = (n.P, n.H, n.B, n.K, n.S + n.T + MARGIN)
@@ -147,7 +151,7 @@ class Tape(NamedTuple):
             v=like.new_zeros(cache, dtype=dtype),
         )
         if n.S == 0:
-            # The first step attends to nothing; what it did not compute must be nothing.
+            # The first step attends to nothing and never writes here.
             tape.o[:, 0].zero_()
         return tape
 
@@ -164,11 +168,31 @@ class Tape(NamedTuple):
         """Where the outputs of all steps go, `(T, B, D)`: on the tape, if they fit."""
         return self.x[-1] if self.recording else torch.empty_like(self.m)
 
-    def weights(self, n: Shape, t: int) -> Tensor:
+    def weights(self, n: Sizes, t: int) -> Tensor:
         """The attention weights of step `t`, `(L, H, B, S)`."""
         start, end = n.window(t)
         first, size = n.before(t) if self.recording else 0, end - start
         return self.attn.narrow(-1, n.B * first, n.B * size).unflatten(-1, (n.B, size))
+
+
+class Call(NamedTuple):
+    """
+    ## One call of the whole sequence
+
+    What both sweeps need to know.
+    """
+
+    sizes: Sizes
+    weights: Weights
+    tape: Tape
+    masks: DropoutMasks | None
+
+    def dropped(self, attn: Tensor, t: int, l: int) -> Tensor:
+        """Dropout of attention weights `(H, B, S)`, or of their gradient, at one step and layer."""
+        if self.masks is None:
+            return attn
+        kept, _ = self.masks.at(t, l, attn.shape[-1])
+        return attn * kept.transpose(0, 1) / (1 - self.masks.rate)
 
 
 def slots_last(pairs: Pairs) -> Iterator[Tensor]:
@@ -227,17 +251,83 @@ class Adjoint(NamedTuple):
     dkv: Tensor
     """`(T, B, P * 2HK)`"""
 
+
+class Workspace:
+    """
+    ## Room for the adjoint of a stretch
+
+    Allocated once, for the longest stretch; the others use the beginning of it.
+    """
+
+    def __init__(self, n: Sizes, tape: Tape):
+        self.sizes = n
+        longest = max(steps for _, steps in n.stretches())
+        like = {"dpre": tape.o, "dq": tape.o, "dkv": tape.o, "ds": tape.attn}
+        self.flat = {
+            name: like.get(name, tape.x).new_empty(math.prod(shape))
+            for name, shape in self.shapes(longest).items()
+        }
+
+    def shapes(self, T: int) -> dict[str, tuple[int, ...]]:
+        """Those of an adjoint of `T` steps."""
+        n, HK = self.sizes, self.sizes.H * self.sizes.K
+        return {
+            "dx0": (T, n.B, n.D),
+            "dx": (n.L, T, n.B, n.D),
+            "dpre": (n.L, T, n.B, n.wide),
+            "dy": (n.L, T, n.B, n.D),
+            "ds": (n.L, n.H, T, n.B, n.W),
+            "dq": (n.L, T, n.B, HK),
+            "dm": (T, n.B, n.D),
+            "dkv": (T, n.B, n.P * 2 * HK),
+        }
+
+    def adjoint(self, T: int) -> Adjoint:
+        """An adjoint of `T` steps, which is written over by the next one."""
+        shapes = self.shapes(T).items()
+        return Adjoint(**{k: self.flat[k][: math.prod(shape)].view(shape) for k, shape in shapes})
+
+
+class Gradients(NamedTuple):
+    """
+    ## What the backward pass returns
+    """
+
+    x: Tensor
+    """Of the input, `(T, B, D)`"""
+    cache: Tensor
+    """Of keys and values of all slots, `(2, P, H, B, K, S + T)`, and a margin"""
+    weights: Weights
+
     @classmethod
-    def make(cls, n: Shape, tape: Tape) -> "Adjoint":
-        """Room for `T` steps."""
-        x, q = tape.x.new_empty, tape.o.new_empty
+    def zeros(cls, call: Call, weights: Weights) -> "Gradients":
+        """Nothing yet; those of the weights are of the precision of `weights`."""
+        tape = call.tape
+        zeros = (torch.zeros_like(weight) for weight in weights.tensors())
         return cls(
-            dx0=x(n.T, n.B, n.D),
-            dx=x(n.L, n.T, n.B, n.D),
-            dpre=q(n.L, n.T, n.B, n.wide),
-            dy=x(n.L, n.T, n.B, n.D),
-            ds=tape.attn.new_empty(n.L, n.H, n.T, n.B, n.W),
-            dq=q(n.L, n.T, n.B, n.H * n.K),
-            dm=x(n.T, n.B, n.D),
-            dkv=q(n.T, n.B, n.P * 2 * n.H * n.K),
+            x=torch.empty_like(tape.m),
+            cache=tape.x.new_zeros(2, *tape.k.shape),
+            weights=Weights.from_tensors(zeros, call.sizes.L),
         )
+
+
+class Stretch(NamedTuple):
+    """
+    ## A stretch of the backward sweep
+
+    Some steps, from `first` on, and what belongs to them.
+    """
+
+    call: Call
+    first: int
+    recomputed: Recomputed
+    adjoint: Adjoint
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return len(self.adjoint.dm)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Of something on the tape, `(L, T, B, ...)`, the rows of these steps."""
+        return rows[:, self.first : self.first + self.steps]

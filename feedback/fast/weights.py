@@ -17,15 +17,18 @@ $$W\big(\gamma \odot \hat m + \beta\big) = (W \odot \gamma)\,\hat m + W\beta .$$
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ..model import FeedbackTransformer
+from ..reference import Recurrence
+
+MATRICES = ("wq", "wo", "w1", "w2")
+"""The large matrices, of which each layer keeps its own."""
 
 SMALL = (
     *("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha"),
@@ -79,7 +82,7 @@ class Weights(NamedTuple):
     """`(P * 2HK)`"""
 
     @classmethod
-    def of(cls, model: "FeedbackTransformer", W: int) -> "Weights":
+    def of(cls, model: Recurrence, W: int) -> "Weights":
         """The weights of `model`, whose windows are at most `W` wide here."""
         layers, c = model.layers, model.config
 
@@ -117,13 +120,14 @@ class Weights(NamedTuple):
 
     def tensors(self) -> list[Tensor]:
         """All of them in a row, as autograd wants them."""
-        matrices = [matrix for field in self[:4] for matrix in field]
-        return [*matrices, *self[4:]]
+        fields = self._asdict().items()
+        return [w for name, field in fields for w in (field if name in MATRICES else [field])]
 
     @classmethod
-    def from_tensors(cls, tensors: Sequence[Tensor], L: int) -> "Weights":
+    def from_tensors(cls, tensors: Iterable[Tensor], L: int) -> "Weights":
         """The inverse of `tensors`."""
-        return cls(*(tuple(tensors[i * L : (i + 1) * L]) for i in range(4)), *tensors[4 * L :])
+        rest = iter(tensors)
+        return cls(*(tuple(islice(rest, L)) if n in MATRICES else next(rest) for n in cls._fields))
 
     def to(self, dtype: torch.dtype) -> "Weights":
         """Products in `dtype`; the norms and the mix, which sums, stay as precise as they are."""
@@ -132,7 +136,7 @@ class Weights(NamedTuple):
         return cast._replace(**{name: getattr(self, name) for name in names})
 
 
-def project_memory(model: "FeedbackTransformer") -> tuple[Tensor, Tensor]:
+def project_memory(model: Recurrence) -> tuple[Tensor, Tensor]:
     """The projections of the memory, keys and then values, with its norm folded into them."""
     c = model.config
     owners = [model] if c.share_kv else list(model.layers)

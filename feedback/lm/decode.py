@@ -7,13 +7,13 @@ summary: One step at a time: windows of keys and values, and three ways to take 
 # Decoding
 
 In training the Feedback Transformer pays for its recurrence. In generation it is the other way
-round: everybody has to go step by step there, and now one memory for all layers is an advantage.
+round: every model goes step by step there, and now one memory for all layers is an advantage.
 With shared projections a step leaves behind one key and one value, $2HK$ numbers, where a
 Transformer of $L$ layers leaves $2LHK$.
 
 The keys and values of the prompt are kept, each new token costs exactly one step, and the
-prefix is never computed again. A step is so little work that its cost is that of being asked for:
-some eighty calls of PyTorch, each of a few microseconds. So there are three ways to take it, which
+prefix is never computed again. A step is so little work that dispatch dominates its cost: some
+eighty calls of PyTorch, each of a few microseconds. So there are three ways to take it, which
 differ in nothing else. On a GPU all calls are recorded once and replayed. On a CPU the Feedback
 Transformer's step is a single call of the C++ loop. Else it is taken as it stands, by `Windows`.
 
@@ -22,18 +22,37 @@ Each is a function from $x_t^0$, `(B, D)`, to the output, `(B, D)`, that remembe
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..config import ModelConfig
 from ..fast.graphs import GraphedStep
-from ..fast.native import NativeSteps
+from ..fast.native import NativeSteps, obstacle
 from ..memory import Memory
+from ..model import FeedbackTransformer
+from ..reference import Pairs
 
-if TYPE_CHECKING:
-    from ..model import FeedbackTransformer, LanguageModel
-    from ..transformer import Transformer
+
+class Decodes(Protocol):
+    """What a stack of layers must know to be decoded; both of ours do."""
+
+    config: ModelConfig
+
+    def remembered(self, memory: Memory) -> Pairs:
+        """The windows with which decoding goes on after `memory`, `(B, H, S, K)`."""
+
+    def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
+        """One step: the output, `(B, D)`, and the rows by which the windows grow."""
+
+
+class Writes(Protocol):
+    """What a language model is made of."""
+
+    embedding: nn.Embedding
+    transformer: Decodes
+    head: nn.Linear
 
 
 class Window:
@@ -73,7 +92,7 @@ class Windows:
     Windows of as many slots as there are, for each pair of keys and values that the stack has.
     """
 
-    def __init__(self, stack: "FeedbackTransformer | Transformer", memory: Memory, steps: int):
+    def __init__(self, stack: Decodes, memory: Memory, steps: int):
         mem_len = stack.config.mem_len
         self.stack = stack
         self.windows = [
@@ -98,7 +117,7 @@ class StaticWindows:
     $-\infty$.
     """
 
-    def __init__(self, stack: "FeedbackTransformer | Transformer", memory: Memory):
+    def __init__(self, stack: Decodes, memory: Memory):
         pairs, mem_len = stack.remembered(memory), stack.config.mem_len
         B, H, S, K = pairs[0][0].shape
         self.stack = stack
@@ -123,22 +142,28 @@ class StaticWindows:
         return [self.mask, *(buffer for pair in self.buffers for buffer in pair)]
 
 
-def decoder(model: "LanguageModel", memory: Memory, steps: int) -> Callable[[Tensor], Tensor]:
+def native_steps(stack: Decodes, memory: Memory, steps: int) -> Callable | None:
+    """The step as a call of the C++ loop, if it can take it and nobody has asked for another."""
+    if not isinstance(stack, FeedbackTransformer) or obstacle(stack, memory.m):
+        return None
+    if stack.implementation not in ("auto", "native"):
+        return None
+    take = NativeSteps(stack, stack.remembered(memory), steps)
+    return lambda x: stack.norm(take(x))
+
+
+def decoder(model: Writes, memory: Memory, steps: int) -> Callable[[Tensor], Tensor]:
     """
     ## Whichever is fastest here
 
     Continues after `memory`, at most `steps` times: a function from the token chosen last, `(B,)`,
     to the logits of the next one, `(B, V)`, which are valid until it is called again.
     """
-    stack, on_gpu = model.transformer, memory.m.is_cuda
-    if on_gpu:
-        step = StaticWindows(stack, memory)
-    elif NativeSteps.usable(stack):
-        step = NativeSteps(stack, memory, steps)
-    else:
-        step = Windows(stack, memory, steps)
+    stack = model.transformer
+    static = StaticWindows(stack, memory) if memory.m.is_cuda else None
+    step = static or native_steps(stack, memory, steps) or Windows(stack, memory, steps)
 
     def decode(token: Tensor) -> Tensor:
         return model.head(step(model.embedding(token)))
 
-    return GraphedStep(decode, step.state) if on_gpu else decode
+    return GraphedStep(decode, static.state) if static else decode

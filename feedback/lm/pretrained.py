@@ -30,7 +30,8 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from ..config import ModelConfig, require
+from ..config import ModelConfig
+from ..support.checks import require
 from ..support.files import write_together
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.text import IGNORE, validation_batches
-from ..model import LanguageModel
+from ..lm.language_model import LanguageModel
 
 
 def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:

@@ -19,7 +19,7 @@ from typing import Literal
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..config import require
+from ..support.checks import require
 from ..support.files import write_whole
 from .runs import Run
 

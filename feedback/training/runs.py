@@ -27,9 +27,11 @@ from typing import Any
 
 import torch
 
-from ..config import ModelConfig, TrainConfig, require
+from ..config import ModelConfig
 from ..lm.pretrained import CONFIG, WEIGHTS, read_config
+from ..support.checks import require
 from ..support.files import naming, write_whole
+from .train_config import TrainConfig
 
 METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint/state.pt"
 PLOT, SAMPLE = "loss.png", "sample.txt"
@@ -44,6 +46,7 @@ MAY_CHANGE = {
     "eval_steps",
     "checkpoint_steps",
     "device",
+    "implementation",
     "tensorboard",
 }
 """What a resumed run may do differently from how it began."""

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import nn
 
-from ..config import TrainConfig, short_lengths
+from .train_config import TrainConfig, short_lengths
 
 CPU = torch.device("cpu")
 

@@ -30,25 +30,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..config import ModelConfig, TrainConfig, require
-from ..data.text import (
-    Tokenizer,
-    carried_batch,
-    load_text,
-    random_batch,
-    split,
-)
+from ..config import ModelConfig
+from ..data.text import Batch, Tokenizer, carried_batch, load_text, random_batch, split
 from ..fast.graphs import GraphedStep, training_state
+from ..lm.language_model import FeedbackLM, LanguageModel, TransformerLM
 from ..lm.pretrained import load_weights
 from ..memory import Memory
-from ..model import FeedbackLM, LanguageModel
+from ..support.checks import require
 from ..support.files import write_whole
 from ..support.interrupt import Interrupt
-from ..transformer import TransformerLM, warm_start
 from .evaluate import evaluate, loss_of
 from .plot import plot_runs
 from .runs import PLOT, SAMPLE, Run
 from .schedule import learning_rate, make_optimizer, sequence_lengths
+from .train_config import TrainConfig
+from .warm_start import warm_start
 
 SEEDS = 2**63
 """Seeds are taken modulo this number, so that PyTorch knows all of them."""
@@ -84,16 +80,20 @@ class Trainer:
         self.memory: Memory | None = None
         self.step, self.seconds = 0, 0.0
         self.val_loss: float | None = None
-        # The first batch, made now, finds out whether the text is long enough.
-        self.next_batch()
+        # A text that is too short is noticed now.
+        self.batch_at(0)
 
-    def next_batch(self) -> Any:
-        """The batch of the present step; depends only on the seed and the step."""
-        c, T = self.config, self.seq_lens[self.step]
-        torch.manual_seed((c.seed * 1_000_003 + self.step) % SEEDS)
-        if c.segments == "random":
-            return random_batch(self.train_tokens, c.batch_size, T)
-        return carried_batch(self.train_tokens, c.batch_size, T, sum(self.seq_lens[: self.step]))
+    def seed_at(self, step: int) -> int:
+        """The seed of all that is random in a step: its windows of the text, and its dropout."""
+        return (self.config.seed * 1_000_003 + step) % SEEDS
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of a step; depends on the seed and the step, and on nothing else."""
+        c, T = self.config, self.seq_lens[step]
+        if c.segments == "carried":
+            return carried_batch(self.train_tokens, c.batch_size, T, sum(self.seq_lens[:step]))
+        generator = torch.Generator().manual_seed(self.seed_at(step))
+        return random_batch(self.train_tokens, c.batch_size, T, generator)
 
     def gradients(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
@@ -130,7 +130,9 @@ class Trainer:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        batch = self.next_batch()
+        batch = self.batch_at(self.step)
+        # Dropout draws from the global generator.
+        torch.manual_seed(self.seed_at(self.step))
         past = None if batch.new or self.memory is None else self.memory.m
         inputs = batch.tokens.to(self.device), batch.targets.to(self.device), past
         if self.graphed is not None:

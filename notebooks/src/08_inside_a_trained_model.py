@@ -86,8 +86,8 @@ print("the logits and the memory of the package:", torch.allclose(ours, theirs, 
 # A memory vector is $m_t = \sum_l \alpha_l x_t^l$. The weights can be read off. What a layer is
 # *worth* is another question: leave it out of the memory, let the others share its weight, and see
 # what the loss becomes. And the other extreme: a memory made of one layer alone. Both are far from
-# the model that was trained, and such a model amplifies: what rounding does to it shows in the second
-# digit of its loss, and processors round differently. So we ask for bounds and not for digits.
+# the model that was trained, and such a model amplifies: what rounding does to it shows in the
+# second digit of its loss, and processors round differently. So we ask for bounds, not for digits.
 
 def loss_with(alpha: Tensor) -> float:
     """The loss on some validation text, with other weights of the mix."""

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from feedback.fast.append import Append, Stack
+from feedback.fast.append import Append, GrowingWindow
 
 
 def read_all(past, rows, mem_len):
     """Appends the rows and mixes every window nonlinearly into one result."""
-    stack = Stack(past, len(rows), mem_len)
-    results = [stack.window.sum(dim=2)]
+    window = GrowingWindow(past, len(rows), mem_len)
+    results = [window.rows.sum(dim=2)]
     for row in rows:
-        stack.append(row)
-        weights = torch.linspace(1, 2, stack.window.shape[2], dtype=past.dtype)
-        results.append((stack.window.sin() * weights[:, None]).sum(dim=2))
+        window.append(row)
+        weights = torch.linspace(1, 2, window.rows.shape[2], dtype=past.dtype)
+        results.append((window.rows.sin() * weights[:, None]).sum(dim=2))
     return torch.stack(results)
 
 
@@ -35,22 +35,22 @@ def test_first_and_second_derivatives(S, mem_len):
 def test_windows_are_what_concatenation_gives():
     """Each window holds the last `mem_len` rows, in order."""
     past, rows = torch.randn(2, 3, 2, 4), torch.randn(6, 2, 3, 4)
-    stack, expected = Stack(past, 6, mem_len=4), past
+    window, expected = GrowingWindow(past, 6, mem_len=4), past
     for row in rows:
-        stack.append(row)
+        window.append(row)
         expected = torch.cat([expected, row.unsqueeze(2)], dim=2)[:, :, -4:]
-        assert torch.equal(stack.window, expected)
+        assert torch.equal(window.rows, expected)
 
 
 def test_all_windows_share_one_buffer():
     """No row is copied when another one is appended."""
     rows = torch.randn(5, 2, 1, 4, requires_grad=True)
-    stack = Stack(torch.empty(2, 1, 0, 4), 5, mem_len=3)
+    window = GrowingWindow(torch.empty(2, 1, 0, 4), 5, mem_len=3)
     storages = set()
     for row in rows:
-        stack.append(row)
-        storages.add(stack.window.untyped_storage().data_ptr())
-    assert storages == {stack.buffer.untyped_storage().data_ptr()}
+        window.append(row)
+        storages.add(window.rows.untyped_storage().data_ptr())
+    assert storages == {window.buffer.untyped_storage().data_ptr()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+r"""
+---
+title: The compiled library
+summary: The C++ loop, compiled on first use, and the one struct that Python and C++ share.
+---
+
+# The compiled library
+
+The loop is compiled by whatever `c++` there is, in a few seconds, on first use, and kept in the
+folder of all caches. Nothing that Python and C++ both have to know is written twice. Constants are
+handed to the compiler, and the struct of arguments is listed in C++, from where the library tells
+Python the names, kinds and size of its fields.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import torch
+
+from ..config import ModelConfig
+from ..support.files import cache_folder
+from .forward import EPSILON
+from .tape import MARGIN
+
+SOURCE = Path(__file__).with_name("native.cpp")
+ACTIVATIONS = get_args(get_type_hints(ModelConfig)["activation"])
+CONSTANTS = {
+    "MARGIN": MARGIN,
+    "EPSILON": EPSILON,
+    **{name.upper(): number for number, name in enumerate(ACTIVATIONS)},
+}
+FLAGS = (
+    *("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math"),
+    *("-shared", "-fPIC", "-pthread"),
+    *(f"-D{name}={value}" for name, value in CONSTANTS.items()),
+)
+
+FIELD_KINDS = {
+    "integer": ctypes.c_int64,
+    "real": ctypes.c_double,
+    "numbers": ctypes.c_void_p,
+    "bytes": ctypes.c_void_p,
+}
+"""What the fields of the struct are to `ctypes`."""
+
+
+def compiler() -> tuple[str, ...]:
+    """
+    The command that compiles: `$CXX`, or the `c++` there is; empty if there is none. `$CXX` may be
+    several words, as in `ccache g++`, and its options stand behind ours, so that
+    `CXX="c++ -march=x86-64"` builds for another processor than this one.
+    """
+    words = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++")]
+    if words == [None]:
+        return ()
+    options = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return (*words[:options], *FLAGS, *words[options:])
+
+
+def build(command: tuple[str, ...], target: Path) -> None:
+    """
+    Compiles the loop, with OpenMP if there is any: then it runs on PyTorch's own threads. Other
+    threads would have to share the cores with those, which spin for a while after each operation,
+    waiting for the next. Raises `CalledProcessError` if it cannot be compiled.
+    """
+    whole = [*command, str(SOURCE), "-o", str(target)]
+    options = {"check": True, "capture_output": True, "text": True, "timeout": 300}
+    try:
+        subprocess.run([*whole, "-fopenmp"], **options)
+    except subprocess.CalledProcessError:
+        subprocess.run([*whole, "-fopenmp-simd"], **options)
+
+
+def file_name(command: tuple[str, ...]) -> str:
+    """What the library is called: by its sources, its compiler, and the processor it is for."""
+    sources = [path.read_bytes() for path in (SOURCE, *sorted(SOURCE.parent.glob("cpp/*.h")))]
+    # `-march=native` makes a library for this processor, so its features are part of the name.
+    features = [platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()]
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features += [line for line in lines if line.startswith(("flags", "Features"))][:1]
+    key = repr([sources, command, features])
+    return f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+
+
+class Library:
+    """
+    ## The loaded library
+    """
+
+    def __init__(self, path: Path):
+        self.functions = ctypes.CDLL(str(path))
+        for name in ("scratch_float", "scratch_double", "arguments_size"):
+            getattr(self.functions, name).restype = ctypes.c_int64
+        self.functions.arguments_fields.restype = ctypes.c_char_p
+        lines = self.functions.arguments_fields().decode().split()
+        pairs = [line.split(":") for line in lines]
+
+        class Arguments(ctypes.Structure):
+            """The struct of the same name in C++."""
+
+            _fields_ = tuple((name, FIELD_KINDS[kind]) for kind, name in pairs)
+
+        self.names = frozenset(name for _, name in pairs)
+        self.Arguments = Arguments
+        if ctypes.sizeof(Arguments) != self.functions.arguments_size():
+            raise OSError(f"{path} lays out its arguments in another way than this Python does")
+
+    def arguments(self, **values: object) -> ctypes.Structure:
+        """The struct with these values; a name that it does not have is an error."""
+        unknown = values.keys() - self.names
+        assert not unknown, f"the library knows no {', '.join(sorted(unknown))}"
+        return self.Arguments(**values)
+
+    def call(self, name: str, kind: str, *arguments: object) -> int:
+        """Calls a function for numbers of a kind, `float` or `double`."""
+        return getattr(self.functions, f"{name}_{kind}")(*arguments)
+
+
+@functools.cache
+def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str]:
+    """The library that `command` makes, from `folder` if it is there; or `None`, and why."""
+    if not command:
+        return None, "there is no C++ compiler here; install one, or name it in $CXX"
+    name = file_name(command)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            with tempfile.TemporaryDirectory(dir=folder) as building:
+                built = Path(building) / name
+                build(command, built)
+                os.replace(built, folder / name)
+        return Library(folder / name), ""
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[0]
+        return None, f"{command[0]} could not compile the C++ loop: {said}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"the C++ loop could not be built or loaded: {error}"
+
+
+def library() -> Library | None:
+    """The compiled loop; `None` where it cannot be had."""
+    return load(compiler(), cache_folder())[0]
+
+
+def missing() -> str | None:
+    """Why there is no compiled loop; `None` if there is one."""
+    return load(compiler(), cache_folder())[1] or None

@@ -1,0 +1,79 @@
+r"""
+---
+title: Checks
+summary: Errors that name the value, what was expected, and what to do.
+---
+
+# Checks
+
+A mistake costs least where it is made. So whatever comes in from outside, a setting, a file or a
+tensor, is checked at the door, and what is wrong is a `ValueError` in one sentence.
+"""
+
+import sys
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    Path: "a path",
+    NoneType: "nothing",
+}
+"""What the field of a configuration may be, in words."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `ValueError(message)` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Raises `ValueError` unless each of these fields is a whole number of at least 1."""
+    for name in names:
+        value = getattr(config, name)
+        require(
+            is_a(value, int) and value > 0,
+            f"{name} is {value!r}, expected a whole number of at least 1",
+        )
+
+
+def is_a(value: Any, kind: type) -> bool:
+    """Whether a value is of a kind; `True` is no number here, and infinity is none either."""
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    return isinstance(value, kind)
+
+
+def require_kinds(config: Any) -> None:
+    """
+    A file may hold anything. Raises `ValueError` unless each field of a dataclass is of the kind
+    that it is annotated with, and one of the choices, where these are listed.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value, choices = getattr(config, name), get_args(hint) or (hint,)
+        if get_origin(hint) is Literal:
+            require(value in choices, f"{name} is {value!r}, expected one of {', '.join(choices)}")
+        else:
+            words = " or ".join(KINDS[kind] for kind in choices)
+            known = any(is_a(value, kind) for kind in choices)
+            require(known, f"{name} is {value!r}, expected {words}")
+
+
+def require_batch(x: Tensor, shape: str) -> None:
+    """Raises `ValueError` unless `x` has as many dimensions as `shape` and at least one step."""
+    require(
+        x.dim() == len(shape.split(",")), f"input of shape {tuple(x.shape)}, expected ({shape})"
+    )
+    require(
+        x.shape[0] > 0 and x.shape[1] > 0,
+        f"input of shape {tuple(x.shape)}, expected at least one sequence of at least one step",
+    )

@@ -1,0 +1,109 @@
+r"""
+---
+title: Settings of a run
+summary: A frozen dataclass that says everything about a training run, but for the model.
+---
+
+# Settings of a run
+
+Everything that decides which numbers a run produces, beside the model itself. The fields are the
+options of the command line, and what stands below each is its help.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..model import ALIASES, Implementation
+from ..support.checks import require, require_kinds, require_positive
+
+
+def short_lengths(seq_len: int) -> list[int]:
+    """The lengths below `seq_len` that reach it by doubling, shortest first."""
+    lengths = []
+    while seq_len % 2 == 0:
+        seq_len //= 2
+        lengths.insert(0, seq_len)
+    return lengths
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """
+    ## The run
+
+    Raises `ValueError` for a value that makes no sense, naming it. Durations carry their unit in
+    their name.
+    """
+
+    run: Path = Path("runs/tiny_shakespeare")
+    """Folder that receives the run."""
+    data: str = "tiny_shakespeare"
+    """tiny_shakespeare, a UTF-8 text file, or a folder of .txt files."""
+    architecture: Literal["feedback", "transformer"] = "feedback"
+    """The Feedback Transformer, or the parallel Transformer to compare it with."""
+    implementation: Implementation = "auto"
+    """How the recurrence is computed; the function is the same."""
+    batch_size: int = 32
+    """Sequences trained on at once."""
+    seq_len: int = 64
+    """Tokens in one training sequence."""
+    start_seq_len: int | None = None
+    """Short to long: begin with sequences of this length and double it, over half the run."""
+    warm_start: Path | None = None
+    """Run folder of a parallel Transformer of the same sizes, whose weights to begin with."""
+    segments: Literal["random", "carried"] = "random"
+    """random windows of the text; or each sequence continues the last, its memory carried on."""
+    max_steps: int = 700
+    """Optimiser steps."""
+    learning_rate: float = 3e-3
+    """Peak of the schedule; it ends at a tenth of this."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up before the cosine."""
+    weight_decay: float = 0.1
+    """AdamW weight decay of the matrices."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0 never clips."""
+    eval_steps: int = 175
+    """Steps between two evaluations on the whole validation split."""
+    checkpoint_steps: int = 350
+    """Steps between two checkpoints."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes the matrix products under autocast."""
+    device: str = "auto"
+    """auto takes a GPU if there is one; or cpu, cuda, cuda:1, ..."""
+    seed: int = 1
+    """Decides the initial weights, the random windows and the dropout masks."""
+    tensorboard: bool = False
+    """Write TensorBoard events too (pip install tensorboard)."""
+
+    def __post_init__(self) -> None:
+        require_positive(
+            self, "batch_size", "seq_len", "max_steps", "eval_steps", "checkpoint_steps"
+        )
+        start = self.start_seq_len
+        require(
+            start is None or start in short_lengths(self.seq_len),
+            f"start_seq_len is {start!r}, expected a length that doubles to seq_len = "
+            f"{self.seq_len}: "
+            f"{', '.join(map(str, short_lengths(self.seq_len))) or 'there is none'}",
+        )
+        require_kinds(self)
+        for name in ("learning_rate", "weight_decay", "grad_clip", "warmup_steps", "seed"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name} is {value!r}, expected a number of at least 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON knows them."""
+        warm_start = None if self.warm_start is None else str(self.warm_start)
+        return {**asdict(self), "run": str(self.run), "warm_start": warm_start}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """The inverse of `to_dict`."""
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        for before, now in ALIASES.items():
+            if known.get("implementation") == before:
+                known["implementation"] = now
+        paths = {k: Path(known[k]) for k in ("run", "warm_start") if isinstance(known.get(k), str)}
+        return cls(**{**known, **paths})
