@@ -31,7 +31,7 @@ from .fast.native import native_forward, obstacle
 from .fast.sequence import sequence_forward
 from .layers import DropoutMasks
 from .memory import Memory
-from .reference import Pairs, Recurrence, reference_forward
+from .reference import Pairs, Recurrence, recurrent_step, reference_forward
 from .support.checks import require, require_batch
 
 Implementation = Literal["auto", "native", "sequence", "append", "reference"]
@@ -107,5 +107,5 @@ class FeedbackTransformer(Recurrence):
         added to the scores. Returns the output, `(B, D)`, and the rows that the windows
         grow by, `(B, H, K)`.
         """
-        x, m = self.step(x, pairs, mask=mask)
+        x, m = recurrent_step(self, x, pairs, mask=mask)
         return self.norm(x), self.project(m)

@@ -44,7 +44,7 @@ def as_window(rows: Tensor) -> Tensor:
 
 class Recurrence(nn.Module):
     r"""
-    ## What is learned, and one step
+    ## What is learned
 
     The layers, the weights of their mix, and the projections that turn memory into keys and
     values: one for all layers, or one in each.
@@ -88,29 +88,32 @@ class Recurrence(nn.Module):
             m = F.pad(m, (0, 0, 0, 0, self.config.mem_len - len(m), 0))
         return [(as_window(k), as_window(v)) for k, v in self.project(m)]
 
-    def step(
-        self,
-        x: Tensor,
-        pairs: Pairs,
-        masks: DropoutMasks | None = None,
-        t: int = 0,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        r"""
-        One step of time. `x` is the embedding $x_t^0$, `(B, D)`; `pairs` hold the keys and values
-        of the slots that step `t` may read, `(B, H, S, K)`; a `mask`, `(S,)`, is added to all
-        scores. Returns $x_t^L$ and the memory vector $m_t$, both `(B, D)`.
-        """
-        states = [x]
-        for l, layer in enumerate(self.layers):
-            # Shared keys and values: the same pair for every layer.
-            k, v = pairs[0] if self.config.share_kv else pairs[l]
-            kept = masks.at(t, l, k.shape[-2]) if masks is not None else (None, None)
-            # $x_t^l$
-            x = layer(x, k, v, *kept, mask)
-            states.append(x)
-        # $m_t = \sum_l \alpha_l\, x_t^l$
-        return x, self.mix(torch.stack(states))
+
+def recurrent_step(
+    model: Recurrence,
+    x: Tensor,
+    pairs: Pairs,
+    masks: DropoutMasks | None = None,
+    t: int = 0,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""
+    ## One step of time
+
+    `x` is the embedding $x_t^0$, `(B, D)`; `pairs` hold the keys and values of the slots that step
+    `t` may read, `(B, H, S, K)`; a `mask`, `(S,)`, is added to all scores. Returns $x_t^L$ and the
+    memory vector $m_t$, both `(B, D)`.
+    """
+    states = [x]
+    for l, layer in enumerate(model.layers):
+        # Shared keys and values: the same pair for every layer.
+        k, v = pairs[0] if model.config.share_kv else pairs[l]
+        kept = masks.at(t, l, k.shape[-2]) if masks is not None else (None, None)
+        # $x_t^l$
+        x = layer(x, k, v, *kept, mask)
+        states.append(x)
+    # $m_t = \sum_l \alpha_l\, x_t^l$
+    return x, model.mix(torch.stack(states))
 
 
 def reference_forward(
@@ -130,7 +133,7 @@ def reference_forward(
         # $k_j = W_k m_j, \; v_j = W_v m_j$ for each slot of the window
         pairs = model.window(m)
         # $x_t^L, \; m_t$
-        y, m_t = model.step(x_t, pairs, masks, t)
+        y, m_t = recurrent_step(model, x_t, pairs, masks, t)
         outputs.append(y)
         memory.append(m_t)
     return torch.stack(outputs), torch.stack(memory)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -10,6 +9,8 @@ import arithmetics
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from feedback.fast.library import missing
 
 CELLS = {
     "threads": "import torch\nprint(torch.get_num_threads())",
@@ -40,8 +41,8 @@ DIFFER = {
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
     """A notebook of these cells, with what they print on one thread of this machine."""
-    if shutil.which("c++") is None:
-        pytest.skip("there is no C++ compiler, so there is one arithmetic less")
+    if missing() is not None:
+        pytest.skip(f"there is one arithmetic less here: {missing()}")
     script = "\n".join(f"{code}\nprint('---')" for code in CELLS.values())
     run = subprocess.run(
         [sys.executable, "-c", script],

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.annotate.order import module_files, reading_order
+from docs.annotate.settings import Settings
 from feedback.__main__ import parse
 
 ROOT = Path(__file__).parent.parent
@@ -38,10 +40,25 @@ def test_python_blocks_run(tmp_path, monkeypatch):
 
 
 def test_the_tree_is_the_tree():
-    """Each module is listed, and each file listed exists."""
+    """Each module is listed in its folder, in the order in which the package says to read them."""
     tree = next(body for _, body in BLOCKS if body.startswith("feedback/"))
-    listed = set(re.findall(r"^  (\S+\.py)", tree, re.M))
-    assert listed == {p.name for p in (ROOT / "feedback").glob("*.py")} - {"__init__.py"}
+    listed: dict[str, list[str]] = {}
+    for line in tree.split("notebooks/")[0].splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()
+        if name.endswith("/"):
+            folder = name if not indent else f"feedback/{name}"
+            listed[folder] = []
+        else:
+            listed["feedback/" if len(indent) == 2 else folder].append(name)
+    assert listed.pop("feedback/trained/") == []
+    expected: dict[str, list[str]] = {}
+    settings = Settings.read(ROOT)
+    files = module_files(ROOT, "feedback")
+    for names in reading_order(settings).values():
+        for name in names:
+            folder, _, file = files[name].rpartition("/")
+            expected.setdefault(f"{folder}/", []).append(file)
+    assert listed == expected
 
 
 def test_links_within_the_repository_exist():

@@ -74,7 +74,7 @@ def test_a_notebook_quotes_the_benchmark():
         ("the C++ loop takes", "FeedbackLM sequence, native loop", 2),
         ("`TransformerLM`", "TransformerLM", 2),
         ("the sweeps in PyTorch", "FeedbackLM sequence, PyTorch sweeps", 1),
-        ("the stack", "FeedbackLM stack", 1),
+        ("appending", "FeedbackLM stack", 1),
         ("labml's model with shared keys and values", "labml FeedbackTransformerKV", 1),
     ):
         ratios = [size[name]["ratio"] for size in recorded["train"].values()]

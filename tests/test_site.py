@@ -16,8 +16,10 @@ from docs.__main__ import main
 from docs.annotate.check import Reader, check
 from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.highlight import highlight
-from docs.annotate.markup import Formulas, Mistake, Where, renderer
+from docs.annotate.markup import Formulas, Where, renderer
+from docs.annotate.mistake import Mistake
 from docs.annotate.notebook import read_source
+from docs.annotate.order import module_files, reading_order
 from docs.annotate.pages import Builder
 from docs.annotate.sections import read_module
 from docs.annotate.segment import segments
@@ -30,7 +32,8 @@ from feedback import FeedbackLM
 ROOT = Path(__file__).parent.parent
 PARTS = "pages", "runs", "figures", "locale"
 SITE, FIGURES = ROOT / "docs" / "site", ROOT / "docs" / "figures"
-MODULES = sorted((ROOT / "feedback").glob("*.py")) + sorted((ROOT / "docs/annotate").glob("*.py"))
+FILES = module_files(ROOT, "feedback")
+MODULES = [ROOT / path for path in FILES.values()] + sorted((ROOT / "docs/annotate").glob("*.py"))
 
 
 @pytest.fixture(scope="session")
@@ -157,24 +160,23 @@ def test_the_site_is_in_step(katex):
 
 def test_every_line_of_code_is_on_a_page(site):
     """All lines that are code, and not a sample of them, with their own numbers."""
-    for path in sorted((ROOT / "feedback").glob("*.py")):
-        if path.stem == "__init__":
-            continue
-        source = path.read_text(encoding="utf-8")
-        shown = Reader(site.files[f"{path.stem}.html"].decode()).lines
+    for name, path in FILES.items():
+        source = (ROOT / path).read_text(encoding="utf-8")
+        shown = Reader(site.files[f"{name}.html"].decode()).lines
         lines = source.split("\n")
-        code = {(f"feedback/{path.name}", n) for s in segments(source) if s.kind == "code"
+        code = {(path, n) for s in segments(source) if s.kind == "code"
                 for n, line in enumerate(s.lines, s.start) if line.strip()}  # fmt: skip
         assert code <= shown.keys()
         assert all(lines[n - 1] == text.rstrip("\n") for (_, n), text in shown.items())
-    source = (ROOT / "feedback/native.cpp").read_text(encoding="utf-8").split("\n")
-    shown = Reader(site.files["native-cpp.html"].decode()).lines
-    for n, line in enumerate(source, 1):
-        if line.strip() and not line.lstrip().startswith("//"):
-            assert shown["feedback/native.cpp", n].rstrip("\n") == line
+    folder = ROOT / "feedback/fast"
+    for path in (folder / "native.cpp", *folder.glob("cpp/*.h")):
+        shown = Reader(site.files[f"{path.stem}-{path.suffix[1:]}.html"].decode()).lines
+        for n, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            if line.strip() and not line.lstrip().startswith("//"):
+                assert shown[path.relative_to(ROOT).as_posix(), n].rstrip("\n") == line
     # Beside each line of C++ stands what was last said of it.
     assert re.search(r"<code>q = W_q z</code>.*?</p>\s*</div>\s*<div class=\"side\">.*?>product",
-                     site.files["native-cpp.html"].decode(), re.S)  # fmt: skip
+                     site.files["sweeps-h.html"].decode(), re.S)  # fmt: skip
 
 
 def test_notebook_pages(site):
@@ -199,9 +201,12 @@ def test_notebook_pages(site):
         assert html.count("<img ") == html.count("assets/notebooks/") - 1 > 0
         assert html.count("<summary>Solution</summary>") >= 2
     order = re.findall(r'<li[^>]*><a href="(\w+)\.html"', site.files["index.html"].decode())
-    for name, after in settings.notebooks.items():
-        between = order[order.index(after) + 1 : order.index(name)]
-        assert set(between) <= settings.notebooks.keys() | {f"{after}-cpp"}
+    # The notebooks one after the other, then the modules as the package lists them.
+    names = [name for part in reading_order(settings).values() for name in part]
+    assert [name for name in order if name in {*settings.notebooks, *names}] == [
+        *settings.notebooks,
+        *names,
+    ]
     attention = site.files["attention.html"].decode()
     assert 'href="02_attention.html"' in attention
 
@@ -229,7 +234,7 @@ def copy(tmp_path, katex):
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("feedback/layers.py", "$m = \\sum_l", "$m = \\summ_l", "layers.py:112: the formula"),
+        ("feedback/layers.py", "$m = \\sum_l", "$m = \\summ_l", "layers.py:123: the formula"),
         ("feedback/layers.py", "`share_kv=True`", "`LayerMixx`", "`LayerMixx` looks like a name"),
         ("feedback/layers.py", "class LayerMix(", "class LayerMix((", "layers.py:"),
         ("docs/pages/index.md", "(log.md)", "(lost.md)", "index.md:68: the link to lost.md"),
@@ -398,8 +403,9 @@ def test_names_link_to_their_definitions():
     """In code by what the syntax tree says, in prose by what stands in backticks."""
     symbols = Builder(Settings.read(ROOT)).symbols
     assert symbols.resolve("FeedbackAttention") == "attention.html#FeedbackAttention"
-    assert symbols.resolve("Shape.lean") == "tape.html#Shape.lean"
+    assert symbols.resolve("Sizes.lean") == "tape.html#Sizes.lean"
     assert symbols.resolve("native.choose_groups") == "native.html#choose_groups"
+    assert symbols.resolve("feedback.fast.native") == "native.html"
     assert symbols.resolve("x") is None and symbols.resolve("LayerNorm") is None
     with pytest.raises(LookupError, match=r"native\.choose_grups"):
         symbols.resolve("native.choose_grups")
@@ -419,8 +425,9 @@ def test_the_tests_that_are_named_exist():
 def test_the_search_finds_symbols(site):
     """The index is a script with an entry for each section that has prose."""
     index = json.loads(site.files["assets/search.js"].decode()[len("const INDEX = ") : -2])
-    assert any(e[0] == "tape.html" and e[1] == "Shape.lean" for e in index)
+    assert any(e[0] == "tape.html" and e[1] == "Sizes.lean" for e in index)
     english = {n for n in site.files if n.endswith(".html") and "/" not in n} - {"404.html"}
+    english -= {f"{name}.html" for name in Settings.read(ROOT).moved}
     assert {e[0] for e in index} == english
     # By the heading of their section, without marks, and whole.
     assert ["layers.html", "LayerMix", "Layers", "LayerMix"] in [e[:4] for e in index]
@@ -453,16 +460,24 @@ def test_options_and_formulas_stay_together():
 
 
 def test_parts_of_the_contents(copy):
-    """Begin where pyproject.toml says, and a page that is none is named."""
+    """Are the headings in the docstring of the package; a text that is not there is named."""
     page = build(copy).files["log.html"].decode()
-    assert re.search(r'<li class="part">The model</li>\s*<li><a href="config.html"', page)
+    assert re.search(r'<li class="part">The recurrence</li>\s*<li><a href="config.html"', page)
+    assert page.count('<li class="part">') == len(set(re.findall(r'"part">([^<]+)', page)))
     path = copy / "pyproject.toml"
-    path.write_text(path.read_text().replace('config = "The model"', 'confik = "The model"'))
-    with pytest.raises(Mistake, match=r"parts\] names \['confik'\]; name the page"):
-        build(copy)
-    path.write_text(path.read_text().replace("confik", "config").replace("pages/log.md", "lag.md"))
+    path.write_text(path.read_text().replace("pages/log.md", "lag.md"))
     with pytest.raises(Mistake, match=r"there is no docs/lag.md; correct the path"):
         build(copy)
+
+
+def test_moved_pages_lead_to_their_new_address(site):
+    """At each address that a page once had, a page that leads on, with and without a script."""
+    moved = Settings.read(ROOT).moved
+    assert moved["stack"] == "append"
+    for before, now in moved.items():
+        html = site.files[f"{before}.html"].decode()
+        assert f'content="0; url={now}.html"' in html and f'<a href="{now}.html">' in html
+        assert f"{now}.html" in site.files
 
 
 def test_the_figures_show_the_trained_model():

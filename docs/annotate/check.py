@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from . import execute
-from .markup import Mistake
+from .mistake import Mistake
 from .settings import Settings
 from .site import build
 

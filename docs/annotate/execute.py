@@ -23,7 +23,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from traitlets.config import Config
 
 from . import notebook
-from .markup import Mistake
+from .mistake import Mistake
 from .notebook import ALT, TIMES, Edited, Notebook, notebook_path, source_path
 from .settings import Settings
 
@@ -132,12 +132,6 @@ def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> floa
 def stale(settings: Settings) -> list[tuple[str, Mistake]]:
     """The notebooks that are not in step, and why. Raises `Mistake` for a source that is wrong."""
     found = []
-    sources = {p.stem for p in (settings.root / "notebooks/src").glob("*.py")}
-    if sources != settings.notebooks.keys():
-        raise Mistake(
-            "pyproject.toml", 1, "[tool.annotate.notebooks] and notebooks/src differ in "
-            f"{sorted(sources ^ settings.notebooks.keys())}", "name each walkthrough once",
-        )  # fmt: skip
     for name in settings.notebooks:
         wanted = notebook.new(settings, name, notebook.read_source(settings, name))
         why = notebook.problem(settings, name, notebook.read(settings, name), wanted)

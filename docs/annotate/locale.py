@@ -22,7 +22,7 @@ from pathlib import Path
 
 import polib
 
-from .markup import Mistake
+from .mistake import Mistake
 
 NAMES = {"en": "English", "si": "සිංහල"}
 """What a language calls itself."""

@@ -25,14 +25,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 
 from .highlight import highlight
-
-
-class Mistake(ValueError):
-    """Something wrong in a source: the file, the line, what it is, and what to do."""
-
-    def __init__(self, path: str, line: int, problem: str, remedy: str):
-        super().__init__(f"{path}:{line}: {problem}; {remedy}")
-
+from .mistake import Mistake
 
 NUMBER = re.compile(r"\**[−-]?\d[\d.,]*( ?[%×]| m?s| MiB| KB)?\**|")
 """What may stand in a column of numbers."""

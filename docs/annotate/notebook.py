@@ -31,7 +31,8 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from .markup import Mistake
+from .mistake import Mistake
+from .order import imported_files, module_files
 from .settings import Settings
 from .walkthrough import Cell, definition, first_difference, read_cells
 
@@ -93,8 +94,7 @@ def read_source(settings: Settings, name: str) -> list[Cell]:
     path = settings.root / source_path(name)
     if not path.exists():
         raise Mistake(
-            "pyproject.toml", 1, f"there is no {source_path(name)}",
-            "correct the name under [tool.annotate.notebooks]",
+            source_path(name), 1, "there is no such walkthrough", "write it, or correct the name",
         )  # fmt: skip
     try:
         source = path.read_bytes().decode()
@@ -116,11 +116,8 @@ def address(settings: Settings, name: str, cell: Cell, target: str) -> str:
         )  # fmt: skip
     relative = path.relative_to(root).as_posix()
     pages = {file: page for page, file in settings.pages.items()}
-    if (
-        relative in pages
-        or path.parent.name == settings.package
-        or relative in map(source_path, settings.notebooks)
-    ):
+    modules = module_files(root, settings.package).values()
+    if relative in (*pages, *modules, *map(source_path, settings.notebooks)):
         return f"{settings.site}{pages.get(relative, path.stem)}.html"
     return settings.source(relative)
 
@@ -135,13 +132,10 @@ def convert(settings: Settings, name: str, cells: list[Cell]) -> list[Cell]:
         elif cell.shown:
             file, _, text = definition(settings.root, source_path(name), cell)
             text = f"# {cell.shown[3]}, from {file}\n{text}"
-        made.append(Cell(cell.kind, text, cell.line))
-    return [
-        Cell("prose", badge(settings, name)),
-        made[0],
-        Cell("code", install(settings)),
-        *made[1:],
-    ]
+        made.append(Cell(cell.kind, text, cell.line, cell.id))
+    title, *rest = made
+    first = Cell("prose", badge(settings, name), id="colab")
+    return [first, title, Cell("code", install(settings), id="install"), *rest]
 
 
 def sha256(content: Any) -> str:
@@ -156,20 +150,6 @@ def hashes(cells: list[Cell]) -> list[str]:
     return [sha256([cell.kind, cell.text]) for cell in cells]
 
 
-def imports(tree: ast.AST, package: str) -> set[str]:
-    """The modules of the package that are imported somewhere in `tree`."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            if node.level == 0:
-                if module.split(".")[0] != package:
-                    continue
-                module = module.removeprefix(package).lstrip(".")
-            found |= {module} if module else {alias.name for alias in node.names} | {"__init__"}
-    return found
-
-
 def tree_of(node: Any) -> Any:
     """A syntax tree as lists, alike in all versions of Python: without fields that are empty."""
     if isinstance(node, ast.AST):
@@ -179,8 +159,8 @@ def tree_of(node: Any) -> Any:
 
 
 @functools.cache
-def code_of(path: str, source: bytes, package: str) -> tuple[str, frozenset[str]]:
-    """A hash of what a module does, and which modules of the package it imports."""
+def code_of(path: str, source: bytes) -> tuple[str, ast.AST]:
+    """A hash of what a module does, and its tree; raises `Mistake` if it is no Python."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -191,26 +171,24 @@ def code_of(path: str, source: bytes, package: str) -> tuple[str, frozenset[str]
                 child for child in node.body
                 if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
             ]  # fmt: skip
-    return sha256(tree_of(tree)), frozenset(imports(tree, package))
+    return sha256(tree_of(tree)), tree
 
 
 def package_files(settings: Settings, cells: list[Cell]) -> dict[str, str]:
     """A hash of each module that the cells import, directly or not, and of each file of data."""
-    todo, found = set(), {}
-    for cell in cells:
-        if cell.kind == "code":
-            todo |= imports(ast.parse(cell.text), settings.package)
+    trees = [ast.parse(cell.text) for cell in cells if cell.kind == "code"]
+    todo = {file for tree in trees for file in imported_files(tree, settings)}
+    found = {}
     if todo:
         for path in sorted((settings.root / settings.package).rglob("*")):
             data = path.is_file() and path.suffix not in (".py", ".pyc")
             if data and not path.name.startswith("."):
                 found[path.relative_to(settings.root).as_posix()] = sha256(path.read_bytes())
     while todo:
-        file = f"{settings.package}/{todo.pop()}.py"
-        path = settings.root / file
-        if file not in found and path.exists():
-            found[file], more = code_of(file, path.read_bytes(), settings.package)
-            todo |= more
+        file = todo.pop()
+        if file not in found:
+            found[file], tree = code_of(file, (settings.root / file).read_bytes())
+            todo |= imported_files(tree, settings, file)
     return found
 
 
@@ -221,11 +199,10 @@ def source_of(cells: list[Cell]) -> str:
 
 def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
     """The notebook of a walkthrough, not executed yet."""
-    converted, nodes, number = convert(settings, name, cells), [], 0
-    for i, cell in enumerate(converted):
+    converted, nodes = convert(settings, name, cells), []
+    for cell in converted:
         make = new_markdown_cell if cell.kind == "prose" else new_code_cell
-        number += i not in (0, 2)
-        node = make(cell.text, id={0: "colab", 2: "install"}.get(i, f"cell-{number:02}"))
+        node = make(cell.text, id=cell.id)
         if cell.text.startswith(SOLUTION):
             # Folded: on Colab, in JupyterLab, and by tools that know the tag.
             node.metadata.update(
@@ -309,8 +286,7 @@ def problem(
     now = wanted.metadata.made_from["package"]
     files = sorted(now.keys() | record["package"].keys())
     for file in (file for file in files if now.get(file) != record["package"].get(file)):
-        # The first cell of the walkthrough is the second of the notebook, and the next its fourth.
-        cells = enumerate(read_source(settings, name)[1:], 4)
-        n = next((n for n, cell in cells if file in package_files(settings, [cell])), 1)
+        users = {c.id for c in read_source(settings, name) if file in package_files(settings, [c])}
+        n = next((n for n, cell in enumerate(stored.cells, 1) if cell.id in users), 1)
         return Mistake(path, 1, f"cell {n} ran with another {file}", BUILD)
     return foreign(name, stored)

@@ -46,7 +46,7 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         raise wrong
     outputs = {cell.id: cell.get("outputs", []) for cell in stored.cells}
     sections: list[Section] = []
-    for n, cell in enumerate(notebook.read_source(settings, name), 1):
+    for cell in notebook.read_source(settings, name):
         if cell.kind == "prose":
             line = cell.line
             # What stands before a heading has nothing to do with the code after it.
@@ -64,7 +64,7 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         hidden |= {0} if text.startswith((notebook.TIMES, notebook.SOLUTION)) else set()
         lines = enumerate(text.split("\n"))
         section.code = [(first + n, line) for n, line in lines if n not in hidden]
-        section.outputs = outputs.get(f"cell-{n:02}", [])
+        section.outputs = outputs.get(cell.id, [])
         if text.startswith(notebook.SOLUTION):
             section.folded = text.split("\n")[0].removeprefix(notebook.SOLUTION)
     return sections

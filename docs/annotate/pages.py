@@ -13,15 +13,17 @@ other prose; where there is none yet, the English stands there and says so.
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
 
 from .highlight import highlight
 from .locale import Catalogue
-from .markup import Formulas, Mistake, Where, renderer, slug
-from .notebook import imports, notebook_path, source_path
+from .markup import Formulas, Where, renderer, slug
+from .mistake import Mistake
+from .notebook import notebook_path, source_path
+from .order import imported_files, module_files, reading_order
 from .outputs import notebook_sections, picture, render_outputs
 from .parts import Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
@@ -29,21 +31,8 @@ from .settings import Settings
 from .symbols import Symbols
 from .texts import run_text, split_cpp, split_text
 
-
-def reading_order(root: Path, package: str) -> list[str]:
-    """The modules in the order in which the docstring of the package names them."""
-    text = (root / package / "__init__.py").read_text(encoding="utf-8")
-    listed = re.findall(r"^\d+\. (.+)$", ast.get_docstring(ast.parse(text)) or "", re.M)
-    names = [name for line in listed for name in re.findall(r"`(\w+)`", line)]
-    files = {path.stem for path in (root / package).glob("*.py")}
-    missing = sorted(files - set(names) - {"__init__"})
-    if missing or set(names) - files:
-        raise Mistake(
-            f"{package}/__init__.py", 1,
-            f"the reading order lacks {missing} and has {sorted(set(names) - files)} too many",
-            "name each module once in the numbered list",
-        )  # fmt: skip
-    return names
+NOTEBOOKS, TEXTS = "Notebooks", "Notes"
+"""The parts of the table of contents that no module belongs to."""
 
 
 class Builder:
@@ -53,36 +42,33 @@ class Builder:
         self.settings, root = settings, settings.root
         self.formulas = Formulas()
         self.render = renderer(self.formulas)
-        modules = [
-            self.read(name, f"{settings.package}/{name}.py")
-            for name in reading_order(root, settings.package)
-        ]
-        self.symbols = Symbols.of(settings.package, modules, settings.known)
-        self.modules = {module.path: module for module in modules}
+        parts = reading_order(settings)
+        files = module_files(root, settings.package)
+        modules = {name: self.read(name, file) for name, file in files.items()}
+        self.symbols = Symbols.of(settings, list(modules.values()))
+        self.modules = {module.path: module for module in modules.values()}
         self.files: dict[str, bytes] = {}
         """Pictures, by their names on the site."""
         self.highlighted: dict[tuple[str, str], list[str]] = {}
         texts = {name: self.text(name, path) for name, path in settings.pages.items()}
-        self.sources = [
-            *(source for name, source in texts.items() if name == "index"),
-            *(source for module in modules for source in self.code(module)),
-            *(source for name, source in texts.items() if name != "index"),
-            *self.runs(),
-        ]
-        for name, after in settings.notebooks.items():
-            self.insert(self.notebook(name), after)
-        unknown = settings.parts.keys() - {source.name for source in self.sources}
-        if unknown:
-            raise Mistake(
-                "pyproject.toml", 1, f"[tool.annotate.parts] names {sorted(unknown)}",
-                "name the page with which a part begins",
-            )  # fmt: skip
+        self.sources = [texts.pop("index")]
+        self.sources += self.part(NOTEBOOKS, map(self.notebook, settings.notebooks))
+        for part, names in parts.items():
+            self.sources += self.part(part, (s for n in names for s in self.code(modules[n])))
+        self.sources += self.part(TEXTS, texts.values())
+        self.sources += self.runs()
         for source in self.sources:
             for key in ("title", "summary"):
                 if not source.meta.get(key):
                     raise Mistake(
                         source.path, 1, f"there is no {key}", f"add `{key}:` to the front matter"
                     )
+
+    def part(self, title: str, sources: Iterable[Source]) -> Iterator[Source]:
+        """The sources, as a part of the table of contents."""
+        for source in sources:
+            source.part = title
+            yield source
 
     def read(self, name: str, path: str) -> Module:
         """A module; raises `Mistake` if it is no Python."""
@@ -93,18 +79,28 @@ class Builder:
             raise Mistake(path, error.lineno or 1, error.msg, "correct the module") from None
 
     def code(self, module: Module) -> Iterator[Source]:
-        """A page for a module, and one for the C++ file of the same name, if there is one."""
+        """
+        A page for a module, and one for the C++ file of the same name, if there is one, and for
+        each file of ours that it includes.
+        """
         yield Source(
             module.name, module.path, "module", module.meta, module.sections, module.source, module
         )
         path = Path(module.path).with_suffix(".cpp")
         if (self.settings.root / path).exists():
             text = (self.settings.root / path).read_text(encoding="utf-8")
-            sections = split_cpp(text)
-            if not sections[0].prose.startswith("# "):
-                sections[0].prose = f"# {path.name}\n\n{sections[0].prose}"
-            meta = first_two(sections[0].prose)
-            yield Source(f"{path.stem}-cpp", path.as_posix(), "module", meta, sections, text)
+            included = re.findall(r'^#include "(.+)"$', text, re.M)
+            for file in (path, *(path.parent / name for name in included)):
+                yield self.cpp(file)
+
+    def cpp(self, path: Path) -> Source:
+        """A C++ file; its first lines are title and summary."""
+        text = (self.settings.root / path).read_text(encoding="utf-8")
+        sections = split_cpp(text)
+        if not sections[0].prose.startswith("# "):
+            sections[0].prose = f"# {path.name}\n\n{sections[0].prose}"
+        name, meta = f"{path.stem}-{path.suffix[1:]}", first_two(sections[0].prose)
+        return Source(name, path.as_posix(), "module", meta, sections, text)
 
     def notebook(self, name: str) -> Source:
         """A notebook, with what it put out; its first lines are title and summary."""
@@ -115,19 +111,6 @@ class Builder:
         module = Module(name, path, text, ast.parse(text), meta, sections)
         return Source(name, path, "notebook", meta, sections, text, module)
 
-    def insert(self, source: Source, after: str) -> None:
-        """Puts a notebook behind a page, and behind the notebooks that are there already."""
-        names = [other.name for other in self.sources]
-        if after not in names:
-            raise Mistake(
-                "pyproject.toml", 1, f"{source.name} is to be read after {after}, which is no page",
-                "name a module, a page or a notebook under [tool.annotate.notebooks]",
-            )  # fmt: skip
-        at = names.index(after) + 1
-        while self.sources[at].kind == "notebook" or names[at] == f"{after}-cpp":
-            at += 1
-        self.sources.insert(at, source)
-
     def related(self, source: Source) -> list[Source]:
         """For a notebook the modules whose parts it takes; for a module the notebooks that do."""
         found = []
@@ -135,7 +118,7 @@ class Builder:
             pair = {source.kind: source, other.kind: other}
             if source.module and other.module and pair.keys() == {"notebook", "module"}:
                 tree = pair["notebook"].module.tree
-                if pair["module"].name in imports(tree, self.settings.package):
+                if pair["module"].path in imported_files(tree, self.settings):
                     found.append(other)
         return found
 
@@ -197,8 +180,9 @@ class Builder:
     def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""
         address = self.symbols.resolve(text, module)
-        if (self.settings.root / self.settings.package / text).suffix == ".cpp":
-            address = text.replace(".cpp", "-cpp.html")
+        file = re.fullmatch(r"(?:.*/)?(\w+)\.(cpp|h)", text)
+        if file and f"{file[1]}-{file[2]}" in {source.name for source in self.sources}:
+            address = f"{file[1]}-{file[2]}.html"
         return address and prefix + address
 
     def page(self, source: Source, catalogue: Catalogue | None = None) -> Page:
@@ -251,7 +235,7 @@ class Builder:
             links = self.symbols.links(module) if module else {}
             links = {place: prefix + address for place, address in links.items()}
             text = module.source if module else source.text
-            language = "cpp" if path.endswith(".cpp") else "python"
+            language = "cpp" if path.endswith((".cpp", ".h")) else "python"
             self.highlighted[path, prefix] = highlight(text, links, language)
         return self.highlighted[path, prefix]
 

@@ -29,6 +29,8 @@ class Source:
     sections: list[Section]
     text: str
     module: Module | None = None
+    part: str = ""
+    """The part of the table of contents that it belongs to."""
 
     def messages(self) -> list[Message]:
         """All that can be translated, and where it stands."""

@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from . import notebook
-from .markup import Mistake
+from .mistake import Mistake
 from .notebook import BUILD, LINK, notebook_path, source_path
 from .settings import Settings
 from .walkthrough import Cell, read_cells, write_cells

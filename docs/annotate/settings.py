@@ -43,10 +43,8 @@ class Settings:
     """Pages of prose: the name of each, and the file it is made of; `index` is the first."""
     known: list[str] = field(default_factory=list)
     """Names in backticks that look like the package's, and are not."""
-    parts: dict[str, str] = field(default_factory=dict)
-    """For the first page of each part of the table of contents, what the part is called."""
-    notebooks: dict[str, str] = field(default_factory=dict)
-    """The name of each notebook, and the page after which it is read."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """Where pages are now that had another address before."""
 
     @classmethod
     def read(cls, root: Path) -> "Settings":
@@ -79,6 +77,11 @@ class Settings:
                 f"{settings.package}/__init__.py has; Colab installs the release of that tag"
             )
         return settings
+
+    @property
+    def notebooks(self) -> list[str]:
+        """The names of the walkthroughs; their numbers are the order in which they are read."""
+        return sorted(path.stem for path in (self.root / "notebooks/src").glob("*.py"))
 
     @cached_property
     def release(self) -> str:

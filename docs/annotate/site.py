@@ -22,7 +22,7 @@ import jinja2
 from . import formulas as katex
 from . import outputs
 from .locale import INTERFACE, NAMES, catalogues
-from .markup import Mistake
+from .mistake import Mistake
 from .pages import Builder
 from .parts import Page
 from .settings import Settings
@@ -123,7 +123,7 @@ def build(root: Path) -> Site:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("template.html")
-    files = assets(root) | outputs.assets(root, list(settings.notebooks)) | builder.files
+    files = assets(root) | outputs.assets(root, settings.notebooks) | builder.files
     files["assets/search.js"] = search_index(english)
     for page in english + others:
         i = [p.source.name for p in english].index(page.source.name)
@@ -141,6 +141,9 @@ def build(root: Path) -> Site:
     for name in ("404.html", "sitemap.xml"):
         text = environment.get_template(name).render(pages=english + others, settings=settings)
         files[name] = text.encode()
+    for before, now in settings.moved.items():
+        moved = environment.get_template("moved.html").render(now=now, settings=settings)
+        files[f"{before}.html"] = moved.encode()
     files[".nojekyll"] = b""
     return Site(files)
 

@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass, field
 
 from .sections import Module, qualified
+from .settings import Settings
 
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 FILE = re.compile(r".*\.(py|cpp|json|jsonl|md|png|pt|safetensors|toml|tsv|txt)")
@@ -29,9 +30,7 @@ CAMEL = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
 class Symbols:
     """Where each definition of the package is: from a dotted name to the address of its section."""
 
-    package: str
-    known: list[str]
-    """Names in backticks that belong to others, such as `LayerNorm`."""
+    settings: Settings
     modules: dict[str, Module] = field(default_factory=dict)
     address: dict[str, str] = field(default_factory=dict)
     """From `module.Qualified.name` to `page#anchor`."""
@@ -39,9 +38,9 @@ class Symbols:
     """From `Qualified.name` to the full names that end so."""
 
     @classmethod
-    def of(cls, package: str, modules: list[Module], known: list[str]) -> "Symbols":
+    def of(cls, settings: Settings, modules: list[Module]) -> "Symbols":
         """Indexes all modules; a definition without prose is found at the line where it stands."""
-        symbols = cls(package, known)
+        symbols = cls(settings)
         for module in modules:
             symbols.modules[module.name] = module
             page = f"{module.name}.html"
@@ -61,11 +60,15 @@ class Symbols:
         if it looks like one and is none.
         """
         name = text.removesuffix("()")
-        if not DOTTED.fullmatch(name) or FILE.fullmatch(name) or name in self.known:
+        if not DOTTED.fullmatch(name) or FILE.fullmatch(name) or name in self.settings.known:
             return None
         if hasattr(builtins, name):
             return None
-        name = name.removeprefix(f"{self.package}.")
+        # A module is named with or without its folder.
+        *folders, last = name.removeprefix(f"{self.settings.package}.").split(".")
+        while folders and folders[0] in self.folders():
+            folders.pop(0)
+        name = ".".join([*folders, last])
         if module is not None and f"{module}.{name}" in self.address:
             return self.address[f"{module}.{name}"]
         if name in self.address and (name not in self.short or "." in name):
@@ -76,8 +79,15 @@ class Symbols:
         first = name.split(".")[0]
         ours = first in self.modules or first in self.short
         if ("." in name and ours) or (CAMEL.fullmatch(name) and not found):
-            raise LookupError(f"`{text}` looks like a name of {self.package}, which has none such")
+            raise LookupError(
+                f"`{text}` looks like a name of {self.settings.package}, which has none such"
+            )
         return None
+
+    def folders(self) -> set[str]:
+        """The folders of the package, none of which has the name of a module."""
+        files = (module.path.split("/")[1:-1] for module in self.modules.values())
+        return {folder for folders in files for folder in folders} - self.modules.keys()
 
     def links(self, module: Module) -> dict[tuple[int, int], str]:
         """For each name in the code of `module`, by line and column, the address it links to."""
@@ -123,11 +133,12 @@ class Symbols:
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.ImportFrom):
                 continue
-            source = node.module or ""
-            if node.level == 0:
-                if source != self.package and not source.startswith(f"{self.package}."):
-                    continue
-                source = source.removeprefix(self.package).removeprefix(".")
+            package, source = self.settings.package, node.module or ""
+            if node.level == 0 and source.split(".")[0] != package:
+                continue
+            # Modules have names without folders.
+            source = source.split(".")[-1]
+            source = source if source in self.modules else ""
             for alias in node.names:
                 full = f"{source}.{alias.name}" if source else alias.name
                 if full not in self.address and len(self.short.get(alias.name, [])) == 1:

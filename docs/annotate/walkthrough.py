@@ -33,7 +33,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from .markup import Mistake
+from .mistake import Mistake
 from .sections import first_line
 
 with warnings.catch_warnings():
@@ -62,6 +62,8 @@ class Cell:
     text: str
     line: int = 0
     """The line of the source at which it begins."""
+    id: str = ""
+    """What the cell is called in the notebook, whatever stands before it there."""
 
     @property
     def shown(self) -> re.Match[str] | None:
@@ -141,9 +143,10 @@ def demand_same(path: str, source: str, again: str) -> None:
 
 
 def number(cells: list[Cell], lines: list[str]) -> None:
-    """Notes for each cell the line of the source at which it begins."""
+    """Gives each cell its name, and the line of the source at which it begins."""
     at = 0
-    for cell in cells:
+    for n, cell in enumerate(cells, 1):
+        cell.id = f"cell-{n:02}"
         first = cell.text.split("\n")[0]
         wanted = f"# {first}" if cell.kind == "prose" else first
         at = lines.index(wanted, at)

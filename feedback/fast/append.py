@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layers import DropoutMasks
-from ..reference import Recurrence
+from ..reference import Recurrence, recurrent_step
 from ..support.checks import require
 
 
@@ -131,7 +131,8 @@ def append_forward(
     windows = [[GrowingWindow(kv, T, mem_len) for kv in pair] for pair in model.window(past)]
     memory, outputs = list(past), []
     for t, x_t in enumerate(x):
-        y, m_t = model.step(x_t, [(k.rows, v.rows) for k, v in windows], masks, t)
+        pairs = [(k.rows, v.rows) for k, v in windows]
+        y, m_t = recurrent_step(model, x_t, pairs, masks, t)
         # $k_t = W_k m_t, \; v_t = W_v m_t$, once
         for pair, rows in zip(windows, model.project(m_t), strict=True):
             for window, row in zip(pair, rows, strict=True):

@@ -29,7 +29,7 @@ odd = bits.cumsum(1) % 2
 print("bits", bits[0].tolist())
 print("odd ", odd[0].tolist())
 
-# In the package it is one of the [tasks](../../feedback/tasks.py), drawn anew for every batch.
+# In the package it is one of the [tasks](../../feedback/data/tasks.py), drawn anew for every batch.
 
 from feedback.data.tasks import parity
 

@@ -105,12 +105,11 @@ for t in range(tokens.shape[1]):
 # ## The reference
 #
 # The package has this loop too, in [reference](../../feedback/reference.py). It is written to be
-# obviously right and not to be fast, and it has what we left out. `Keep` holds the masks of
-# dropout. `Pairs` are pairs of keys and values: one if they are shared, else one for each layer.
+# obviously right and not to be fast, and it has what we left out. `DropoutMasks` say which weights
+# and units survive. `Pairs` are pairs of keys and values: one if they are shared, else one a layer.
 
-from feedback.layers import Keep
-from feedback.model import FeedbackTransformer
-from feedback.reference import Pairs
+from feedback.layers import DropoutMasks
+from feedback.reference import Pairs, Recurrence
 
 # One step of time:
 

@@ -1,4 +1,4 @@
-# # Shared keys and values, and the stack
+# # Shared keys and values, appended without copies
 #
 # A memory vector is written once, and then read by every layer of every later step. How often does
 # it have to be turned into a key and a value? And a list that grows by one row at each step: how
@@ -103,9 +103,9 @@ def projected(implementation: str) -> int:
     return sum(counted) // B
 
 
-again, once = projected("reference"), projected("stack")
+again, once = projected("reference"), projected("append")
 assert again == T * (T - 1) // 2 and once == T
-print(f"reference: {again} rows a sequence;  stack: {once};  steps: {T}")
+print(f"reference: {again} rows a sequence;  append: {once};  steps: {T}")
 
 # $T(T-1)/2$ rows against $T$. So compute $k_t$ and $v_t$ when $m_t$ is made, and keep them.
 #
@@ -343,7 +343,7 @@ for name in ours:
 #
 # ## The same in the package
 #
-# `Append`, from [stack](../../feedback/stack.py), can do one thing more. The memory has only
+# `Append`, from [append](../../feedback/fast/append.py), can do one thing more. The memory has only
 # `mem_len` slots, so when it is full the oldest row slides out of the window. The new window does
 # not have it, so from there it gets a zero: one more row of zeros in $A^\top G$. And it refuses a
 # window that is not the last rows of its buffer, which would get the gradients of other rows.
@@ -357,19 +357,19 @@ from feedback.fast.append import Append  # shown
 # The buffer and the place of its end are kept together by a small class that lives as long as
 # one sequence:
 
-from feedback.fast.append import Stack  # shown
+from feedback.fast.append import GrowingWindow  # shown
 
 # First the row that slides out, with gradients checked again. Then the whole: our own loop around
-# `Grow` with the layers of the model, next to `"reference"` and `"stack"`. Outputs, memory, and
+# `Grow` with the layers of the model, next to `"reference"` and `"append"`. Outputs, memory, and
 # the gradient of every parameter.
 
 def sliding(x: Tensor) -> Tensor:
     """Every window of at most three rows out of `x`, `(T, K)`, cubed."""
-    memory = Stack(x.new_empty(1, 1, 0, x.shape[1]), len(x), 3)
+    memory = GrowingWindow(x.new_empty(1, 1, 0, x.shape[1]), len(x), 3)
     seen = []
     for row in x:
         memory.append(row[None, None])
-        seen.append(memory.window.flatten() ** 3)
+        seen.append(memory.rows.flatten() ** 3)
     return torch.cat(seen)
 
 
@@ -400,7 +400,7 @@ def package(implementation: str) -> Any:
 
 
 loops = {"reference": package("reference"), "torch.cat": with_cat}
-loops |= {"Grow": with_grow, "stack": package("stack")}
+loops |= {"Grow": with_grow, "append": package("append")}
 x = torch.randn(T, B, D, requires_grad=True)
 names, weights = zip(("x", x), *stack.named_parameters(), strict=True)
 dy, dm = torch.randn(2, T, B, D)
@@ -445,13 +445,13 @@ kept = {name: [saved_bytes(loop, inputs[T]) for T in lengths] for name, loop in 
 print("T        ", *(f"{T:6}" for T in lengths))
 for name, row in kept.items():
     print(f"{name:9}", *(f"{n / 2**20:6.1f}" for n in row), "MiB")
-assert kept["Grow"] == kept["stack"]
+assert kept["Grow"] == kept["append"]
 assert kept["reference"][-1] > 3.5 * kept["reference"][-2]  # twice the length, four times as much
 assert kept["torch.cat"][-1] > 3.5 * kept["torch.cat"][-2]
 assert kept["Grow"][-1] < 2.5 * kept["Grow"][-2]
 assert kept["torch.cat"][-1] > 10 * kept["Grow"][-1]
 
-# Twice the length costs the first two four times as much, and the stack a little more than twice.
+# Twice the length costs the first two four times as much, and `"append"` a little more than twice.
 # Why more? The attention weights are still there: one number for each step, slot, head and layer.
 # What grows with the square of the length must be these and nothing else.
 
@@ -578,5 +578,5 @@ e = torch.tensor([[0.0], [0], [1]])
 assert torch.equal(found[0].view(3, 3), A) and torch.equal(found[1].view(3, 1), e)
 print(found[0].view(3, 3))
 
-# The stack computes each key once, copies nothing, and is still not fast. What would it take? That
+# Appending computes each key once, copies nothing, and is still not fast. What would it take? That
 # is the next notebook, on [training fast and exactly](05_fast_and_exact.py).

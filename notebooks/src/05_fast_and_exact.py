@@ -18,20 +18,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from feedback import (
-    FeedbackLM,
-    FeedbackTransformer,
-    ModelConfig,
-    TransformerLM,
-    backward,
-    forward,
-    native,
-)
-from feedback.benchmark.contestants import FusedTransformer, pytorch_sweeps
-from feedback.layers import Keep
+from feedback import FeedbackLM, FeedbackTransformer, ModelConfig, TransformerLM
+from feedback.benchmark.contestants import FusedTransformer
+from feedback.fast.library import missing
 from feedback.model import IMPLEMENTATIONS
-from feedback.fast.tape import Shape, Tape
-from feedback.fast.weights import Weights
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120
@@ -294,7 +284,7 @@ def three(stack: FeedbackTransformer) -> dict[str, Callable]:
     """Three ways to compute one model."""
     return {
         "reference": package(stack, "reference"),
-        "stack": package(stack, "stack"),
+        "append": package(stack, "append"),
         "our own": lambda x: WholeSequence.apply(x, *weights_of(stack)),
     }
 
@@ -350,11 +340,14 @@ assert small["our own"] < small["reference"]
 #
 # The package does the same with the whole model: heads, positions, norms, dropout, three kinds of
 # feed-forward sublayer, a memory that slides, and one that was carried in. Instead of one buffer
-# for all steps its [tape](../../feedback/tape.py) keeps less, and makes the rest again for a
+# for all steps its [tape](../../feedback/fast/tape.py) keeps less, and makes the rest again for a
 # stretch of steps at a time. And it has the two sweeps twice, in PyTorch and in C++, where a layer
-# step is a loop and not fifty calls.
+# step is a loop and not fifty calls. A `Plan` says which of the two, for which sizes.
 
-from feedback.fast.sequence import sweeps  # shown
+from feedback.fast.backward import add_weight_gradients, recompute
+from feedback.fast.sequence import Plan
+from feedback.fast.tape import Call, Gradients, Stretch, Tape, Workspace
+from feedback.fast.weights import Weights
 
 # Our function is called `Sequence` there. The loop at its end adds up the weight gradients of each
 # stretch:
@@ -381,10 +374,8 @@ def gradients(implementation: str) -> list[Tensor]:
     return [logits, *torch.autograd.grad(loss, list(model.parameters()))]
 
 
-whole = {name: gradients(name) for name in ("reference", "stack")}
-with pytorch_sweeps():
-    whole["sequence, sweeps in PyTorch"] = gradients("sequence")
-whole["sequence, as it runs here"] = gradients("sequence")  # in C++, if there is a compiler
+whole = {name: gradients(name) for name in ("reference", "append", "sequence")}
+whole["as it runs here"] = gradients("auto")  # in C++, if there is a compiler
 for name, result in whole.items():
     pairs = zip(result, whole["reference"], strict=True)
     equal = all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in pairs)
@@ -413,26 +404,21 @@ def training(model: nn.Module) -> Callable[[], None]:
     return step
 
 
-entries = {name: training(FeedbackLM(config, name)) for name in ("reference", "stack")}
-entries["sequence, PyTorch"] = pytorch_sweeps()(training(FeedbackLM(config)))
+ours = ["reference", "append", "sequence"] + ["native"] * (missing() is None)  # with a compiler
+entries = {name: training(FeedbackLM(config, name)) for name in ours}
 entries["parallel, TransformerLM"] = training(TransformerLM(config))
 entries["parallel, fused"] = training(FusedTransformer(config))
-compiled = native.library() is not None
-if compiled:
-    entries["sequence, C++"] = training(FeedbackLM(config))
 medians = race(entries, rounds=3)
 show(medians)
-assert medians["sequence, PyTorch"] < medians["reference"]
-if compiled:
-    assert medians["sequence, C++"] < medians["reference"] / 2
-    assert medians["sequence, C++"] < 2 * medians["parallel, TransformerLM"]
+assert medians["sequence"] < medians["reference"]
+if "native" in medians:
+    assert medians["native"] < medians["reference"] / 2
+    assert medians["native"] < 2 * medians["parallel, TransformerLM"]
 
 # Above our small model, below the whole one.
 
 # NBVAL_IGNORE_OUTPUT
-order = ["reference", "stack", "sequence, PyTorch", "sequence, C++"]
-order = [name for name in order if name in medians]
-order += ["parallel, TransformerLM", "parallel, fused"]
+order = [*ours, "parallel, TransformerLM", "parallel, fused"]
 fig, axes = plt.subplots(
     2, 1, figsize=(7, 3.6), layout="constrained", sharex=True, height_ratios=[3, len(order)]
 )
@@ -448,9 +434,9 @@ axes[1].set_xlabel("one training step (ms)")
 axes[1].margins(x=0.1)
 assert list(small) == [*order[:2], "our own"] and medians.keys() == set(order)
 # alt: Bars of milliseconds for a training step. Above, for the small model: the reference takes
-# longest, then the stack, then our own function. Below, for the whole model: reference, stack and
-# sweeps in PyTorch are long, and the sweeps in C++, where there is a compiler, about as short as
-# the parallel TransformerLM.
+# longest, then append, then our own function. Below, for the whole model: reference, append and
+# sequence are long, and native, where there is a compiler, about as short as the parallel
+# TransformerLM.
 plt.show()
 
 # The recurrence is still there, 64 steps of four layers, one after the
@@ -461,7 +447,7 @@ plt.show()
 # The bars are of one moment, on a machine that others may use too. The project's
 # [benchmark](../../docs/runs/README.md) took more care, with two cores and at three sizes. Against
 # the fused Transformer the C++ loop takes 1.24 to 1.29 times as long, `TransformerLM` 1.14 to 1.37,
-# the sweeps in PyTorch 3.4 to 4.4, the stack 4.1 to 6.4, and labml's model with shared keys and
+# the sweeps in PyTorch 3.4 to 4.4, appending 4.1 to 6.4, and labml's model with shared keys and
 # values 4.9 to 12.7.
 #
 # Its limits, from the same benchmark: all of that is on a CPU. With a batch of one, a step is a

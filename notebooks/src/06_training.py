@@ -123,8 +123,8 @@ print("the same first five losses:", theirs == losses[:5])
 # What do 5000 steps give? The metrics and the weights of such a run are in the package, and its
 # [page](../../docs/runs/shipped) has everything else.
 
-from feedback.training.plot import smooth
 from feedback.lm.pretrained import TRAINED
+from feedback.training.plot import smooth
 from feedback.training.runs import Run
 
 metrics = Run(TRAINED / "tiny_shakespeare").metrics()

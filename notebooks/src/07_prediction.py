@@ -210,8 +210,8 @@ plt.show()
 # windows 1024 slots wide.
 
 # NBVAL_IGNORE_OUTPUT
+from feedback.fast.library import library
 from feedback.lm.decode import Windows, decoder
-from feedback.fast.native import library
 
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # a step is too little work to share

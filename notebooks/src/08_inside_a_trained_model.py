@@ -19,10 +19,10 @@ from torch import Tensor
 
 from feedback import FeedbackLM
 from feedback.data.text import Tokenizer, split
-from feedback.training.evaluate import evaluate
-from feedback.memory import Memory
-from feedback.lm.pretrained import TRAINED, read_config
 from feedback.data.tiny_shakespeare import load_tiny_shakespeare
+from feedback.lm.pretrained import TRAINED, read_config
+from feedback.memory import Memory
+from feedback.training.evaluate import evaluate
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120

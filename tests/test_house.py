@@ -1,0 +1,70 @@
+"""The house: each file in its room, imports that point one way, and no circle among them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from docs.annotate.order import imported_files, module_files, reading_order
+from docs.annotate.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = Settings.read(ROOT)
+FILES = module_files(ROOT, "feedback")
+ORDER = [name for names in reading_order(SETTINGS).values() for name in names]
+FOLDERS = sorted({path.parent for path in (ROOT / "feedback").rglob("*.py")})
+
+
+def imported(name: str) -> set[str]:
+    """The modules that a module imports, those for a type checker alone included."""
+    tree = ast.parse((ROOT / FILES[name]).read_text(encoding="utf-8"))
+    found = imported_files(tree, SETTINGS, FILES[name])
+    return {other for other, file in FILES.items() if file in found}
+
+
+def test_imports_point_downwards():
+    """
+    A module imports what is read before it, and so there is no circle; what is in `support` may be
+    imported by all, and imports nothing else of the package.
+    """
+    support = {name for name, file in FILES.items() if "/support/" in file}
+    for name in ORDER:
+        before = set() if name in support else set(ORDER[: ORDER.index(name)])
+        assert imported(name) <= before | support, name
+    # The test would see one if there were any.
+    assert "reference" in imported("append") and "checks" in imported("config")
+
+
+def test_nothing_is_imported_for_types_alone():
+    """`TYPE_CHECKING` is how a circle hides."""
+    for file in FILES.values():
+        assert "TYPE_CHECKING" not in (ROOT / file).read_text(encoding="utf-8"), file
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_a_folder_can_be_overlooked(folder):
+    """At most a dozen Python files, and an `__init__` that says what the folder is for."""
+    files = list(folder.glob("*.py"))
+    assert len(files) <= 12
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert "title: " in text and "summary: " in text
+
+
+def test_functions_and_modules_are_short():
+    """At most 250 lines of code a module and 40 a function; prose and blank lines are not code."""
+    for file in FILES.values():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        lines, prose = text.split("\n"), set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                prose |= set(range(node.lineno, node.end_lineno + 1))
+
+        def code(first: int, last: int, lines: list[str] = lines, prose: set[int] = prose) -> int:
+            """How many of these lines are code."""
+            numbered = ((n, lines[n - 1].strip()) for n in range(first, last + 1))
+            return sum(1 for n, l in numbered if n not in prose and l and not l.startswith("#"))
+
+        assert code(1, len(lines)) <= 250, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert code(node.lineno, node.end_lineno) <= 40, (file, node.name)
