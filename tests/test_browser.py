@@ -7,9 +7,11 @@ import pytest
 from conftest import require_or_skip, skip_or_fail
 
 from docs.annotate.formulas import INSTALL, THEME
+from docs.annotate.settings import Settings
 
 SITE = Path(__file__).parent.parent / "docs" / "site"
-PAGES = sorted(path.name for path in SITE.glob("*.html") if path.name != "404.html")
+ELSEWHERE = {"404.html", *(f"{name}.html" for name in Settings.read(SITE.parent.parent).moved)}
+PAGES = sorted(path.name for path in SITE.glob("*.html") if path.name not in ELSEWHERE)
 AXE = THEME / "node_modules/axe-core/axe.min.js"
 
 
@@ -72,7 +74,7 @@ def test_without_a_script_everything_can_be_read(open_page):
     assert page.locator(".katex").count() > 5 and page.locator("math").count() > 5
     assert page.locator("button, input").count() == 0
     page.locator("a[rel=next]").click()
-    assert page.url.endswith("02_attention.html")
+    assert page.url.endswith("layers.html")
 
 
 def test_formulas_do_not_collapse(open_page):
@@ -253,3 +255,10 @@ def test_the_figures_answer_the_keyboard(open_page):
     assert page.evaluate(cells) != before
     page.keyboard.press("ArrowRight")
     assert page.evaluate(cells) == before
+
+
+def test_a_page_that_has_moved(open_page):
+    """Its old address leads to the new one by itself."""
+    page = open_page("stack.html")
+    page.wait_for_url("**/append.html")
+    assert page.locator("h1").inner_text() == "Appending without copies"
