@@ -127,7 +127,7 @@ class Library:
 
 
 @functools.cache
-def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str]:
+def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str | None]:
     """The library that `command` makes, from `folder` if it is there; or `None`, and why."""
     if not command:
         return None, "there is no C++ compiler here; install one, or name it in $CXX"
@@ -139,7 +139,7 @@ def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str]:
                 built = Path(building) / name
                 build(command, built)
                 os.replace(built, folder / name)
-        return Library(folder / name), ""
+        return Library(folder / name), None
     except subprocess.CalledProcessError as error:
         said = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[0]
         return None, f"{command[0]} could not compile the C++ loop: {said}"
@@ -147,11 +147,22 @@ def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str]:
         return None, f"the C++ loop could not be built or loaded: {error}"
 
 
+@functools.cache
+def look_up(*environment: str | None) -> tuple[Library | None, str | None]:
+    """The same for the compiler and the folder that these variables choose; asked often."""
+    return load(compiler(), cache_folder())
+
+
+def found() -> tuple[Library | None, str | None]:
+    """The compiled loop, or why there is none."""
+    return look_up(*map(os.environ.get, ("CXX", "PATH", "FEEDBACK_CACHE")))
+
+
 def library() -> Library | None:
     """The compiled loop; `None` where it cannot be had."""
-    return load(compiler(), cache_folder())[0]
+    return found()[0]
 
 
 def missing() -> str | None:
     """Why there is no compiled loop; `None` if there is one."""
-    return load(compiler(), cache_folder())[1] or None
+    return found()[1]

@@ -104,8 +104,7 @@ class Loop:
     """
     ## One call of the library
 
-    Holds the struct of arguments, and the tensors to which it points: it must live as long as they
-    are used.
+    Holds the struct of arguments, and the tensors to which it points for good.
     """
 
     def __init__(self, n: Sizes, tensors: dict[str, Tensor], masks: DropoutMasks | None = None):
@@ -123,22 +122,21 @@ class Loop:
             threads=threads,
             groups=choose_groups(n, threads, x.element_size()),
         )
-        self.tensors: dict[str, Tensor] = {}
-        self.point(tensors)
         if masks is not None:
-            self.point({"mask_attn": masks.attn, "mask_ff": masks.ff})
+            tensors = {**tensors, "mask_attn": masks.attn, "mask_ff": masks.ff}
         size = loaded().call("scratch", self.kind, ctypes.byref(self.arguments))
-        self.point({"scratch": x.new_empty(size)})
+        self.tensors = {**tensors, "scratch": x.new_empty(size)}
+        self.point(self.tensors)
 
     def point(self, tensors: dict[str, Tensor]) -> None:
         """Lets arguments point to these tensors."""
         for name, tensor in tensors.items():
             assert tensor.is_contiguous() and name in loaded().names, name
             setattr(self.arguments, name, tensor.data_ptr())
-        self.tensors |= tensors
 
-    def run(self, sweep: str, first: int, steps: int) -> None:
-        """A sweep over `steps` steps from `first` on."""
+    def run(self, sweep: str, first: int, steps: int, tensors: dict[str, Tensor]) -> None:
+        """A sweep over `steps` steps from `first` on, with some tensors for this time only."""
+        self.point(tensors)
         self.arguments.first, self.arguments.steps = first, steps
         loaded().call(sweep, self.kind, ctypes.byref(self.arguments))
 
@@ -147,8 +145,8 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
     """The sweep of `forward`, native."""
     n, w, tape, masks = call
     x, out = x.contiguous(), tape.outputs()
-    tensors = {**in_order(w, transpose=True), **tape._asdict(), "in": x, "out": out}
-    Loop(n, tensors, masks).run("forward", 0, n.T)
+    tensors = {**in_order(w, transpose=True), **tape._asdict()}
+    Loop(n, tensors, masks).run("forward", 0, n.T, {"in": x, "out": out})
     return out
 
 
@@ -172,8 +170,8 @@ class Backward:
         """One stretch: fills its adjoint."""
         names = (*RECOMPUTED, "pre") if stretch.call.sizes.lean else RECOMPUTED
         recomputed = {name: getattr(stretch.recomputed, name) for name in names}
-        self.loop.point({**recomputed, **stretch.adjoint._asdict()})
-        self.loop.run("backward", stretch.first, stretch.steps)
+        tensors = {**recomputed, **stretch.adjoint._asdict()}
+        self.loop.run("backward", stretch.first, stretch.steps, tensors)
 
     def finish(self) -> None:
         """When all stretches are done."""
@@ -232,8 +230,7 @@ class NativeSteps:
         if self.at == self.n.T:
             start, end = self.n.window(self.n.T)
             self.begin(torch.stack([self.tape.k, self.tape.v])[..., start:end])
-        self.loop.point({"in": x.to(self.tape.x.dtype).contiguous()})
-        self.loop.run("forward", self.at, 1)
+        self.loop.run("forward", self.at, 1, {"in": x.to(self.tape.x.dtype).contiguous()})
         self.at += 1
         self.left -= 1
         return self.loop.tensors["out"]

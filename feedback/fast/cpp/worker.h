@@ -135,7 +135,8 @@ struct Worker {
   // `f(i)` for the share of this member in `count` things; then all members meet.
   template <typename Each>
   void share(Int count, Each f) {
-    for (Int i = count * member / members; i < count * (member + 1) / members; ++i) f(i);
+    const Int from = count * member / members, to = count * (member + 1) / members;
+    for (Int i = from; i < to; ++i) f(i);
     barrier.wait();
   }
   // `f(b)` for rows, and `f(h, b)` for heads of rows.
