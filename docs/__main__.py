@@ -11,9 +11,9 @@ python -m docs build     # runs the notebooks that are stale, and makes docs/sit
 python -m docs build 02_attention  # runs this one again
 python -m docs check     # says what is stale, wrong or broken, and how to repair it
 python -m docs pull 02_attention   # brings an edit of the notebook back to its walkthrough
-python -m docs pull 02_attention --force  # though the walkthrough was edited too: that is lost
-python -m docs extract   # brings the catalogues of translations in step
-python -m docs figures   # looks into the trained model anew
+python -m docs pull 02_attention --force  # even if the walkthrough was edited: that edit is lost
+python -m docs extract   # brings the catalogues of translations into step
+python -m docs figures   # draws the figures of the trained model again
 python -m docs serve     # shows docs/site at http://localhost:8000
 ```
 """
@@ -44,9 +44,9 @@ def serve(port: int) -> None:
 
 
 def run(command: str, names: list[str], port: int, force: bool) -> int:
-    """Runs a command; 1 if a check finds something. Raises `ValueError`."""
+    """Runs a command; returns 1 if a check finds something, else 0. Raises `ValueError`."""
     settings = Settings.read(ROOT)
-    # Messages name files, and so may whoever answers them.
+    # Error messages name files, so a file is accepted in place of a name.
     names = [Path(name).stem for name in names]
     unknown = [name for name in names if name not in settings.notebooks]
     if unknown or (names and command not in ("build", "pull")) or (command == "pull" and not names):
@@ -57,7 +57,7 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
     if command == "serve":
         serve(port)
     elif command == "figures":
-        # Only here is the package imported: the rest works on one that does not parse.
+        # The package is imported only here: the other commands work even if it does not parse.
         from .figures.inside import HERE, draw
 
         for name, svg in draw().items():
@@ -82,7 +82,7 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs a command; 1 if a check finds something, 2 if a source is wrong."""
+    """Runs a command; returns 1 if a check finds something, 2 if a source is wrong."""
     parser = argparse.ArgumentParser(prog="docs", description="Notebooks and the annotated site.")
     commands = ["build", "check", "pull", "serve", "extract", "figures"]
     parser.add_argument("command", choices=commands)

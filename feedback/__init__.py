@@ -6,8 +6,8 @@ summary: A Transformer in which every layer reads what all layers computed at ea
 
 # The Feedback Transformer
 
-All modules in reading order, and so in the order of their imports: each builds on those before it.
-The files at the top of this folder are the chapter; what serves it has folders of its own.
+All modules in reading order, which is also the order of their imports: each builds on those before
+it. The files at the top of this folder are the chapter; the code that supports it is in subfolders.
 
 ## The recurrence
 
@@ -19,24 +19,24 @@ The files at the top of this folder are the chapter; what serves it has folders 
 
 ## Exact and fast
 
-6. `append`: the same function, appending without copies
-7. `weights`: what is learned, as a sweep through time wants to read it
+6. `append`: keys and values computed once, appended without copies
+7. `weights`: the parameters, arranged for a sweep through time
 8. `tape`: what the forward sweep leaves for the backward sweep
 9. `forward`: a sweep through time that fills the tape
 10. `backward`: the sweep back, derived by hand, and all weight gradients at once
 11. `sequence`: the whole sequence as one function
-12. `library`: the C++ loop, compiled on first use
+12. `compiled`: the C++ loop, compiled on first use
 13. `native`: the two sweeps in C++
 14. `graphs`: on a GPU, a whole step as one CUDA graph
 
 ## The model
 
-15. `model`: the recurrence as a module, and who computes it
+15. `model`: the recurrence as a module, and the choice of implementation
 16. `transformer`: the parallel Transformer, for comparison
 
 ## Language models
 
-17. `decode`: one step a token, never the prefix again
+17. `decode`: one step per token; the prefix is never computed again
 18. `generate`: how to choose a token
 19. `pretrained`: a folder with a model, here or on the Hugging Face hub
 20. `language_model`: tokens in, logits out, and the loop that writes
@@ -45,13 +45,13 @@ The files at the top of this folder are the chapter; what serves it has folders 
 
 21. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
 22. `text`: characters, batches
-23. `tasks`: parity and a random walk: small worlds whose state has to be followed
+23. `tasks`: parity and a random walk: small worlds whose state must be tracked
 
 ## Training
 
 24. `train_config`: what a run is made of
 25. `schedule`: learning rate, short to long, the optimiser
-26. `evaluate`: the loss, and its mean over the whole of a text
+26. `evaluate`: the loss, and its mean over a whole text
 27. `runs`: the folder of a training run
 28. `plot`: the loss, drawn
 29. `warm_start`: begin with the weights of a parallel Transformer
@@ -59,7 +59,7 @@ The files at the top of this folder are the chapter; what serves it has folders 
 
 ## Measuring
 
-31. `contestants`: who is measured: ours, the strongest Transformers, other people's code
+31. `contestants`: the models compared: ours, the strongest Transformers, other people's code
 32. `report`: tables and a picture
 33. `measure`: time, memory and decoding, side by side on this machine
 

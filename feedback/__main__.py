@@ -10,13 +10,13 @@ summary: python -m feedback train, generate, plot, benchmark.
 python -m feedback train                       # Tiny Shakespeare, a few minutes on a laptop
 python -m feedback generate --prompt "ROMEO:"  # what it has learnt to write
 python -m feedback plot runs/a runs/b          # two runs in one picture
-python -m feedback benchmark                   # how fast, on this machine, next to others
+python -m feedback benchmark                   # speed on this machine, next to others
 ```
 
 The options are the fields of the dataclasses, and their help is the text below each
-field: there is no second list that could fall behind. tyro makes the parser.
+field: there is no second list that could become outdated. tyro makes the parser.
 
-A mistake costs one line: what was wrong, and what would be right, and exit code 2.
+A mistake gives one line, which says what was wrong and what would be right, and exit code 2.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ from .training.train_config import TrainConfig
 
 @dataclass(frozen=True)
 class ModelOptions(ModelConfig):
-    """The model. Its vocabulary is that of the data, so it is no option."""
+    """The model. Its vocabulary is that of the data, so it is not an option."""
 
     vocab_size: tyro.conf.Suppress[int] = 65
 
@@ -58,14 +58,14 @@ class Train:
     """Train a Feedback Transformer on a text, and keep the run in a folder.
 
     With no options: Tiny Shakespeare, a few minutes on two CPU cores.
-    Ctrl-C saves and stops; the same command with --resume goes on."""
+    Ctrl-C saves and stops; the same command with --resume continues."""
 
     training: Training = field(default_factory=TrainConfig)
     model: Model = field(default_factory=ModelOptions)
     preset: Literal["default", "fair"] = "default"
     """fair makes the choices of the authors' code: empty-memory zeros, and norm-memory."""
     resume: bool = False
-    """Go on from the last checkpoint of the run, with its settings."""
+    """Continue from the last checkpoint of the run, with its settings."""
     overwrite: bool = False
     """Replace the run that the folder holds."""
 
@@ -75,7 +75,7 @@ class Train:
         return ModelConfig(**{**asdict(self.model), **changes})
 
     def main(self) -> int:
-        """Trains, and says what came of it; 130 if it was interrupted."""
+        """Trains and prints the result; returns 130 if it was interrupted."""
         require(not (self.resume and self.overwrite), "--resume and --overwrite exclude each other")
         trainer = train(self.model_config(), self.training, self.resume, self.overwrite)
         run = trainer.run
@@ -101,8 +101,8 @@ class Generate:
     The text goes to standard output and begins with the prompt."""
 
     run: Path = TrainConfig.run
-    """Folder of a training run, or the name of a model that comes with the package. If there is
-    nothing in the default folder, the model tiny_shakespeare of the package writes."""
+    """Folder of a training run, or the name of a model that comes with the package. If
+    the default folder holds no run, the model tiny_shakespeare of the package is used."""
     prompt: str = "\n"
     """What the text begins with."""
     max_new_tokens: int = 500
@@ -174,7 +174,7 @@ class Plot:
     """The picture, PNG; loss.png in the first folder if not given."""
 
     def main(self) -> int:
-        """Writes the picture, and says where."""
+        """Writes the picture, and prints its path."""
         out = self.out or self.runs[0] / PLOT
         plot_runs(self.runs, out, self.x)
         print(out)
@@ -183,7 +183,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Measure training and decoding on this machine, against a Transformer and other code.
+    """Measure training and decoding on this machine, against a Transformer and other people's code.
 
     About ten minutes on two CPU cores; all contestants take turns in one process."""
 
@@ -194,7 +194,7 @@ class Benchmark:
     """Replace the benchmark that the folder holds."""
 
     def main(self) -> int:
-        """Measures, and says where the numbers are."""
+        """Measures, and prints where the results are."""
         benchmark(self.settings, self.out, self.overwrite)
         print(f"\nnumbers {self.out / RESULTS}\nplot    {self.out / PICTURE}")
         return 0
@@ -204,20 +204,20 @@ DESCRIPTION = "The Feedback Transformer: train it, let it write, look at its run
 
 
 def first_paragraph(box: str) -> str:
-    """The message in tyro's box: what stands between its title and the next rule, as one line."""
+    """The message in tyro's box: the text between its title and the next rule, as one line."""
     lines = [line.strip("╭╮╰╯│ ") for line in box.strip().splitlines()]
     rules = [i for i, line in enumerate(lines) if line[:1] in ("─", "-") and i != 1] + [len(lines)]
-    # With the characters of a terminal the title is part of the first rule; in plain text it
-    # has a line of its own, and a rule below.
+    # In a box drawn for a terminal the title is part of the first rule; in plain text it has a line
+    # of its own, with a rule below.
     start, end = (1, rules[1]) if rules[0] == 0 else (2, rules[0])
     return " ".join(lines[start:end])
 
 
 def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plot | Benchmark:
     """
-    The command that `args` describe, with `train` as the defaults of training. Raises
-    `ValueError` for a mistake. tyro explains it in a box on standard error; here its first
-    paragraph becomes one line.
+    The command that `args` describe, with the values of `train` as the defaults for training.
+    Raises `ValueError` for a mistake. tyro explains a mistake in a box on standard error; the first
+    paragraph of that box becomes the one line of the error.
     """
     commands = (
         Annotated[Train, tyro.conf.subcommand("train", default=train or Train())]

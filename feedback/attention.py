@@ -8,8 +8,8 @@ summary: One query reads the memory vectors of the past, with relative positions
 
 In a parallel Transformer $T$ queries meet $T$ keys at once. Here there is **one** query:
 the present step asks, and the memory vectors of past steps answer. What does a step need to
-know about a slot? What it holds, and how long ago it was written. The score says exactly
-that, in the four terms of Transformer-XL[^xl]:
+know about a slot? What it holds, and how long ago it was written. The score combines exactly
+these two, in the four terms of Transformer-XL[^xl]:
 
 $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big(
     \underbrace{q^\top k_j}_{\text{content}}
@@ -17,15 +17,15 @@ $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big(
   + \underbrace{q^\top p_{t-j}}_{\text{distance}}
   + \underbrace{s_{t-j}}_{\text{distance, for any query}} \Big)$$
 
-$q$ is the query, $k_j$ the key of slot $j$, and $p_d$, $s_d$, $u$ are learned: a vector and a
-number for each distance $d = 1 \dots$ `mem_len`, and a vector for the head. All three start
-at zero, so an untrained model does not care about distance.
+$q$ is the query, $k_j$ the key of slot $j$. Each head learns $p_d$, $s_d$ and $u$: a vector and
+a number for each distance $d = 1 \dots$ `mem_len`, and one vector for all distances. All three
+start at zero, so an untrained model ignores distance.
 
 No absolute position appears anywhere. That is what lets a memory slide along
 a text of any length.
 
 Shapes use the letters `B S D H K`. Keys and values are `(B, H, S, K)`: the rows of one
-head lie side by side, as the small matrix products of one query like to find them.
+head lie side by side, the layout that suits the small matrix products of a single query.
 
 [^xl]: Dai et al., 2019, [arXiv:1901.02860](https://arxiv.org/abs/1901.02860). The Feedback
     Transformer, Fan et al., 2020, [arXiv:2002.09402](https://arxiv.org/abs/2002.09402),
@@ -46,10 +46,11 @@ class KeyValue(nn.Module):
 
     $$k_j = W_k\, m_j, \qquad v_j = W_v\, m_j$$
 
-    Neither has a bias, for neither would do anything new. A bias on the values passes through the
-    attention unchanged, because its weights sum to one, and merges with the bias of the output.
-    A bias $c$ on the keys adds $q^\top c$ to the score of *every* slot, and a softmax does not see
-    what is added to all its inputs. (That is not $u$: $u^\top k_j$ differs from slot to slot.)
+    Neither has a bias, because a bias would add nothing new. On the values, it would pass through
+    attention unchanged, because the attention weights sum to one (dropout aside), and merge with
+    the output bias. On the keys, a bias $c$ would add $q^\top c$ to the score of *every* slot, and
+    a softmax ignores a constant added to all its inputs. ($u$ is different: $u^\top k_j$ varies
+    from slot to slot.)
     """
 
     def __init__(self, config: ModelConfig):
@@ -107,9 +108,9 @@ class FeedbackAttention(nn.Module):
         mask: Tensor | None = None,
     ) -> Tensor:
         r"""
-        `z` is the present step, `(B, D)`; `k` and `v` are the window of the memory it reads,
-        `(B, H, S, K)`; `keep` says which attention weights survive dropout, `(B, H, S)`, and
-        `mask`, `(S,)`, is added to the scores: $-\infty$ for a slot that holds nothing.
+        `z` is the normalised state of the present step, `(B, D)`; `k` and `v` are the window of
+        the memory it reads, `(B, H, S, K)`; `keep` says which attention weights survive dropout,
+        `(B, H, S)`; and `mask`, `(S,)`, is added to the scores: $-\infty$ for an empty slot.
         Returns $W_o \sum_j a_j v_j + b_o$, `(B, D)`.
         """
         q = self.query(z).unflatten(-1, (self.n_heads, self.d_k))

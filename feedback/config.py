@@ -7,13 +7,13 @@ summary: A frozen dataclass that says everything about a model.
 # Configuration
 
 What has to be written down so that somebody else can rebuild exactly your model? Here it is
-`ModelConfig`. (A training run has a `TrainConfig` beside it.)
+`ModelConfig`. (A training run also has a `TrainConfig`.)
 
 It is frozen: a configuration that cannot change after it was checked needs to be checked only
 once, and can be compared with `==`, stored in a file, or carried along by a memory, which has to
 know which model made it.
 
-The names are those of the field, and each stands for one letter of the mathematics:
+The names are the usual ones, and each of these stands for one letter in the formulas:
 
 | name | letter | meaning |
 |---|---|---|
@@ -27,7 +27,7 @@ The names are those of the field, and each stands for one letter of the mathemat
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from .support.checks import require, require_kinds, require_positive
 
@@ -37,14 +37,14 @@ class ModelConfig:
     r"""
     ## The model
 
-    Raises `ValueError` for a combination that describes no model, naming the value.
+    Raises `ValueError` for values that describe no valid model, and names the value at fault.
 
     Two fields settle questions on which earlier implementations differ.
     `empty_memory`: what does the very first step attend to? `"skip"` leaves the attention
     sublayer out; `"zeros"` attends to `mem_len` memory vectors of zeros, as the authors' code
     does. `norm_memory`: are memory vectors normalised before they become keys and values? The
     authors' code does so, the zeros included: an empty slot then holds $W \beta$, which is zero
-    only until the norm's $\beta$ has learnt.
+    only until training changes the norm's $\beta$.
     """
 
     vocab_size: int = 65
@@ -90,17 +90,17 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
-        """$K$: `d_k` if it was given, else `d_model / n_heads`."""
+        """$K$: `d_k` if given, else `d_model / n_heads`."""
         return self.d_model // self.n_heads if self.d_k is None else self.d_k
 
     @classmethod
-    def fair(cls, **changes: Any) -> "ModelConfig":
-        """The `fair` preset: the two choices of the authors' code; `changes` go on top."""
+    def fair(cls, **changes: Any) -> Self:
+        """The `fair` preset: the two choices of the authors' code; `changes` override it."""
         return cls(**{**FAIR, **changes})
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """The inverse of `dataclasses.asdict`; keys that are not its own are left alone."""
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`; ignores keys that are not fields."""
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 

@@ -8,12 +8,13 @@ summary: The feed-forward sublayer, one layer of the stack, and the mix that bec
 
 A layer of the Feedback Transformer is a pre-norm Transformer layer with one change: its
 attention reads the *memory*, not the outputs of the layer below. What is
-new comes after the top layer, when all layers are mixed into one vector:
-the only thing about this step that any later step will ever see.
+new comes after the top layer: the outputs of all layers are mixed into one vector,
+the only trace of this step that any later step will ever see.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class FeedForward(nn.Module):
 
     $$\mathrm{FF}(z) = W_2\, \phi(W_1 z + b_1) + b_2$$
 
-    with $\phi$ a ReLU or a GELU. The third form, SwiGLU[^glu], gates the
+    with $\phi$ a ReLU or a GELU. A third option, SwiGLU[^glu], gates the
     inner units: $\phi$ is a SiLU, and its output is multiplied by $W_3 z + b_3$.
 
     [^glu]: Shazeer, 2020, [arXiv:2002.05202](https://arxiv.org/abs/2002.05202).
@@ -44,7 +45,8 @@ class FeedForward(nn.Module):
 
     def forward(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
         """`z` is `(..., D)`, `keep` the units that survive dropout, `(..., F)`."""
-        phi = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}[self.activation]
+        phi: Callable[[Tensor], Tensor]
+        phi = {"relu": torch.relu, "gelu": F.gelu, "swiglu": F.silu}[self.activation]
         # $\phi(W_1 z + b_1)$
         inner = phi(self.up(z))
         if self.gate is not None:
@@ -63,7 +65,7 @@ class FeedbackTransformerLayer(nn.Module):
       x' = y + \mathrm{FF}(\mathrm{LN}(y))$$
 
     With `share_kv=False` the layer owns the projections `kv` that turn memory vectors into
-    *its* keys and values; with `share_kv=True` the stack owns one for all layers.
+    *its* keys and values; with `share_kv=True` the model owns one pair for all layers.
     """
 
     def __init__(self, config: ModelConfig):
@@ -92,10 +94,10 @@ class FeedbackTransformerLayer(nn.Module):
         return x + self.ff(self.norm_ff(x), keep_ff)
 
 
-def scale_outputs(layers: nn.ModuleList) -> None:
+def scale_outputs(layers: Any) -> None:
     r"""
-    Divides the matrices that write to the residual stream by $\sqrt{2L}$: $2L$ sublayers
-    add to it, and so their sum starts out no larger than one of them would be.
+    Divides the matrices that write to the residual stream by $\sqrt{2L}$: $2L$ sublayers add
+    to it, and with this scale their sum starts out no larger than one of them would be alone.
     """
     for layer in layers:
         for matrix in (layer.attn.output.weight, layer.ff.down.weight):
@@ -128,13 +130,13 @@ class DropoutMasks(NamedTuple):
     r"""
     ## Dropout, drawn before the recurrence starts
 
-    If every implementation drew its own masks on the way, no two would agree, and "they compute
-    the same function" could not be tested where it matters, in training. So the masks of a whole
-    sequence are drawn first, once, and handed to whichever implementation runs.
+    If every implementation drew its own masks as it went along, no two would agree, and "they
+    compute the same function" could not be tested where it matters, in training. So the masks of
+    a whole sequence are drawn once, beforehand, and handed to whichever implementation runs.
     """
 
     attn: Tensor
-    """Attention weights that survive, `(T, L, B, H, S)`; the last slot is the latest."""
+    """Attention weights that survive, `(T, L, B, H, S)`, with the latest slot last."""
     ff: Tensor
     """Feed-forward units that survive, `(T, L, B, F)`."""
     rate: float

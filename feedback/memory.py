@@ -8,15 +8,15 @@ summary: The explicit state that one call hands to the next.
 
 What is the state of a Feedback Transformer? Not a hidden activation per layer, as in
 Transformer-XL, and not keys and values per layer, as in a cache for decoding: only the last
-`mem_len` memory vectors. Whoever holds those can continue the sequence
+`mem_len` memory vectors. They are all it takes to continue the sequence
 as if it had never been interrupted.
 
 So the state is a value that goes in and comes out, `model(tokens, memory=memory)`, and
-never an attribute of the model. Two sequences can be interleaved, and a graph can be kept and
-differentiated twice, because no call leaves anything behind for the next one to trip over.
+never an attribute of the model. Two sequences can be interleaved, and an autograd graph can be
+kept and differentiated twice, because no call leaves hidden state behind for the next one.
 
 The memory keeps $m_j$ and not $k_j, v_j$. Keys and values are computed anew
-when a segment starts, so they always belong to the present weights, and
+when a segment starts, so they always belong to the current weights, and
 $W_k$, $W_v$ learn from old memory too, even from memory that was detached.
 """
 
@@ -31,7 +31,7 @@ from .support.checks import require
 @dataclass(frozen=True, eq=False)
 class Memory:
     r"""
-    ## Memory vectors, and whose they are
+    ## Memory vectors, and the model that made them
 
     `m` is `(B, S, D)`, oldest first, with $S \le$ `mem_len`. A parallel Transformer remembers
     the input of every layer instead, so there `m` is `(B, L, S, D)`.
@@ -50,8 +50,8 @@ class Memory:
 
     def check(self, config: ModelConfig, like: Tensor, layers: tuple[int, ...] = ()) -> None:
         """
-        Raises `ValueError` unless this memory can continue a batch `like` `(B, T, D)` in a
-        model of `config` whose memory has the extra dimensions `layers`.
+        Raises `ValueError` unless this memory can continue the batch `like`, `(B, T, D)`, in a
+        model with `config` whose memory has the extra dimensions `layers`.
         """
         for field in fields(ModelConfig):
             ours, theirs = getattr(config, field.name), getattr(self.config, field.name)

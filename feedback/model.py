@@ -1,15 +1,15 @@
 r"""
 ---
 title: The model
-summary: The recurrence as a module, and who computes it.
+summary: The recurrence as a module, and the choice of how it is computed.
 ---
 
 # The model
 
-One set of parameters, several ways to compute: `FeedbackTransformer` adds to the `Recurrence` what
-surrounds it, a memory that comes in and goes out, and lets `implementation=` choose who walks
-through time. Since every implementation is the same function, a `state_dict` saved under one loads
-under any other.
+One set of parameters, several ways to compute: `FeedbackTransformer` gives the `Recurrence` a
+memory that comes in and goes out, and `implementation=` chooses how the steps are computed. Since
+all implementations share the parameters and compute the same function, a `state_dict` saved under
+one loads under any other.
 
 | name | is |
 |---|---|
@@ -36,15 +36,15 @@ from .support.checks import require, require_batch
 
 Implementation = Literal["auto", "native", "sequence", "append", "reference"]
 
-IMPLEMENTATIONS: dict[str, Callable] = {
+IMPLEMENTATIONS: dict[Implementation, Callable] = {
     "reference": reference_forward,
     "append": append_forward,
     "sequence": sequence_forward,
     "native": native_forward,
 }
 
-ALIASES = {"stack": "append"}
-"""What implementations were called before."""
+ALIASES: dict[str, Implementation] = {"stack": "append"}
+"""Former names of implementations."""
 
 
 class FeedbackTransformer(Recurrence):
@@ -52,7 +52,7 @@ class FeedbackTransformer(Recurrence):
     ## The bare stack of layers
 
     For those who bring their own embeddings: `(B, T, D)` to `(B, T, D)`, and the memory.
-    The output is the top layer after a final LayerNorm; the memory mixes the layers before it.
+    The output is the top layer after a final LayerNorm; the memory mixes the layers without it.
     """
 
     def __init__(self, config: ModelConfig, implementation: Implementation = "auto"):
@@ -69,7 +69,7 @@ class FeedbackTransformer(Recurrence):
     def forward(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """
         `x` is `(B, T, D)`, with $T$ of any length. Returns the outputs, `(B, T, D)`, and the
-        memory for the next segment. Raises `ValueError` for a memory of another model or batch,
+        memory for the next segment. Raises `ValueError` for a memory from another model or batch,
         and for an implementation that cannot run here.
         """
         require_batch(x, "B, T, D")
@@ -98,14 +98,14 @@ class FeedbackTransformer(Recurrence):
         return DropoutMasks.draw(self.config, T, slots, x.shape[0], x.device)
 
     def remembered(self, memory: Memory) -> Pairs:
-        """Keys and values with which decoding goes on after `memory`, `(B, H, S, K)`."""
+        """Keys and values from which decoding continues after `memory`, `(B, H, S, K)`."""
         return self.window(memory.m.transpose(0, 1))
 
     def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
         """
         One step of decoding: `x` is `(B, D)`, `pairs` the windows it reads, and `mask`, `(S,)`, is
-        added to the scores. Returns the output, `(B, D)`, and the rows that the windows
-        grow by, `(B, H, K)`.
+        added to the scores. Returns the output, `(B, D)`, and the new rows to append to the
+        windows, `(B, H, K)`.
         """
         x, m = recurrent_step(self, x, pairs, mask=mask)
         return self.norm(x), self.project(m)

@@ -1,14 +1,14 @@
 r"""
 ---
 title: The reference
-summary: One step of the recurrence, and the plain loop that every faster form must equal.
+summary: One step of the recurrence, and the plain loop that every faster form must match.
 ---
 
 # The reference
 
 This file is the specification. It is meant to be obviously right, and it is slow on purpose:
-lists, `torch.stack`, and every key and value computed anew at every step. Whatever is faster
-elsewhere in this package must give the same outputs *and the same gradients*.
+lists, `torch.stack`, and every key and value computed anew at every step. Every faster
+implementation in this package must give the same outputs *and the same gradients*.
 
 Why is the model slow at all? A Transformer computes layer 1 of all steps, then layer 2 of all
 steps, and so on: $L$ large operations. Here even the first layer of step $t$ reads $m_{t-1}$,
@@ -24,6 +24,7 @@ grows with the length of the sequence.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ from .config import ModelConfig
 from .layers import DropoutMasks, FeedbackTransformerLayer, LayerMix, scale_outputs
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
-"""One `(k, v)` for each projection of the memory: one if shared, else one a layer."""
+"""One `(k, v)` for each projection of the memory: a single one if shared, else one per layer."""
 
 
 def as_window(rows: Tensor) -> Tensor:
@@ -47,15 +48,14 @@ class Recurrence(nn.Module):
     ## What is learned
 
     The layers, the weights of their mix, and the projections that turn memory into keys and
-    values: one for all layers, or one in each.
+    values: one pair for all layers, or one in each.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(
-            FeedbackTransformerLayer(config) for _ in range(config.n_layers)
-        )
+        layers = (FeedbackTransformerLayer(config) for _ in range(config.n_layers))
+        self.layers: Any = nn.ModuleList(layers)
         self.mix = LayerMix(config.n_layers)
         self.kv = KeyValue(config) if config.share_kv else None
         self.norm_memory = (
@@ -66,8 +66,8 @@ class Recurrence(nn.Module):
     def project(self, m: Tensor) -> Pairs:
         r"""
         Keys and values of memory vectors `m`, `(..., D)`: one pair of `(..., H, K)` if they are
-        shared, else one a layer. With `norm_memory` the vectors are normalised first, by a
-        norm of their own or, where the layers project, by each layer's attention norm.
+        shared, else one per layer. With `norm_memory` the vectors are normalised first: shared
+        projections have a norm of their own, and a layer's projections use its attention norm.
         """
         if self.kv is not None:
             # $k = W_k m, \; v = W_v m$
@@ -80,9 +80,9 @@ class Recurrence(nn.Module):
     def window(self, m: Tensor) -> Pairs:
         r"""
         Keys and values that a step with the memory `m`, `(S, B, D)`, attends to, `(B, H, S, K)`.
-        They are those of `project`. With `empty_memory="zeros"` the slots not yet filled are there
-        too: memory vectors of zeros, projected like any other. So with a norm of the memory such a
-        slot holds what the norm makes of zero, $k = W_k \beta$ and $v = W_v \beta$.
+        They come from `project`. With `empty_memory="zeros"` the slots not yet filled are included
+        as memory vectors of zeros, projected like any other. If the memory is normalised, the norm
+        maps zero to its $\beta$, so such a slot holds $k = W_k \beta$ and $v = W_v \beta$.
         """
         if self.config.empty_memory == "zeros":
             m = F.pad(m, (0, 0, 0, 0, self.config.mem_len - len(m), 0))

@@ -6,30 +6,32 @@ summary: The same parameters without feedback, all steps at once; baseline and w
 
 # The parallel Transformer
 
-What does feedback buy, and what does it cost? To ask that honestly takes a baseline that
+What does feedback buy, and what does it cost? An honest answer takes a baseline that
 differs in as little else as possible. This is the Feedback Transformer with one symbol
 changed: layer $l$ reads the past *inputs of layer $l$* instead of the memory,
 
 $$z_t^l = \mathrm{Attn}\big(x_t^{l-1};\; x_{t-S}^{l-1}, \dots, x_{t-1}^{l-1}\big)$$
 
-and so no layer waits for a step to finish, and all steps are computed at once.
-The parameters have the same names and shapes as with `share_kv=False`, but for the mix, which
-has no counterpart here. Beside a Feedback Transformer with `share_kv=True` it has more of them: $L$
-projections to keys and values instead of one.
+and so no layer waits for an earlier step to finish, and all steps are computed at once.
+The parameters have the names and shapes of a Feedback Transformer with `share_kv=False`, except
+for the mix, which has no counterpart here. A Feedback Transformer with `share_kv=True` has fewer
+parameters: one projection to keys and values instead of $L$.
 
 As in the authors' code, the past is strictly past here too: step $t$ does not attend to itself.
-Its own content is in the residual stream already. The layers are
-pre-norm in the usual way: keys and values are made of $\mathrm{LN}(x_j)$, so `share_kv` and
-`norm_memory`, which speak of feedback, do not matter.
+Its own content is already in the residual stream. The layers are
+pre-norm in the usual way: keys and values are made from $\mathrm{LN}(x_j)$, so `share_kv` and
+`norm_memory`, which concern only feedback, have no effect.
 """
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import KeyValue
 from .config import ModelConfig
 from .layers import FeedbackTransformerLayer, scale_outputs
 from .memory import Memory
@@ -41,12 +43,12 @@ def align_distances(scores: Tensor, c: int, N: int) -> Tensor:
     r"""
     ## From distances to slots
 
-    `scores` is `(..., Q, W)`: for each query, a number for each distance, column $-d$ for $d$.
-    Query $i$ stands at step $c + i$, so slot $j$ is at distance $c + i - j$, and what is wanted is
-    `(..., Q, N)` with a column for each of `N` slots. Each row is the row above
-    moved one to the right. The trick of Transformer-XL does this without an index: pad the rows to
-    width $M$, flatten, and read the numbers again in rows of width $M - 1$.
-    Columns without a distance from 1 to $W$ hold anything; they must be masked.
+    `scores` is `(..., Q, W)`: one number for each query and distance, with distance $d$ in column
+    $-d$. The result is `(..., Q, N)`, with a column for each of `N` slots. Query $i$ stands at step
+    $c + i$, so slot $j$ is at distance $c + i - j$, and from one query to the next each distance
+    moves one column to the right. The trick of Transformer-XL does this without an index: pad the
+    rows to width $M$, flatten, and read the numbers again in rows of width $M - 1$.
+    Where the distance is not from 1 to $W$, the result is arbitrary and must be masked.
     """
     Q, W = scores.shape[-2:]
     M = N + Q
@@ -59,9 +61,11 @@ class TransformerLayer(FeedbackTransformerLayer):
     r"""
     ## One layer, all steps
 
-    The parameters and the single step are inherited: decoding runs the layer just as
-    the Feedback Transformer does. What is added is the whole sequence at once.
+    The parameters and the single step are inherited: decoding runs the layer as the
+    Feedback Transformer does. What is added is the whole sequence at once.
     """
+
+    kv: KeyValue
 
     def past_pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of layer inputs `x`, `(..., D)`, as `(..., H, K)`."""
@@ -115,15 +119,17 @@ class Transformer(nn.Module):
     r"""
     ## The bare stack
 
-    The signature of `FeedbackTransformer`; its memory holds $L$ vectors a step where that of the
-    Feedback Transformer holds one.
+    It has the signature of `FeedbackTransformer`, but its memory holds $L$ vectors per step where
+    that of the Feedback Transformer holds one.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
         per_layer = replace(config, share_kv=False)
-        self.layers = nn.ModuleList(TransformerLayer(per_layer) for _ in range(config.n_layers))
+        self.layers: Any = nn.ModuleList(
+            TransformerLayer(per_layer) for _ in range(config.n_layers)
+        )
         self.norm = nn.LayerNorm(config.d_model)
         scale_outputs(self.layers)
 
@@ -149,13 +155,13 @@ class Transformer(nn.Module):
         return self.config.mem_len - S if self.config.empty_memory == "zeros" else 0
 
     def remembered(self, memory: Memory) -> Pairs:
-        """Keys and values with which decoding goes on after `memory`, `(B, H, S, K)`."""
+        """Keys and values from which decoding continues after `memory`, `(B, H, S, K)`."""
         m = F.pad(memory.m, (0, 0, self.empty_slots(len(memory)), 0)).permute(1, 2, 0, 3)
         pairs = [layer.past_pairs(m_l) for layer, m_l in zip(self.layers, m, strict=True)]
         return [(as_window(k), as_window(v)) for k, v in pairs]
 
     def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
-        """One step of decoding, as in `FeedbackTransformer.decode`, with a pair a layer."""
+        """One step of decoding, as in `FeedbackTransformer.decode`, with one pair per layer."""
         rows = []
         for layer, (k, v) in zip(self.layers, pairs, strict=True):
             rows.append(layer.past_pairs(x))

@@ -1,8 +1,8 @@
 """
 All notebooks under several arithmetics: python tests/arithmetics.py [--only NAME] [NOTEBOOK ...]
 
-A notebook stores what its cells print, and nbval compares. Processors differ in the order in which
-they add, and so in the last digits; whatever amplifies those prints something else on the next
+A notebook stores what its cells print, and nbval compares. Processors add in different orders, so
+their last digits differ; a cell that amplifies those digits prints something else on the next
 machine. Here one machine plays several:
 
 | name | is |
@@ -74,7 +74,7 @@ OLDEST = {"x86_64": "x86-64", "AMD64": "x86-64", "aarch64": "armv8-a", "arm64": 
 
 @contextmanager
 def arithmetic(name: str, seed: int, size: float) -> Iterator[dict[str, str]]:
-    """The environment in which a process computes like that."""
+    """The environment variables under which a process computes with this arithmetic."""
     if name == "two-threads":
         yield {"OMP_NUM_THREADS": "2"}
     elif name == "no-compiler":
@@ -96,7 +96,9 @@ NAMES = ("two-threads", "no-compiler", "oldest", "noise")
 
 
 def main() -> int:
-    """Runs them, one after the other; 1 if a cell put out something else than is stored."""
+    """
+    Runs the notebooks under each arithmetic; returns 1 if an output differs from the stored one.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
     parser.add_argument("notebooks", nargs="*", help="all of them if none is named")
     parser.add_argument("--only", choices=NAMES, action="append", help="an arithmetic; repeatable")

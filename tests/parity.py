@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from feedback import FeedbackLM, Memory, ModelConfig
-from feedback.fast.library import missing
+from feedback.fast.compiled import missing
 from feedback.model import IMPLEMENTATIONS
 
 SMALL = {"vocab_size": 11, "d_model": 12, "n_layers": 3, "n_heads": 2, "d_ff": 20, "mem_len": 7}
@@ -24,7 +24,7 @@ TIGHT = {"rtol": 0.0, "atol": 1e-12}
 def awaken(model: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.nn.Module:
     """
     Moves every parameter away from its starting value. Positions, biases and mix start at zero,
-    where a term that was forgotten could not be seen.
+    where a forgotten term would go unnoticed.
     """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():

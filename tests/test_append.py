@@ -64,7 +64,7 @@ def test_all_windows_share_one_buffer():
     ],
 )
 def test_the_window_is_the_last_rows(window, end, words):
-    """Any other would get the gradients of rows that it is not."""
+    """Any other window would receive the gradients of the wrong rows."""
     buffer = torch.randn(2, 1, 5, 4)
     arguments = buffer[:, :, window], torch.zeros(2, 1, 4), buffer, end, 3
     if words is None:
@@ -77,7 +77,7 @@ def test_the_window_is_the_last_rows(window, end, words):
 
 
 def test_a_plain_write_would_be_refused():
-    """Why `.data` stands in `Append.forward`: autograd would reject the windows saved before."""
+    """Why `Append.forward` writes through `.data`: otherwise autograd rejects the saved windows."""
 
     class PlainAppend(Append):
         @staticmethod

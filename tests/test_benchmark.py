@@ -1,6 +1,4 @@
-"""
-The benchmark measures what it says, and says it of everybody; how fast anything is, is no test.
-"""
+"""The benchmark measures what it claims, for every contestant; speed itself is not tested."""
 
 import json
 
@@ -13,7 +11,7 @@ from feedback import FeedbackLM, TransformerLM
 from feedback.__main__ import main, parse
 from feedback.benchmark import contestants, report
 from feedback.benchmark import measure as b
-from feedback.fast.library import missing
+from feedback.fast.compiled import missing
 
 CPU = torch.device("cpu")
 TINY = contestants.Size(D=16, L=3, H=2, T=6, B=2)
@@ -21,7 +19,7 @@ TINY = contestants.Size(D=16, L=3, H=2, T=6, B=2)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Where the machine is busy, threads that wait for each other take minutes."""
+    """On a busy machine, threads that wait for each other take minutes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -29,7 +27,7 @@ def one_thread():
 
 
 def ours() -> list[str]:
-    """The names of our own contestants here."""
+    """The names of our own contestants that can run here."""
     names = ["reference", "append", "sequence"] + ["native"] * (missing() is None)
     return [*(f"FeedbackLM {name}" for name in names), "TransformerLM"]
 
@@ -41,7 +39,7 @@ def peers() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A quick benchmark with default options otherwise, through the command line."""
+    """A quick benchmark from the command line, otherwise with default options."""
     out = tmp_path_factory.mktemp("benchmark")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -57,7 +55,7 @@ def folder(tmp_path_factory):
 
 
 def test_numbers(folder):
-    """The JSON has every contestant in every configuration, raw times and what is made of them."""
+    """The JSON has every contestant in every configuration: raw times and statistics of them."""
     results = json.loads((folder / b.RESULTS).read_text())
     assert set(results) == {"machine", "settings", "not_installed", "train", "growth", "decode"}
     assert results["machine"]["torch"] == torch.__version__
@@ -89,7 +87,7 @@ def test_numbers(folder):
 
 
 def test_table_and_picture(folder):
-    """What is printed names everybody, also who is not installed; the picture is a PNG."""
+    """The printed tables name every contestant, even those not installed; the picture is a PNG."""
     said = (folder / "said.txt").read_text(encoding="utf-8")
     for name in [*ours(), "fused Transformer", *peers()]:
         assert name in said
@@ -109,7 +107,7 @@ def test_an_existing_benchmark_is_refused(folder, capsys):
 
 
 def test_overwrite_and_selection(tmp_path, capsys):
-    """With --overwrite it is replaced; only what was asked for is measured."""
+    """With --overwrite the old benchmark is replaced; only what was asked for is measured."""
     (tmp_path / b.RESULTS).write_text("old")
     arguments = "benchmark --quick --rounds 1 --parts decode --device cpu --overwrite --out"
     assert main([*arguments.split(), str(tmp_path)]) == 0
@@ -149,7 +147,7 @@ def test_mistakes(tmp_path, capsys, arguments, words):
 
 
 def test_sizes():
-    """The configurations are those that the project's numbers are about."""
+    """The configurations are those for which the project states its numbers."""
     settings = b.Settings()
     assert [str(settings.size(name)) for name in settings.configs] == [
         "d128 L4 H4 T64 B32",
@@ -182,7 +180,7 @@ def test_contestants_take_turns(capsys):
 
 
 def test_slow_contestants_get_fewer_turns():
-    """Three turns of ten, spread over the rounds; and everybody's turns are as many as said."""
+    """Three turns are spread over ten rounds; any number of turns comes out as asked."""
     assert [i for i in range(10) if b.is_due(i, 3, 10)] == [3, 6, 9]
     for turns in range(1, 11):
         assert sum(b.is_due(i, turns, 10) for i in range(10)) == turns
@@ -198,7 +196,7 @@ def test_no_budget_is_three_turns(capsys):
 
 
 def test_a_peer_that_fails(capsys):
-    """It is reported in its row, and the race goes on; a failure of our own is one."""
+    """It is reported in its row, and the race goes on; if one of ours fails, the race fails."""
     calls = []
     entries = [toy("a", "parallel", calls), toy("b", "peer", calls, fails=True)]
     rows = b.race("race", entries, rounds=3, budget=1e9, count_memory=False)
@@ -214,7 +212,7 @@ def test_a_peer_that_fails(capsys):
 
 
 def test_a_peer_that_cannot_be_built(capsys):
-    """The same if it does not get as far as a step."""
+    """The same if it fails before its first step."""
     size, broken = TINY, contestants.Contestant("broken", lambda config: 1 / 0, "peer")
     entries = [b.training(broken, size, CPU), b.training(contestants.FUSED, size, CPU)]
     rows = b.race("race", entries, rounds=1, budget=1)
@@ -279,7 +277,9 @@ def test_the_whole_sequence_needs_no_more_memory_than_appending(T, name):
 
 
 def test_memory_grows_in_proportion_to_the_length():
-    """But for the attention weights, which are counted, twice the steps are twice the bytes."""
+    """
+    Apart from the attention weights, which are subtracted, twice the steps are twice the bytes.
+    """
     peaks, attention = [], []
     for T in (128, 256):
         size = contestants.Size(D=64, L=3, H=2, T=T, B=16)
@@ -316,7 +316,7 @@ def test_fused_baseline_has_the_matrices_it_states():
 
 
 def test_fused_baseline_decodes_as_it_computes():
-    """Writing with the cache is the argmax of the whole sequence, computed at once."""
+    """Decoding with the cache gives the argmax of the whole sequence, computed at once."""
     torch.manual_seed(0)
     model = contestants.FusedTransformer(TINY.config()).double()
     out = model.generate(torch.zeros(2, 1, dtype=torch.int64), 6)
@@ -336,7 +336,7 @@ def test_cache_bytes():
 
 @pytest.mark.parametrize("contestant", [p for ps in contestants.PEERS.values() for p in ps])
 def test_peers_are_tokens_to_logits(contestant, capsys):
-    """Each takes part as it is meant to: causal, and with a gradient for what it uses."""
+    """Each peer is what the comparison needs: causal, and with a gradient for what it uses."""
     package = next(name for name, peers in contestants.PEERS.items() if contestant in peers)
     require_or_skip(package.replace("-", "_"))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The pages as a reader meets them: in a browser, from the disk, with no network."""
+"""The pages as a reader sees them: in a browser, from the disk, with no network."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Opens a page from the disk, and fails if it asks for anything that is not on it."""
+    """Opens a page from the disk, and fails if it asks for anything that is not on the disk."""
     contexts, asked = [], []
 
     def open_page(name="index.html", width=1280, theme="light", script=True):
@@ -78,7 +78,7 @@ def test_without_a_script_everything_can_be_read(open_page):
 
 
 def test_formulas_do_not_collapse(open_page):
-    """Style sheet and fonts of KaTeX are there: an index is smaller than its symbol."""
+    """KaTeX's style sheet and fonts are there: a subscript is smaller than its symbol."""
     page = open_page("attention.html")
     fonts = "document.fonts.ready.then((all) => [...all].filter((f) => f.status === 'loaded'))"
     assert page.evaluate(f"{fonts}.then((all) => all.some((f) => f.family.startsWith('KaTeX')))")
@@ -120,7 +120,7 @@ def test_search_by_keyboard(open_page):
 
 
 def test_a_name_lights_up_wherever_it_stands(open_page):
-    """By a click on it, or typed into the search; Escape puts the lights out."""
+    """A click, or typing it into the search, highlights it; Escape ends the highlighting."""
     page = open_page("layers.html")
     lit = "[...document.querySelectorAll('.lit')].map((e) => e.textContent)"
     page.locator(".code .n", has_text="keep_ff").first.click()

@@ -66,7 +66,7 @@ def texts(cls) -> dict[str, str]:
 
 
 def test_help_has_every_option(capsys):
-    """Each field of the dataclasses is an option, but the one the data decides, with its text."""
+    """Each field of the dataclasses is an option with its text, except the one the data decides."""
     with pytest.raises(SystemExit):
         parse(["train", "--help"])
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -130,7 +130,7 @@ def test_mistakes(text, capsys, tmp_path, arguments, words):
 
 
 def test_generate_works_at_once(tmp_path, monkeypatch, capsys):
-    """Without any run the model of the package writes, and standard error says so."""
+    """Without any run, the model in the package writes, and standard error says so."""
     monkeypatch.chdir(tmp_path)
     options = ["generate", "--prompt", "ROMEO:", "--max-new-tokens", "100", "--seed", "1"]
     assert main(options) == 0
@@ -153,7 +153,7 @@ def test_generate_works_at_once(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_mistakes_of_generate(text, capsys, arguments, words):
-    """The same for a model that exists."""
+    """The same for wrong options, with a model that exists."""
     main(["train", *text, *TINY])
     capsys.readouterr()
     assert main(["generate", "--run", "r", *arguments]) == 2

@@ -136,3 +136,13 @@ def test_wrong_options(model, options, words):
     """Each is a ValueError that names the value and what was expected."""
     with pytest.raises(ValueError, match=words):
         model.generate(START, **options)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1 - 2**-24])
+def test_the_ends_of_the_draw(monkeypatch, largest):
+    """The smallest and the largest uniform number choose the first and the last that may be."""
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, largest))
+    logits = torch.randn(1000, 7, generator=torch.Generator().manual_seed(0))
+    chosen = choose(logits, top_k=3)
+    order = logits.argsort(dim=-1, descending=True)
+    assert torch.equal(chosen, order[:, 0 if largest == 0 else 2])

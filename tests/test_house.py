@@ -1,6 +1,8 @@
-"""The house: each file in its room, imports that point one way, and no circle among them."""
+"""The structure of the package: each file in its folder, imports in one direction, no cycles."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def imported(name: str) -> set[str]:
 
 def test_imports_point_downwards():
     """
-    A module imports what is read before it, and so there is no circle; what is in `support` may be
+    A module imports only what is read before it, so there is no cycle; what is in `support` may be
     imported by all, and imports nothing else of the package.
     """
     support = {name for name, file in FILES.items() if "/support/" in file}
@@ -36,7 +38,7 @@ def test_imports_point_downwards():
 
 
 def test_nothing_is_imported_for_types_alone():
-    """`TYPE_CHECKING` is how a circle hides."""
+    """Imports under `TYPE_CHECKING` could hide a cycle."""
     for file in FILES.values():
         assert "TYPE_CHECKING" not in (ROOT / file).read_text(encoding="utf-8"), file
 
@@ -60,7 +62,7 @@ def test_functions_and_modules_are_short():
                 prose |= set(range(node.lineno, node.end_lineno + 1))
 
         def code(first: int, last: int, lines: list[str] = lines, prose: set[int] = prose) -> int:
-            """How many of these lines are code."""
+            """The number of these lines that are code."""
             numbered = ((n, lines[n - 1].strip()) for n in range(first, last + 1))
             return sum(1 for n, l in numbered if n not in prose and l and not l.startswith("#"))
 
@@ -68,3 +70,25 @@ def test_functions_and_modules_are_short():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert code(node.lineno, node.end_lineno) <= 40, (file, node.name)
+
+
+def test_workflows_may_read_and_run_what_was_reviewed():
+    """No more rights than they need by default, and each action by the hash of a commit."""
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        assert re.search(r"^permissions:\n  contents: read\n", text, re.M), path.name
+        assert "pull_request_target" not in text
+        for used in re.findall(r"uses: (.+)", text):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", used), used
+
+
+def test_the_wheel_has_all_folders():
+    """What setuptools is told to pack is every folder of the package and every file it reads."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = project["tool"]["setuptools"]
+    assert packed["packages"]["find"] == {"include": ["feedback*"]}
+    data = {file for pattern in packed["package-data"]["feedback"]
+            for file in (ROOT / "feedback").glob(pattern)}  # fmt: skip
+    hidden = {".pyc", ".py"}
+    needed = {p for p in (ROOT / "feedback").rglob("*") if p.is_file() and p.suffix not in hidden}
+    assert data == needed

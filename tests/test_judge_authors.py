@@ -1,5 +1,5 @@
 """
-The preset `fair` is the authors' model, also once it is trained.
+The preset `fair` is the authors' model, even after training.
 
 Their code cannot be installed, so the judge is a transcription: their pre-norm forward pass as
 equations, derived by hand and written out below, as slowly as the reference. With
@@ -10,10 +10,10 @@ $$k_j = W_k^l\\, n^l(m_j), \\quad v_j = W_v^l\\, n^l(m_j), \\quad
   a_j = \\mathrm{softmax}_j\\, (q^\\top k_j + q^\\top p_{t-j}) / \\sqrt{K}, \\quad
   q = W_q^l\\, n^l(x)$$
 
-There is no $s$, no $u$ and no bias on the output, which ours expresses as zeros. Their parallel
+There is no $s$, no $u$ and no bias on the output; in our model these are zeros. Their parallel
 Transformer differs in what is remembered: the inputs of each layer, for that layer.
 
-So an empty slot is a zero vector only until the norm has learnt: after that it is $W \\beta$.
+So an empty slot gives zero keys and values only until the norm has learnt; then $W \\beta$.
 """
 
 import math
@@ -32,7 +32,7 @@ SIZES = {"d_model": D, "n_layers": L, "n_heads": H, "d_k": K, "d_ff": FF, "mem_l
 
 
 def parameters(shared: bool) -> dict[str, Tensor]:
-    """Of a model that has learnt: none of them is zero or one."""
+    """Parameters like those of a trained model: none of them is zero or one."""
     shapes = {"key_pe": (K, LIMIT), "mix": (L + 1,), "out_norm.weight": (D,), "out_norm.bias": (D,)}
     for l in range(L):
         own = {"query": (H * K, D), "out": (D, H * K), "norm2.weight": (D,), "norm2.bias": (D,)}
@@ -48,7 +48,7 @@ def parameters(shared: bool) -> dict[str, Tensor]:
 
 
 def tied(p: dict[str, Tensor], l: int) -> dict[str, Tensor]:
-    """Those of a layer; with shared keys and values, what belongs to all is the first layer's."""
+    """The parameters of a layer; shared keys and values are those of the first layer."""
     first = {name[2:]: w for name, w in p.items() if name.startswith("0.")}
     return first | {name[2:]: w for name, w in p.items() if name.startswith(f"{l}.")}
 
@@ -134,7 +134,7 @@ def assert_equal_with_gradients(model: torch.nn.Module, shared: bool, T: int, fe
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 @pytest.mark.parametrize("implementation", ALL)
 def test_fair_equals_the_authors_forward(implementation, shared, T):
-    """`ModelConfig.fair()`, keys and values shared or not, from the empty memory on."""
+    """`ModelConfig.fair()`, keys and values shared or not, starting from the empty memory."""
     config = ModelConfig.fair(**SIZES, share_kv=shared)
     model = FeedbackTransformer(config, implementation).double()
     assert_equal_with_gradients(model, shared, T, feedback=True)

@@ -4,7 +4,7 @@ Somebody else's code as the judge: labml-nn's two Feedback Transformers, ported 
 The port is a differentiable function from labml's parameters to our state dict, so the gradients
 that are compared are those of *labml's* parameters, all of them.
 
-Where the two differ in form, they do not in function:
+Two differences in form do not change the function:
 
 - labml gives the values (in the unshared model only) a bias $b_v$. Attention weights sum to one, so
   it arrives whole at the output: $W_o(\\sum_j a_j (v_j + b_v)) + b_o = W_o \\sum_j a_j v_j +
@@ -83,12 +83,12 @@ def port(theirs: dict[str, torch.Tensor], mem_len: int) -> dict[str, torch.Tenso
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_which_of_the_two_has_which_trouble(labml, shared):
-    """Buffers written over, and a longest sequence, are those of the shared model alone."""
+    """Only labml's shared model overwrites saved buffers and limits the length of a sequence."""
     judge = labml_model(labml, shared)
     x = torch.randn(2, 4, 2, D)
 
     def gradient(*forwards: int) -> torch.Tensor:
-        """Of the first forward pass, after those that are asked for."""
+        """The gradient of the first forward pass, computed after all of `forwards`."""
         judge.zero_grad()
         first, *_ = [judge(x[i]) for i in forwards]
         first.sum().backward(retain_graph=True)

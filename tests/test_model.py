@@ -1,4 +1,4 @@
-"""What the model promises, whichever way it is computed; and what it says of wrong input."""
+"""What the model promises, however it is computed, and its errors for wrong input."""
 
 import dataclasses
 
@@ -142,7 +142,7 @@ def test_default_preset_has_less_than_a_million_parameters():
 
 
 def test_the_baseline_has_the_same_parameters():
-    """Names and shapes of TransformerLM are those of FeedbackLM without sharing, but the mix."""
+    """TransformerLM has the names and shapes of FeedbackLM without sharing, except the mix."""
     config = ModelConfig(**SMALL, share_kv=False)
     ours = {n: p.shape for n, p in FeedbackLM(config).named_parameters()}
     assert ours.pop("transformer.mix.weight") == (4,)

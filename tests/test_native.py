@@ -1,4 +1,4 @@
-"""The native loop: compiled where it can be, done without where it cannot."""
+"""The native loop: compiled where that is possible, replaced where it is not."""
 
 import subprocess
 
@@ -7,7 +7,7 @@ import torch
 from parity import SMALL, needs_the_library
 
 from feedback import FeedbackLM, ModelConfig
-from feedback.fast import library, native
+from feedback.fast import compiled, native
 from feedback.fast.forward import EPSILON
 from feedback.fast.tape import MARGIN
 
@@ -30,7 +30,7 @@ def step(implementation: str) -> None:
     ],
 )
 def test_a_broken_compiler_is_no_error(monkeypatch, tmp_path, compiler, words):
-    """Where nothing can be compiled "auto" runs, "native" says why, and no file is left."""
+    """Where nothing can be compiled, "auto" still runs, "native" says why, and no file is left."""
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
     if words is None:
@@ -49,7 +49,7 @@ def test_compiled_once(monkeypatch, tmp_path):
     commands, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda c, **k: commands.append(c) or run(c, **k))
     for _ in range(2):
-        found, _ = library.load.__wrapped__(library.compiler(), tmp_path)
+        found, _ = compiled.load.__wrapped__(compiled.compiler(), tmp_path)
         assert found is not None
     assert len(commands) == 1
     assert [p.suffix for p in tmp_path.iterdir()] == [".so"]
@@ -59,32 +59,32 @@ def test_compiled_once(monkeypatch, tmp_path):
 def test_several_words_and_options(monkeypatch, tmp_path):
     """`$CXX` may begin with a wrapper, and its options come last, so that they win."""
     monkeypatch.setenv("CXX", "env c++ -march=x86-64 -DMARGIN=32")
-    command = library.compiler()
+    command = compiled.compiler()
     assert command[:2] == ("env", "c++") and command[-2:] == ("-march=x86-64", "-DMARGIN=32")
     assert command.index("-march=native") < command.index("-march=x86-64")
     monkeypatch.setenv("CXX", "env c++")
-    found, why = library.load(library.compiler(), tmp_path)
+    found, why = compiled.load(compiled.compiler(), tmp_path)
     assert found is not None and why is None
 
 
 @needs_the_library
 def test_what_python_and_c_share():
     """Constants come from Python, the struct from C++: every name used is one of its fields."""
-    assert f"-DMARGIN={MARGIN}" in library.FLAGS and f"-DEPSILON={EPSILON}" in library.FLAGS
-    names = library.library().names
+    assert f"-DMARGIN={MARGIN}" in compiled.FLAGS and f"-DEPSILON={EPSILON}" in compiled.FLAGS
+    names = compiled.library().names
     assert {*native.Tape._fields, *native.Weights._fields, *native.Sizes._fields} <= names
     with pytest.raises(AssertionError, match="the library knows no witdh"):
-        library.library().arguments(witdh=3)
+        compiled.library().arguments(witdh=3)
 
 
 @needs_the_library
 def test_another_layout_is_refused(monkeypatch, tmp_path):
     """A library whose struct has another size than the fields it names is not used."""
     source = tmp_path / "native.cpp"
-    text = library.SOURCE.read_text().replace("sizeof(Arguments<float>)", "8")
-    source.write_text(text.replace("cpp/", f"{library.SOURCE.parent}/cpp/"))
-    monkeypatch.setattr(library, "SOURCE", source)
-    found, why = library.load(library.compiler(), tmp_path)
+    text = compiled.SOURCE.read_text().replace("sizeof(Arguments<float>)", "8")
+    source.write_text(text.replace("cpp/", f"{compiled.SOURCE.parent}/cpp/"))
+    monkeypatch.setattr(compiled, "SOURCE", source)
+    found, why = compiled.load(compiled.compiler(), tmp_path)
     assert found is None and "lays out its arguments in another way" in why
 
 
@@ -96,7 +96,7 @@ def test_panels(shape, transpose):
     matrices = torch.randn(3, *shape)
     for matrix, packed in zip(matrices, native.pack(matrices, transpose), strict=True):
         matrix = matrix.T if transpose else matrix
-        panels = packed.view(-1, len(matrix), library.library().call("panel", "float"))
+        panels = packed.view(-1, len(matrix), compiled.library().call("panel", "float"))
         back = panels.transpose(0, 1).flatten(1)
         assert torch.equal(back[:, : matrix.shape[1]], matrix)
         assert (back[:, matrix.shape[1] :] == 0).all()

@@ -1,4 +1,4 @@
-"""The notebooks: converted without a loss, executed the same twice, and never stale in silence."""
+"""The notebooks: converted without loss, the same when run twice, and never silently stale."""
 
 import json
 import re
@@ -127,7 +127,7 @@ def test_a_definition_that_is_not_there():
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """A repository with one small notebook, executed."""
+    """A repository with one small, executed notebook."""
     tmp_path = tmp_path_factory.mktemp("repository")
     for part in ("feedback", "docs/pages"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -141,7 +141,7 @@ def executed(tmp_path_factory):
 
 @pytest.fixture
 def tiny(executed, tmp_path):
-    """The same, somewhere else, to be spoilt."""
+    """A copy of it that a test may damage."""
     shutil.copytree(executed, tmp_path / "tiny")
     return Settings.read(tmp_path / "tiny")
 
@@ -174,7 +174,7 @@ def test_executed_twice_it_is_the_same(tiny):
 
 
 def test_what_makes_it_stale(tiny):
-    """Its source and the code that it imports do; prose of the package and other modules do not."""
+    """Changes of its source or the code it imports; not prose of the package or other modules."""
     names = "layers", "benchmark/report"
     layers, report = (tiny.root / f"feedback/{name}.py" for name in names)
     layers.write_text(layers.read_text().replace("# Layers\n", "# Layers and more\n"))
@@ -250,7 +250,7 @@ def test_edits_that_have_no_place_in_a_walkthrough(tiny, number, old, new, words
 
 
 def test_cells_of_another_kind_or_without_words_between(tiny):
-    """Named by the number that the reader of the notebook counts."""
+    """The error names the cell by its number in the notebook."""
     stored = nbformat.read(path_of(tiny), 4)
     stored.cells.insert(4, nbformat.v4.new_code_cell("y = 1"))
     path_of(tiny).write_text(nbformat.writes(stored))
@@ -264,7 +264,7 @@ def test_cells_of_another_kind_or_without_words_between(tiny):
 
 
 def test_blanks_at_the_end_of_lines(tiny):
-    """In code they go, and two of them in a paragraph become the backslash that means the same."""
+    """In code they are removed; in a paragraph two of them become the equivalent backslash."""
     edit(tiny, 4, "x = 1", "x = 2  ")
     edit(tiny, 5, "Then time.", "Then  \ntime. ")
     pull(tiny, "tiny")
@@ -273,7 +273,7 @@ def test_blanks_at_the_end_of_lines(tiny):
 
 
 def test_two_edits(tiny):
-    """Of the walkthrough and of the notebook: neither is lost unless somebody says so."""
+    """If both files were edited, neither edit is lost unless somebody says so."""
     with pytest.raises(Mistake, match="no cell of it was edited; run: python -m docs build"):
         pull(tiny, "tiny")
     edit(tiny, 4, "x = 1", "x = 2")
@@ -287,7 +287,7 @@ def test_two_edits(tiny):
 
 
 def test_an_edit_beside_a_change_of_the_package(tiny):
-    """A new release or a new definition is no edit of the notebook, and goes with the pull."""
+    """A new release or definition is not an edit of the notebook, and does not prevent a pull."""
     edit(tiny, 4, "x = 1", "x = 2")
     for file, old, new in (
         ("feedback/layers.py", "## Mix $L", "## To mix $L"),
@@ -303,7 +303,7 @@ def test_an_edit_beside_a_change_of_the_package(tiny):
 
 
 def test_saved_by_another_program(tiny):
-    """Jupyter stores outputs of its own, Colab no names of cells: run again; nothing is lost."""
+    """Jupyter stores its own outputs, Colab drops cell ids: run again, nothing is lost."""
     good = path_of(tiny).read_bytes()
     jupyter = nbformat.read(path_of(tiny), 4)
     jupyter.cells[3].outputs[0].text = "2\n"
@@ -400,7 +400,7 @@ def test_sources_that_cannot_be_read(tiny):
 
 
 def test_lines_of_prose_are_short():
-    """What the formatter does not see, since it leaves walkthroughs alone."""
+    """The formatter does not check this, since it leaves walkthroughs alone."""
     for name in NAMES:
         source = (ROOT / notebook.source_path(name)).read_text(encoding="utf-8")
         assert max(map(len, source.split("\n"))) <= 100, name
@@ -433,7 +433,7 @@ def test_all_are_in_step():
 
 
 def test_metadata(stored):
-    """What Colab and nbval need, and nothing that differs from machine to machine."""
+    """The metadata has what Colab and nbval need, and nothing that differs between machines."""
     assert stored.metadata.kernelspec.name == "python3"
     assert stored.metadata.colab == {"provenance": [], "toc_visible": True}
     assert set(stored.metadata) == {"kernelspec", "language_info", "colab", "made_from"}
@@ -453,20 +453,20 @@ def test_it_can_be_opened_on_colab(stored):
 
 
 def git(folder, *arguments):
-    """Git, with a name of its own."""
+    """Runs git under a name of its own."""
     names = ["-c", "user.name=Test", "-c", "user.email=test@localhost"]
     subprocess.run(["git", *names, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def releases(texts) -> set[str]:
-    """All that badges open and cells install."""
+    """All releases that badges open and cells install."""
     badge = r"colab\.research\.google\.com/github/[^/]+/[^/]+/blob/([^/]+)/"
     pattern = badge + r"|git\+https[^\"@]+@([^\\\"&]+)"
     return {one or other for text in texts for one, other in re.findall(pattern, text)}
 
 
 def test_badges_and_installs_never_mix():
-    """In all notebooks and on all pages they are of one release: the tag, or else the branch."""
+    """In all notebooks and on all pages they name one release: the tag, or else the branch."""
     files = [*ROOT.glob("notebooks/*.ipynb"), *(ROOT / "docs/site").rglob("*.html")]
     files += (ROOT / "docs/site").rglob("*.ipynb")
     assert releases(file.read_text(encoding="utf-8") for file in files) == {SETTINGS.release}
@@ -499,7 +499,7 @@ def test_without_git(tiny, monkeypatch):
 
 
 def test_pictures_have_words_and_only_times_are_ignored(stored):
-    """Alternative text, axes with names, and no cell that nbval does not compare but those."""
+    """Pictures have alternative text and named axes; nbval skips only cells that measure time."""
     pictures = 0
     for cell in stored.cells:
         if cell.cell_type != "code":
@@ -530,13 +530,13 @@ def test_a_question_exercises_and_solutions(stored):
 
 
 def test_each_takes_something_from_the_package_and_compares(stored):
-    """What is built in the open is also imported, and asserted to agree."""
+    """What the notebook builds is also imported from the package, and asserted to agree."""
     code = "\n".join(c.source for c in stored.cells if c.cell_type == "code")
     assert re.search(r"from feedback[.\w]* import", code) and code.count("assert") >= 5
 
 
 def test_json_is_stable():
-    """Stored with sorted keys and one line end, so that a change is what it shows."""
+    """Stored with sorted keys and one final line end, so a diff shows only real changes."""
     for name in NAMES:
         text = (ROOT / notebook.notebook_path(name)).read_text(encoding="utf-8")
         assert text.endswith("}\n") and not text.endswith("\n\n")

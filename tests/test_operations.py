@@ -1,4 +1,4 @@
-"""How many operations a layer step is: what several pages say, counted."""
+"""How many operations a layer takes per step: several pages state it, here it is counted."""
 
 from collections import Counter
 
@@ -34,14 +34,14 @@ def counted(T: int) -> Counter:
 
 
 def test_twenty_forward_and_thirty_five_back():
-    """In each layer of each step, its share of what a step does once included."""
+    """Per layer and step, including its share of what each step does only once."""
     count, layer_steps = counted(24) - counted(16), 8 * ModelConfig.n_layers
     assert count["forward"] / layer_steps == pytest.approx(20, abs=3)
     assert count["backward"] / layer_steps == pytest.approx(35, abs=3)
 
 
 def test_eighty_for_a_token():
-    """A step of decoding, taken as it stands."""
+    """One step of decoding, counted as a whole."""
     model = FeedbackLM(ModelConfig())
     _, memory = model(torch.zeros(1, 20, dtype=torch.long))
     step = Windows(model.transformer, memory, 10)

@@ -22,7 +22,7 @@ from parity import (
 
 from feedback import FeedbackLM, ModelConfig
 from feedback.fast import native, tape
-from feedback.fast.library import missing
+from feedback.fast.compiled import missing
 
 # 1: nothing to read; 2: the first read; 3: the first read through an append; 33 is far
 # past mem_len = 7, so most slots have slid out.
@@ -39,7 +39,7 @@ def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize("share_kv", [False, True])
 @pytest.mark.parametrize("T", LENGTHS)
 def test_equals_the_reference(T, share_kv, empty_memory, norm_memory, fast):
-    """Both forms of the memory, both answers to an empty one, with and without its norm."""
+    """Both forms of the memory, both treatments of an empty memory, with and without its norm."""
     config = ModelConfig(
         **SMALL, share_kv=share_kv, empty_memory=empty_memory, norm_memory=norm_memory
     )
@@ -55,7 +55,7 @@ def test_equals_the_reference(T, share_kv, empty_memory, norm_memory, fast):
 @pytest.mark.parametrize("share_kv", [False, True])
 @pytest.mark.parametrize("lengths", [(1, 1, 1), (3, 2, 5), (9, 1, 12)])
 def test_equals_the_reference_with_carried_memory(lengths, share_kv, detach, fast):
-    """Segments that hand on their memory, attached or detached, shorter and longer than it."""
+    """Segments that pass on their memory, attached or detached, shorter and longer than it."""
     config = ModelConfig(**SMALL, share_kv=share_kv)
     segments = [tokens(2, T, seed=T) for T in lengths]
     expected, actual = (
@@ -89,9 +89,9 @@ def test_equals_the_reference_with_dropout(T, activation, empty_memory, fast):
 def test_equals_the_reference_in_any_configuration(fast, data):
     """
     Sizes, lengths and options drawn at random. Some of these models are ill-conditioned: a
-    LayerNorm of two numbers divides by what may be almost nothing, and what was rounding before
-    is a hundred times as much after. So the bound is 1e-12, or what the reference itself makes of a
-    rounding error: 100 times its own change when all parameters change in their last bit.
+    LayerNorm of two numbers may divide by almost nothing, and rounding errors come out a hundred
+    times larger. So the bound is 1e-12, or the reference's own response to a rounding error: 100
+    times its own change when all parameters change in their last bit.
     """
     draw = lambda strategy: data.draw(strategy)  # noqa: E731
     n_heads, d_model = draw(st.sampled_from([1, 2, 4])), draw(st.integers(2, 20))
@@ -170,7 +170,7 @@ def test_without_gradients_the_outputs_are_the_same(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_gradient_of_the_input_is_the_reference_s(name):
-    """The bare stack hands the gradient on to the embeddings below it, and to old memory."""
+    """The bare stack passes the gradient on to the embeddings below it, and to old memory."""
     config = ModelConfig(**SMALL)
     reference, model = same_models(config, "reference", name)
     grads = []
@@ -212,7 +212,7 @@ def test_bfloat16_autocast_is_as_close_as_the_reference(name):
 @pytest.mark.parametrize("empty_memory", ["skip", "zeros"])
 @pytest.mark.parametrize("T", LENGTHS)
 def test_nothing_is_read_that_was_not_written(T, empty_memory, fast):
-    """With every fresh buffer full of NaN, outputs and gradients are the same, and finite."""
+    """With every new buffer full of NaN, outputs and gradients are the same, and finite."""
     config = ModelConfig(**SMALL, dropout=0.2, empty_memory=empty_memory)
     segments = [tokens(2, T), tokens(2, 4)]
     reference, model = same_models(config, "reference", fast)

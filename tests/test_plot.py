@@ -46,7 +46,7 @@ def test_several_runs(tmp_path):
 
 
 def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
-    """The folder `.` is shown under its real name."""
+    """The current folder, `.`, is shown under its real name."""
     monkeypatch.chdir(make_run(tmp_path / "mine", [1.0, 2.0]))
     (axes,) = draw_runs([Path(".")]).axes
     assert axes.get_legend().get_texts()[0].get_text() == "mine: validation 2.500"

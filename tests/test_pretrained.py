@@ -1,4 +1,4 @@
-"""A model survives its folder, and a damaged folder says what is wrong with it."""
+"""A model comes back from its folder unchanged; for a damaged folder, the error says why."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_config_is_plain_json(saved):
 
 
 def test_any_implementation_loads(saved):
-    """Files know nothing of implementations."""
+    """Saved files do not depend on the implementation."""
     results = [
         FeedbackLM.from_pretrained(saved, implementation=name)(X)[0]
         for name in ("reference", "append", "sequence", "auto")
@@ -190,7 +190,7 @@ def test_the_vocabulary_stays_with_the_model(monkeypatch, tmp_path, through_the_
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Whoever asks for a host or a connection fails."""
+    """Every attempt to look up a host or to connect fails."""
 
     def refuse(*args, **kwargs):
         raise OSError("no network in tests")
@@ -221,7 +221,7 @@ def test_the_shipped_model(no_network, tmp_path, monkeypatch):
 
 
 def test_a_folder_comes_before_the_shipped_model(saved, monkeypatch):
-    """Whoever has a folder of that name means it."""
+    """If there is a folder of that name, it is the one that is meant."""
     monkeypatch.chdir(saved.parent)
     saved.rename("tiny_shakespeare")
     assert FeedbackLM.from_pretrained("tiny_shakespeare").config.vocab_size == SMALL["vocab_size"]

@@ -1,4 +1,4 @@
-"""What the README says is so: its commands parse, its code runs, its tree and links exist."""
+"""What the README says is true: its commands parse, its code runs, its tree and links exist."""
 
 import re
 import shlex
@@ -79,6 +79,13 @@ def test_style():
             text=True,
         )
         assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_types():
+    """mypy has nothing to say of the package and of the generator of the site."""
+    command = [sys.executable, "-m", "mypy"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_requirements_satisfy_the_package():

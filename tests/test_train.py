@@ -95,7 +95,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, segments, implementa
 
 
 def test_the_run_folder(tmp_path):
-    """Exactly the files of the design, and in each what it promises."""
+    """Exactly the files of the design, each with the promised contents."""
     config = settings(tmp_path)
     trainer = quiet(SMALL, config)
     files = {str(p.relative_to(config.run)) for p in config.run.rglob("*") if p.is_file()}
@@ -149,7 +149,7 @@ def test_carried_memory_reaches_the_next_segment(tmp_path):
 
 
 def test_gradients_are_clipped(tmp_path):
-    """The norm of the gradient is that of `grad_clip`, and with 0 it is what it was."""
+    """The norm of the gradient is clipped to `grad_clip`; with 0 it is unchanged."""
     norms = {}
     for clip in (0.0, 0.01):
         trainer = Trainer(SMALL, settings(tmp_path, grad_clip=clip))
@@ -235,7 +235,7 @@ def test_nan_stops_the_run_and_keeps_the_checkpoint(tmp_path, grad_clip):
 
 
 def test_a_learning_rate_without_measure(tmp_path):
-    """Weights that explode stop the run at the next loss, and are in none of its files."""
+    """Exploding weights stop the run at the next loss, and none of its files contains them."""
     config = settings(tmp_path, learning_rate=1e30, grad_clip=0.0)
     with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step 2; the last good"):
         quiet(SMALL, config)
@@ -245,7 +245,7 @@ def test_a_learning_rate_without_measure(tmp_path):
 
 @pytest.mark.parametrize("grad_clip", [0.0, 1.0])
 def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, grad_clip):
-    """What breaks in a step with a checkpoint does not replace the good one before it."""
+    """If a step with a checkpoint breaks the weights, the good checkpoint before it stays."""
     config = settings(tmp_path, grad_clip=grad_clip, checkpoint_steps=1, eval_steps=9)
     original = torch.optim.AdamW.step
     with pytest.MonkeyPatch.context() as patch:
@@ -294,7 +294,7 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 
 def test_overwrite_with_a_mistake_loses_nothing(tmp_path):
-    """The old run is removed only after text and settings were found good."""
+    """The old run is removed only after text and settings were found to be valid."""
     config = settings(tmp_path)
     quiet(SMALL, config)
     with pytest.raises(ValueError, match="do not fit"):
@@ -372,7 +372,7 @@ def test_a_longer_run_goes_on(tmp_path):
 
 
 def test_short_to_long_cannot_become_longer(tmp_path):
-    """Its lengths are shares of `max_steps`, so another number would be another past."""
+    """Its lengths are shares of `max_steps`: another number would change steps already taken."""
     config = settings(tmp_path, start_seq_len=4, max_steps=4)
     quiet(SMALL, config)
     with pytest.raises(ValueError, match="begun with max_steps = 4, but now it is 8"):

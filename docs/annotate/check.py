@@ -1,16 +1,16 @@
 r"""
 ---
 title: Checks
-summary: Is the site what its sources say, line by line and link by link?
+summary: Does the site match its sources, line by line and link by link?
 ---
 
 # Checks
 
-Annotated code goes stale in silence: the page still looks right. So everything that could be
-compared is compared, by content and never by date. Each notebook is what its walkthrough and the
-package would give now. The site on the disk equals the one that would be built now. Each line of
-code on each page is the line of the file at the number beside it. Each link within the site leads
-to a page and a place that exist. And no page loads anything from elsewhere.
+Annotated code goes stale silently: the page still looks right. So everything that can be compared
+is compared, by content and never by date. Each notebook is what a build from its walkthrough and
+the package would give now. The site on disk equals the one that a build would make now. Each line
+of code on a page is the line of the file that has the number beside it. Each link within the site
+leads to a page and an anchor that exist. And no page loads anything from another host.
 """
 
 import posixpath
@@ -28,7 +28,7 @@ LOADS = {("script", "src"), ("img", "src"), ("link", "href"), ("source", "src"),
 
 
 class Reader(HTMLParser):
-    """What a page says of itself: its anchors, its links, what it loads, and its lines of code."""
+    """What is read from a page: its anchors, its links, what it loads, and its lines of code."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -36,7 +36,7 @@ class Reader(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.lines: dict[tuple[str, int], str] = {}
-        """Of which file, and which line of it."""
+        """The text of each line of code, by its file and its number."""
         self.path = ""
         self.number: int | None = None
         self.depth = 0
@@ -44,8 +44,8 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Notes anchors, links and loads, and where a line of code begins."""
-        given = dict(attributes)
+        """Records anchors, links and loads, and where a line of code begins."""
+        given = {name: value or "" for name, value in attributes}
         if given.get("id"):
             self.anchors.add(given["id"])
         if tag == "a" and given.get("href"):
@@ -54,7 +54,7 @@ class Reader(HTMLParser):
             relation = given.get("rel", "")
             if (tag, name) in LOADS and value and relation not in ("canonical", "alternate"):
                 self.loads.append(value)
-        if tag == "pre" and ", lines " in (given.get("aria-label") or ""):
+        if tag == "pre" and ", lines " in given.get("aria-label", ""):
             self.path = given["aria-label"].split(", lines ")[0]
         if tag == "span":
             if self.number is not None:
@@ -64,20 +64,20 @@ class Reader(HTMLParser):
                 self.lines[self.path, self.number] = ""
 
     def handle_endtag(self, tag: str) -> None:
-        """Notes where a line of code ends."""
+        """Records where a line of code ends."""
         if tag == "span" and self.number is not None:
             if self.depth == 0:
                 self.number = None
             self.depth -= 1
 
     def handle_data(self, data: str) -> None:
-        """Collects a line of code."""
+        """Collects the text of a line of code."""
         if self.number is not None:
             self.lines[self.path, self.number] += data
 
 
 def check_lines(name: str, reader: Reader, root: Path) -> list[str]:
-    """Each line on the page against the line of the file."""
+    """A message for each line of code on the page that differs from the line of the file."""
     sources = {
         path: (root / path).read_text(encoding="utf-8").split("\n") for path, _ in reader.lines
     }
@@ -91,7 +91,7 @@ def check_lines(name: str, reader: Reader, root: Path) -> list[str]:
 def check_links(
     name: str, reader: Reader, readers: dict[str, Reader], files: set[str]
 ) -> list[str]:
-    """Each link within the site, and everything that is loaded."""
+    """A message for each broken link within the site, and for each load from another host."""
     problems = []
     for link in reader.links + reader.loads:
         if link.startswith(("http:", "https:", "mailto:")):
@@ -108,7 +108,7 @@ def check_links(
 
 
 def check(root: Path, folder: Path) -> list[str]:
-    """All that is wrong with the site in `folder`, a line each, with the file and the remedy."""
+    """All that is wrong with the site in `folder`, one line per problem, with file and remedy."""
     problems = [str(why) for _, why in execute.stale(Settings.read(root))]
     try:
         site = build(root)

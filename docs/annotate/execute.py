@@ -6,12 +6,12 @@ summary: Notebooks run from top to bottom, and stored the same way each time.
 
 # Execution
 
-A notebook runs in a fresh kernel. What it then says is stored without anything that differs from
-one execution to the next: no times of execution, no versions, no numbers of threads. What
-remains is what the cells printed and drew. A cell that measures time is the exception; its first
-line says so, and it keeps what it measured until the notebook or the package changes.
+A notebook runs in a fresh kernel. Its outputs are stored without anything that differs from one
+execution to the next: no execution times, no versions, no thread counts. What remains is what the
+cells printed and drew. The exception is a cell that measures time: its first line says so, and its
+measurements are kept until the notebook or the package changes.
 
-A notebook that cannot be run leaves the stored one as it was.
+If a notebook cannot be run, the stored one stays as it was.
 """
 
 import re
@@ -28,14 +28,14 @@ from .notebook import ALT, TIMES, Edited, Notebook, notebook_path, source_path
 from .settings import Settings
 
 LIMIT_SECONDS = 300
-"""For one cell."""
+"""The limit for one cell."""
 
 QUIET = Config({"KernelManager": {"transport_encryption": "auto"}})
-"""Or else each kernel warns that it talks in the clear, to this machine."""
+"""Without this, each kernel warns that its connection, within this machine, is not encrypted."""
 
 
 def run_cells(settings: Settings, name: str, made: Notebook, limit: float) -> None:
-    """Runs all cells, in place. Raises `Mistake` for one that raises, or that takes too long."""
+    """Runs all cells, in place. Raises `Mistake` for a cell that raises or takes too long."""
     client = NotebookClient(
         made, timeout=limit, kernel_name="python3", record_timing=False, coalesce_streams=True,
         config=QUIET,
@@ -61,7 +61,7 @@ def run_cells(settings: Settings, name: str, made: Notebook, limit: float) -> No
 
 
 def failing_line(traceback: str) -> str:
-    """The line of the cell that an error without words points at."""
+    """The line of the cell that raised an error without a message."""
     plain = re.sub(r"\x1b\[[\d;]*m", "", traceback)
     return (re.findall(r"^-+> \d+ (.*)", plain, re.M) or ["no words"])[0].strip()
 
@@ -72,7 +72,7 @@ def line_of(settings: Settings, name: str, i: int) -> int:
 
 
 def tidy(output: Notebook, alt: str | None) -> tuple[str, str] | None:
-    """Keeps of an output what it says; or what is wrong with it, and what to do."""
+    """Reduces an output to what is stored; otherwise says what is wrong with it, and what to do."""
     if output.output_type == "stream":
         if output.name == "stdout":
             return None
@@ -94,8 +94,8 @@ def tidy(output: Notebook, alt: str | None) -> tuple[str, str] | None:
 
 def normalise(settings: Settings, name: str, made: Notebook) -> None:
     """
-    Keeps of each output what it says, and gives each picture the words that stand for it. Raises
-    `Mistake` for an output that cannot be shown, and for a picture without words.
+    Reduces each output to what is stored, and gives each picture its alternative text. Raises
+    `Mistake` for an output that cannot be shown, and for a picture without alternative text.
     """
     for i, cell in enumerate(made.cells):
         if cell.cell_type == "code":
@@ -130,8 +130,8 @@ def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> floa
 
 
 def stale(settings: Settings) -> list[tuple[str, Mistake]]:
-    """The notebooks that are not in step, and why. Raises `Mistake` for a source that is wrong."""
-    found = []
+    """The notebooks that are out of step, and why. Raises `Mistake` for an error in a source."""
+    found: list[tuple[str, Mistake]] = []
     for name in settings.notebooks:
         wanted = notebook.new(settings, name, notebook.read_source(settings, name))
         why = notebook.problem(settings, name, notebook.read(settings, name), wanted)
@@ -139,15 +139,15 @@ def stale(settings: Settings) -> list[tuple[str, Mistake]]:
             found.append((name, why))
     for path in sorted((settings.root / "notebooks").glob("*.ipynb")):
         if path.stem not in settings.notebooks:
-            stem, path = path.stem, notebook_path(path.stem)
-            found.append((stem, Edited(path, 1, "it has no walkthrough", "remove it or write one")))
+            file, remedy = notebook_path(path.stem), "remove it or write one"
+            found.append((path.stem, Edited(file, 1, "it has no walkthrough", remedy)))
     return found
 
 
 def update(settings: Settings, again: set[str]) -> None:
     """
-    Runs all notebooks that are stale, and those named in `again`. Raises `Mistake` for one that was
-    edited by hand, which is not written over.
+    Runs all notebooks that are stale, and those named in `again`. Raises `Mistake` rather than
+    overwrite one that was edited by hand.
     """
     reasons = dict(stale(settings))
     for why in reasons.values():

@@ -1,13 +1,13 @@
 r"""
 ---
 title: Formulas
-summary: KaTeX, run once for all of them.
+summary: KaTeX, run once for all formulas.
 ---
 
 # Formulas
 
 KaTeX turns a formula into HTML that needs a style sheet and fonts but no script, and into MathML
-beside it, which screen readers read. It is started once, with all formulas of the site.
+beside it, which screen readers read. It is started only once, with all the formulas of the site.
 """
 
 import json
@@ -25,7 +25,7 @@ INSTALL = "npm ci --prefix docs/theme"
 def render(formulas: Formulas) -> list[str]:
     """
     The HTML of all formulas, in their order. Raises `Mistake` for one that cannot be parsed, with
-    its file and line, and `ValueError` where there is no node or no KaTeX.
+    its file and line, and `ValueError` if Node.js or KaTeX is not installed.
     """
     if not formulas.places:
         return []

@@ -12,16 +12,17 @@ sheet, so it is not copied along with the code.
 """
 
 from html import escape
+from typing import Any
 
 from pygments.lexers import CppLexer, PythonLexer
-from pygments.token import STANDARD_TYPES, Token, _TokenType
+from pygments.token import STANDARD_TYPES, Token
 
 PLAIN = {"", "p", "o", "w", "nn"}
 """Kinds of token that look like the text around them."""
 
 
-def css_class(kind: _TokenType) -> str:
-    """The short name of a kind of token, that of the nearest kind above it that has one."""
+def css_class(kind: Any) -> str:
+    """The short name of a kind of token, or that of its nearest ancestor that has one."""
     while kind not in STANDARD_TYPES:
         kind = kind.parent
     return STANDARD_TYPES[kind]
@@ -30,7 +31,7 @@ def css_class(kind: _TokenType) -> str:
 def highlight(
     source: str, links: dict[tuple[int, int], str] | None = None, language: str = "python"
 ) -> list[str]:
-    """The lines of `source` as HTML. `links` gives addresses to names, by line and column."""
+    """The lines of `source` as HTML. `links` maps the line and column of a name to its address."""
     links = links or {}
     lexer = {"python": PythonLexer, "cpp": CppLexer}[language](ensurenl=False, stripnl=False)
     lines, line, column = [""], 1, 0

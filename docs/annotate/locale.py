@@ -7,13 +7,13 @@ summary: Prose in other languages, one message a section; code is never translat
 # Translations
 
 The prose of a page is a list of messages: its title, its summary, and one for each section. A
-translation is a gettext catalogue of them, `docs/locale/si/LC_MESSAGES/index.po` for the page
-`index` in Sinhala, which every editor for such files can open. Code does not come from a catalogue,
-so a translated page cannot show code that is no longer so.
+translation is a gettext catalogue of these messages, such as `docs/locale/si/LC_MESSAGES/index.po`
+for the page `index` in Sinhala; any gettext editor can open it. Code does not come from a
+catalogue, so a translated page cannot show outdated code.
 
-When a section changes, its translation is not about it any more. `python -m docs extract`
-brings the catalogues in step: what is new is empty, what has changed is marked fuzzy, and both
-stand in English on the page, with a note, until somebody translates them.
+When a section changes, its translation no longer matches it. `python -m docs extract` updates the
+catalogues: a new message is empty, a changed one is marked fuzzy, and both appear in English on the
+page, with a note, until somebody translates them.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ import polib
 from .mistake import Mistake
 
 NAMES = {"en": "English", "si": "සිංහල"}
-"""What a language calls itself."""
+"""The name of each language, in that language."""
 
 INTERFACE = [
     "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
@@ -33,12 +33,12 @@ INTERFACE = [
     "Copied", "Show the picture large", "Close",
     "This section is not translated yet.",
 ]  # fmt: skip
-"""What stands on every page, beside its own text."""
+"""The words that every page has besides its own text."""
 
 EXTRACT = "run: python -m docs extract"
 
 Message = tuple[str, str]
-"""Where it stands, and what it says in English."""
+"""The place of a text on the page, and the text in English."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Catalogue:
 
     @classmethod
     def read(cls, root: Path, path: Path) -> "Catalogue":
-        """Raises `Mistake` for a file that is no catalogue."""
+        """Raises `Mistake` if the file is not a catalogue."""
         relative = path.relative_to(root).as_posix()
         try:
             file = polib.pofile(str(path))
@@ -72,18 +72,18 @@ class Catalogue:
                 )  # fmt: skip
 
     def get(self, context: str, text: str) -> str | None:
-        """The translation of a message; `None` if there is none, or only of an earlier text."""
+        """The translation of a message; `None` if there is none, or only one of an earlier text."""
         entry = self.file.find(text, msgctxt=context)
         return entry.msgstr if entry and entry.msgstr and not entry.fuzzy else None
 
     def coverage(self) -> str:
-        """How much is translated, as a line."""
+        """A line that says how much is translated."""
         entries = [entry for entry in self.file if not entry.obsolete]
         done = sum(bool(entry.msgstr) and not entry.fuzzy for entry in entries)
         return f"{self.path}: {done} of {len(entries)} messages are translated"
 
     def update(self, messages: Iterable[Message]) -> None:
-        """Brings the catalogue in step with the page, and writes it."""
+        """Brings the catalogue into step with the page."""
         old = {entry.msgctxt: entry for entry in self.file if not entry.obsolete}
         new = polib.POFile(wrapwidth=98)
         new.metadata = {

@@ -6,10 +6,10 @@ summary: Markdown with formulas and names, as HTML.
 
 # Prose
 
-Markdown, with three additions. Formulas stand between dollar signs; they are collected here and
-rendered by KaTeX all at once, when all pages are known, since starting it takes longer than
-a hundred formulas. A name in backticks becomes a link to its definition. And HTML is no
-markup here: it is shown as it is written, and never run.
+Markdown, with three additions. Formulas are written between dollar signs. They are collected here
+and rendered by KaTeX all at once, when all pages are known, since starting KaTeX takes longer than
+rendering a hundred formulas. A name in backticks becomes a link to its definition. And HTML is not
+interpreted: it is shown as it is written, and never run.
 """
 
 import re
@@ -28,7 +28,7 @@ from .highlight import highlight
 from .mistake import Mistake
 
 NUMBER = re.compile(r"\**[−-]?\d[\d.,]*( ?[%×]| m?s| MiB| KB)?\**|")
-"""What may stand in a column of numbers."""
+"""What a column of numbers may contain."""
 
 
 OPTION = re.compile(r"(?<= )(--?[a-z][^ ]*(?: [^- ][^ ]*)?)")
@@ -45,7 +45,7 @@ class Formulas:
     """All formulas of a site, each once; in HTML a placeholder stands for each."""
 
     places: dict[tuple[str, bool], tuple[str, int]] = field(default_factory=dict)
-    """From a formula, and whether it is displayed, to where it is first used."""
+    """Maps a formula, and whether it is displayed, to the place where it is first used."""
 
     def hold(self, tex: str, display: bool, path: str, line: int) -> str:
         """A placeholder for a formula."""
@@ -57,7 +57,7 @@ class Formulas:
         """The HTML with all formulas in their places."""
 
         def put(match: re.Match[str]) -> str:
-            # A mark behind a formula must not begin the next line.
+            # A punctuation mark after a formula must not begin the next line.
             whole = rendered[int(match[1])] + match[2]
             return f'<span class="together">{whole}</span>' if match[2] else whole
 
@@ -66,24 +66,24 @@ class Formulas:
 
 @dataclass
 class Where:
-    """What rendering a piece of prose needs to know of its place."""
+    """What the renderer needs to know about the place of a piece of prose."""
 
     path: str
     line: int
     name: str
     """A name that no other piece of the page has, for its footnotes."""
     resolve: Callable[[str], str | None]
-    """From a name in backticks to its address; raises `LookupError`."""
+    """Maps a name in backticks to its address; raises `LookupError`."""
     link: Callable[[str], str]
-    """From the target of a link, as written, to its address; raises `LookupError`."""
+    """Maps the target of a link, as written, to its address; raises `LookupError`."""
     image: Callable[[str, str], str]
-    """From the target of an image and its alternative text to HTML; raises `LookupError`."""
+    """Maps the target of an image and its alternative text to HTML; raises `LookupError`."""
     heading: Callable[[str, int], str] | None = None
-    """Notes a heading, and says what its anchor is."""
+    """Records a heading, and returns its anchor."""
 
 
 def line_of(tokens: Any, i: int, env: dict[str, Any]) -> int:
-    """The line of the file in which a token stands, or the block around it."""
+    """The line of the file that a token is on; an inline token is found from its block's line."""
     if tokens[i].map:
         return env["where"].line + tokens[i].map[0]
     breaks = sum(token.type in ("softbreak", "hardbreak") for token in tokens[:i])
@@ -92,18 +92,19 @@ def line_of(tokens: Any, i: int, env: dict[str, Any]) -> int:
 
 class Prose(RendererHTML):
     """
-    Renders a token by the method of its name. `env` has `formulas`, and `where` the prose stands.
-    Raises `Mistake` for a name, a link or an image that is not there.
+    Renders each kind of token by the method of the same name. `env` holds the collected `formulas`
+    and, as `where`, the place of the prose. Raises `Mistake` for a name, a link or an image that
+    leads nowhere.
     """
 
     def math_inline(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """A placeholder in the line."""
+        """An inline formula: a placeholder."""
         return env["formulas"].hold(
             tokens[i].content, False, env["where"].path, line_of(tokens, i, env)
         )
 
     def math_block(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """A box that scrolls, for a formula may be wider than the page."""
+        """A displayed formula: a box that scrolls, since the formula may be wider than the page."""
         held = env["formulas"].hold(
             tokens[i].content, True, env["where"].path, line_of(tokens, i, env)
         )
@@ -121,13 +122,13 @@ class Prose(RendererHTML):
                 where.path, line_of(tokens, i, env), str(error.args[0]),
                 "correct the name, or list it under known in [tool.annotate] of pyproject.toml",
             ) from None  # fmt: skip
-        # A line may break before an option, not within it.
+        # A line may break before an option, but not within it.
         code = OPTION.sub(r'<span class="together">\1</span>', escape(text, quote=False))
         code = f"<code>{code}</code>"
         return f'<a href="{escape(address)}">{code}</a>' if address else code
 
     def link_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """A link to where the target is on the site."""
+        """A link to the target's address on the site."""
         where, token = env["where"], tokens[i]
         target = str(token.attrs["href"])
         try:
@@ -140,7 +141,7 @@ class Prose(RendererHTML):
         return self.renderToken(tokens, i, options, env)
 
     def image(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """An image with the words that stand for it."""
+        """An image with its alternative text."""
         where, token = env["where"], tokens[i]
         target, alt = str(token.attrs["src"]), " ".join(token.content.split())
         try:
@@ -160,10 +161,12 @@ class Prose(RendererHTML):
         code = "\n".join(lines)
         return f'<pre class="block" tabindex="0"><code>{code}\n</code></pre>\n'
 
-    code_block = fence
+    def code_block(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """An indented block of code, rendered in the same way."""
+        return self.fence(tokens, i, options, env)
 
     def heading_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """A heading, which is noted and gets its anchor."""
+        """A heading, which is recorded and gets its anchor."""
         where, token = env["where"], tokens[i]
         if where.heading is not None:
             inner = tokens[i + 1].children
@@ -172,7 +175,7 @@ class Prose(RendererHTML):
         return self.renderToken(tokens, i, options, env)
 
     def table_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """A box that scrolls around each table; columns of nothing but numbers are marked."""
+        """A table, in a box that scrolls; columns that hold only numbers are marked."""
         rows: list[list[Any]] = []
         for token, inner in pairwise(tokens[i:]):
             if token.type == "table_close":
@@ -188,23 +191,23 @@ class Prose(RendererHTML):
         return '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
 
     def table_close(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """Its end."""
+        """The end of the table and its box."""
         return "</table></div>\n"
 
     def paragraph_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """What stands in a line does not know which; the paragraph does."""
+        """Records the line of the paragraph, since inline tokens do not know theirs."""
         env["block"] = line_of(tokens, i, env)
         return self.renderToken(tokens, i, options, env)
 
 
 def renderer(formulas: Formulas) -> Callable[[str, Where], str]:
-    """A function from Markdown to HTML; raises `Mistake` for a name or a link to nothing."""
+    """A function from Markdown to HTML; raises `Mistake` for a name or link that leads nowhere."""
     md = MarkdownIt("commonmark", {"html": False}, renderer_cls=Prose)
     md.enable(["table", "strikethrough"])
     md.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
     md.use(footnote_plugin)
     for name in ("math_inline", "math_inline_double", "math_block"):
-        # The plugin has put its own in their place.
+        # The plugin has replaced these methods with its own.
         md.add_render_rule(name, getattr(Prose, name))
     return lambda text, where: md.render(
         text, {"where": where, "docId": where.name, "formulas": formulas}

@@ -6,8 +6,8 @@ summary: What is wrong in a source: the file, the line, and what to do.
 
 # Mistakes
 
-Whoever builds has edited something, and wants to know where. So an error names the file and the
-line, says what is wrong there, and what would be right.
+Somebody whose build fails has edited something, and wants to know where the mistake is. So an error
+names the file and the line, and says what is wrong there and how to repair it.
 """
 
 

@@ -9,15 +9,15 @@ summary: From a walkthrough to a notebook and back, and whether the two are in s
 A notebook is made from a walkthrough: its cells, a badge that opens it on Colab, and a cell that
 installs the package where there is none. It is stored with its outputs, so it can be read without
 being run, and with a record of what it was made from: a hash of each cell, of the walkthrough, of
-each file of the package that the cells import, and of all that the build stored. So it can be said
-of each notebook, without running it, whether it is what its source would give now, and if not,
-which cell and which file is to blame. Docstrings and comments are not code: rewriting the prose of
-a module does not make a notebook stale, unless it shows that prose.
+each file of the package that the cells import, and of everything that the build stored. From this
+record it follows, without running a notebook, whether it is what its source would give now, and if
+not, which cell and which file are to blame. Docstrings and comments are not code: rewriting the
+prose of a module does not make a notebook stale, unless the notebook shows that prose.
 
-What if somebody edits the notebook, in Jupyter or on Colab? Then its cells are neither what the
-source says nor what was recorded. The build does not write over it, and `python -m docs pull`
-brings the edit back to the source. If it was only run again and saved, no edit is lost by running
-it once more.
+What if somebody edits the notebook, in Jupyter or on Colab? Then its cells match neither the source
+nor the record. The build refuses to overwrite the notebook, and `python -m docs pull` brings the
+edit back to the source. If the notebook was only run again and saved, the build runs it once more,
+and no edit is lost.
 """
 
 import ast
@@ -25,6 +25,7 @@ import functools
 import hashlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ TIMES = "# NBVAL_IGNORE_OUTPUT"
 """The first line of a cell whose output is a measurement, and so never the same twice."""
 
 SOLUTION = "# @title "
-"""The first line of a cell that is folded: what follows is what stands there instead."""
+"""The beginning of a cell that is folded: the rest of this line is shown in its place."""
 
 ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
-"""What a picture shows, in the cell that draws it, over as many lines as it needs."""
+"""The alternative text of a picture, in the cell that draws it, over as many lines as it needs."""
 
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 """The target of a link to a file."""
@@ -54,7 +55,7 @@ Notebook = Any
 
 
 class Edited(Mistake):
-    """A notebook that somebody edited, and that nothing may be written over."""
+    """A notebook that somebody edited, and that must not be overwritten."""
 
 
 def source_path(name: str) -> str:
@@ -68,13 +69,13 @@ def notebook_path(name: str) -> str:
 
 
 def badge(settings: Settings, name: str) -> str:
-    """What opens the notebook on Colab."""
+    """The badge that opens the notebook on Colab."""
     picture = "https://colab.research.google.com/assets/colab-badge.svg"
     return f"[![Open in Colab]({picture})]({settings.colab(name)})"
 
 
 def install(settings: Settings) -> str:
-    """The cell after the title: the package of this repository, an installed one, or a release."""
+    """The cell after the title: finds the package here or installed, or else installs a release."""
     package = settings.package
     return f'''# The package: that of the repository around this notebook, or else the release.
 import importlib.util
@@ -122,13 +123,18 @@ def address(settings: Settings, name: str, cell: Cell, target: str) -> str:
     return settings.source(relative)
 
 
+def linked(settings: Settings, name: str, cell: Cell, target: re.Match[str]) -> str:
+    """The address of a link that was found in a cell."""
+    return address(settings, name, cell, target[1])
+
+
 def convert(settings: Settings, name: str, cells: list[Cell]) -> list[Cell]:
-    """The cells as the notebook has them, with the two that are made for it."""
+    """The cells as the notebook has them, with the badge and the installation added."""
     made = []
     for cell in cells:
         text = cell.text
         if cell.kind == "prose":
-            text = LINK.sub(lambda m, c=cell: address(settings, name, c, m[1]), text)
+            text = LINK.sub(partial(linked, settings, name, cell), text)
         elif cell.shown:
             file, _, text = definition(settings.root, source_path(name), cell)
             text = f"# {cell.shown[3]}, from {file}\n{text}"
@@ -139,19 +145,19 @@ def convert(settings: Settings, name: str, cells: list[Cell]) -> list[Cell]:
 
 
 def sha256(content: Any) -> str:
-    """Of bytes, or of what JSON can express; half of it is enough to tell versions apart."""
+    """A hash of bytes, or of what JSON can express; half of it suffices to tell versions apart."""
     if not isinstance(content, bytes):
         content = json.dumps(content, sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def hashes(cells: list[Cell]) -> list[str]:
-    """One for each cell, of its kind and its text."""
+    """A hash of each cell, from its kind and its text."""
     return [sha256([cell.kind, cell.text]) for cell in cells]
 
 
 def tree_of(node: Any) -> Any:
-    """A syntax tree as lists, alike in all versions of Python: without fields that are empty."""
+    """A syntax tree as lists, without empty fields, so that all versions of Python agree on it."""
     if isinstance(node, ast.AST):
         fields = ast.iter_fields(node)
         return [type(node).__name__, *([k, tree_of(v)] for k, v in fields if v not in (None, []))]
@@ -160,11 +166,12 @@ def tree_of(node: Any) -> Any:
 
 @functools.cache
 def code_of(path: str, source: bytes) -> tuple[str, ast.AST]:
-    """A hash of what a module does, and its tree; raises `Mistake` if it is no Python."""
+    """A hash of a module without its prose, and its tree; raises `Mistake` if it does not parse."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
         raise Mistake(path, error.lineno or 1, error.msg, "correct the module") from None
+    node: Any
     for node in ast.walk(tree):
         if isinstance(getattr(node, "body", None), list):
             node.body = [
@@ -175,7 +182,7 @@ def code_of(path: str, source: bytes) -> tuple[str, ast.AST]:
 
 
 def package_files(settings: Settings, cells: list[Cell]) -> dict[str, str]:
-    """A hash of each module that the cells import, directly or not, and of each file of data."""
+    """A hash of each module that the cells import, directly or not, and of each data file."""
     trees = [ast.parse(cell.text) for cell in cells if cell.kind == "code"]
     todo = {file for tree in trees for file in imported_files(tree, settings)}
     found = {}
@@ -223,7 +230,7 @@ def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
 
 
 def read(settings: Settings, name: str) -> Notebook | None:
-    """The notebook as it is stored; `None` if there is none. Raises `Mistake` if it is none."""
+    """The stored notebook, or `None`. Raises `Mistake` if the file is not a notebook."""
     path = settings.root / notebook_path(name)
     if not path.exists():
         return None
@@ -240,7 +247,7 @@ def read(settings: Settings, name: str) -> Notebook | None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file beside the old one, and then in its place: never half of it."""
+    """Writes a new file beside the old one, then renames it: no file is ever half-written."""
     new = path.with_suffix(".new")
     new.write_text(text, encoding="utf-8")
     new.replace(path)
@@ -253,12 +260,14 @@ def stored_cells(stored: Notebook) -> list[Cell]:
 
 
 def all_of(stored: Notebook) -> str:
-    """A hash of all that is stored: cells, their names and numbers, and what they put out."""
+    """
+    A hash of all that is stored: the cells, their ids and execution counts, and their outputs.
+    """
     return sha256(nbformat.reads(nbformat.writes(stored), as_version=4).cells)
 
 
 def foreign(name: str, stored: Notebook) -> Mistake | None:
-    """If something other than the build has saved a notebook, perhaps with outputs of its own."""
+    """The `Mistake` to report if something other than the build saved the notebook, or `None`."""
     if stored.metadata.get("made_from", {}).get("stored") == all_of(stored):
         return None
     what = "it was saved by another program, and its outputs are not those of the build"

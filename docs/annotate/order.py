@@ -6,9 +6,9 @@ summary: Which modules there are, what each imports, and in which order they are
 
 # Order
 
-The order in which to read is written down once, in the docstring of the package: numbered lines
-that name modules, under headings. The table of contents and the links from page to page follow.
-A module is named without its folder, so no two of them may have the same name.
+The reading order is written down once, in the docstring of the package: numbered lines that name
+modules, under headings. The table of contents and the links from page to page follow from it. A
+module is named without its folder, so no two modules may have the same name.
 """
 
 import ast
@@ -49,8 +49,8 @@ def reading_order(settings: Settings) -> dict[str, list[str]]:
 def imports(tree: ast.AST, package: str, path: str = "") -> set[str]:
     """
     All modules of the package that are imported somewhere in `tree`, by their dotted names within
-    it; `path` is the file, for what is imported relative to it. Names of things in a module are
-    among them too: whoever reads the answer knows which files there are.
+    the package; `path` is the file, from which relative imports are resolved. Functions and classes
+    that are imported by name are included too: the caller knows which names are files.
     """
     found, folder = set(), Path(path).parent.parts[1:]
     for node in ast.walk(tree):
@@ -67,7 +67,7 @@ def imports(tree: ast.AST, package: str, path: str = "") -> set[str]:
 
 
 def imported_files(tree: ast.AST, settings: Settings, path: str = "") -> set[str]:
-    """The files of the package that `tree` imports somewhere; a folder is its `__init__`."""
+    """The files of the package that `tree` imports somewhere; for a folder, its `__init__`."""
     found = set()
     for name in imports(tree, settings.package, path):
         base = f"{settings.package}/{name.replace('.', '/')}".rstrip("/")

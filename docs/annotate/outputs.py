@@ -6,8 +6,8 @@ summary: What the cells of a notebook printed and drew, as HTML.
 
 # Outputs
 
-A notebook has its outputs within it. On a page, text stands below the code that printed it, and a
-picture is a file beside the page, with the words that stand for it.
+A notebook contains its outputs. On a page, text appears below the code that printed it, and a
+picture is a file beside the page, with its alternative text.
 """
 
 import base64
@@ -25,7 +25,7 @@ from .walkthrough import definition
 
 
 def anchor_of(prose: str, before: list[Section]) -> str:
-    """A name that none of the sections before has: the heading, or else the first words."""
+    """A name that no earlier section has, from the heading or else from the first words."""
     heading = prose.split("\n")[0]
     anchor = slug(heading) if heading.startswith("#") else first_words(prose)
     while any(section.anchor == anchor for section in before):
@@ -36,7 +36,7 @@ def anchor_of(prose: str, before: list[Section]) -> str:
 def notebook_sections(settings: Settings, name: str) -> list[Section]:
     """
     The sections of a notebook: each piece of prose with the code after it and its outputs. Raises
-    `Mistake` if there is no notebook, or one that something other than the build has saved.
+    `Mistake` if there is no notebook, or if something other than the build saved it.
     """
     stored, path = notebook.read(settings, name), notebook.notebook_path(name)
     if stored is None:
@@ -49,7 +49,7 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
     for cell in notebook.read_source(settings, name):
         if cell.kind == "prose":
             line = cell.line
-            # What stands before a heading has nothing to do with the code after it.
+            # The text before a heading has nothing to do with the code after it.
             for piece in re.split(r"\n(?=##)", cell.text):
                 sections.append(Section(anchor_of(piece, sections), None, piece, line))
                 line += piece.count("\n") + 1
@@ -58,8 +58,8 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         text = cell.text
         if cell.shown:
             section.path, first, text = definition(settings.root, path, cell)
-        # The first line that says what kind of cell it is, and the words for a picture, are said
-        # elsewhere on the page.
+        # A first line that marks the kind of cell and the alternative text of a picture are not
+        # shown as code: the page has them elsewhere.
         hidden = {n for m in notebook.ALT.finditer(text) for n in lines_of(text, m)}
         hidden |= {0} if text.startswith((notebook.TIMES, notebook.SOLUTION)) else set()
         lines = enumerate(text.split("\n"))
@@ -71,7 +71,7 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
 
 
 def lines_of(text: str, match: re.Match[str]) -> range:
-    """The lines of `text`, from 0, over which a match goes."""
+    """The numbers, from 0, of the lines of `text` that a match covers."""
     begin = text.count("\n", 0, match.start())
     return range(begin, begin + match[0].count("\n") + 1)
 
@@ -82,7 +82,7 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def picture(address: str, alt: str, png: bytes) -> str:
-    """A picture for which the page can keep the room, and that can be seen large."""
+    """A picture that can be enlarged, with its size, so that the page can reserve room for it."""
     width, height = size(png)
     where = f'src="{address}" alt="{escape(alt)}"'
     return f'<img {where} class="zoom" width="{width}" height="{height}">'
@@ -91,8 +91,9 @@ def picture(address: str, alt: str, png: bytes) -> str:
 def render_outputs(
     outputs: list[dict[str, Any]], prefix: str, name: str
 ) -> tuple[list[str], dict[str, bytes]]:
-    """The outputs of a cell as HTML, and the pictures among them as files; `name` is theirs."""
-    html, files = [], {}
+    """The outputs of a cell as HTML, and the pictures among them as files, named after `name`."""
+    html: list[str] = []
+    files: dict[str, bytes] = {}
     for output in outputs:
         data = output.get("data", {})
         if "image/png" in data:
@@ -107,6 +108,6 @@ def render_outputs(
 
 
 def assets(root: Path, names: list[str]) -> dict[str, bytes]:
-    """The notebooks themselves, to be downloaded."""
+    """The notebooks themselves, for download."""
     paths = [notebook.notebook_path(name) for name in names]
     return {f"assets/{path}": (root / path).read_bytes() for path in paths}

@@ -7,8 +7,8 @@ summary: What each page is made of, in English and in other languages.
 # Pages
 
 A page is made of one source: a module, a notebook, a text, or the folder of a recorded run. All of
-them come down to sections, prose and perhaps code. A translated page is the same sections with
-other prose; where there is none yet, the English stands there and says so.
+them are cut into sections: prose, perhaps with code. A translated page has the same sections with
+translated prose; where a translation is missing, the English text appears, with a note.
 """
 
 import ast
@@ -48,7 +48,7 @@ class Builder:
         self.symbols = Symbols.of(settings, list(modules.values()))
         self.modules = {module.path: module for module in modules.values()}
         self.files: dict[str, bytes] = {}
-        """Pictures, by their names on the site."""
+        """The contents of pictures, by their names on the site."""
         self.highlighted: dict[tuple[str, str], list[str]] = {}
         texts = {name: self.text(name, path) for name, path in settings.pages.items()}
         self.sources = [texts.pop("index")]
@@ -65,13 +65,13 @@ class Builder:
                     )
 
     def part(self, title: str, sources: Iterable[Source]) -> Iterator[Source]:
-        """The sources, as a part of the table of contents."""
+        """The sources, each assigned to a part of the table of contents."""
         for source in sources:
             source.part = title
             yield source
 
     def read(self, name: str, path: str) -> Module:
-        """A module; raises `Mistake` if it is no Python."""
+        """A module; raises `Mistake` if it does not parse."""
         source = (self.settings.root / path).read_bytes().decode()
         try:
             return read_module(name, path, source)
@@ -80,8 +80,8 @@ class Builder:
 
     def code(self, module: Module) -> Iterator[Source]:
         """
-        A page for a module, and one for the C++ file of the same name, if there is one, and for
-        each file of ours that it includes.
+        A page for a module and, if there is a C++ file of the same name, one for that file and one
+        for each file of the repository that it includes.
         """
         yield Source(
             module.name, module.path, "module", module.meta, module.sections, module.source, module
@@ -94,7 +94,7 @@ class Builder:
                 yield self.cpp(file)
 
     def cpp(self, path: Path) -> Source:
-        """A C++ file; its first lines are title and summary."""
+        """A C++ file; its first two paragraphs are the title and the summary."""
         text = (self.settings.root / path).read_text(encoding="utf-8")
         sections = split_cpp(text)
         if not sections[0].prose.startswith("# "):
@@ -103,7 +103,7 @@ class Builder:
         return Source(name, path.as_posix(), "module", meta, sections, text)
 
     def notebook(self, name: str) -> Source:
-        """A notebook, with what it put out; its first lines are title and summary."""
+        """A notebook with its outputs; its first two paragraphs are the title and the summary."""
         path = source_path(name)
         text = (self.settings.root / path).read_text(encoding="utf-8")
         sections = notebook_sections(self.settings, name)
@@ -112,18 +112,17 @@ class Builder:
         return Source(name, path, "notebook", meta, sections, text, module)
 
     def related(self, source: Source) -> list[Source]:
-        """For a notebook the modules whose parts it takes; for a module the notebooks that do."""
+        """For a notebook, the modules it imports; for a module, the notebooks that import it."""
         found = []
         for other in self.sources:
-            pair = {source.kind: source, other.kind: other}
-            if source.module and other.module and pair.keys() == {"notebook", "module"}:
-                tree = pair["notebook"].module.tree
-                if pair["module"].path in imported_files(tree, self.settings):
-                    found.append(other)
+            pair = {source.kind: source.module, other.kind: other.module}
+            notebook, module = pair.get("notebook"), pair.get("module")
+            if notebook and module and module.path in imported_files(notebook.tree, self.settings):
+                found.append(other)
         return found
 
     def text(self, name: str, path: str) -> Source:
-        """A text; without front matter its first lines are title and summary."""
+        """A text; without front matter, its first two paragraphs are the title and the summary."""
         if not (self.settings.root / path).exists():
             raise Mistake(
                 "pyproject.toml", 1, f"there is no {path}",
@@ -145,8 +144,8 @@ class Builder:
 
     def link(self, path: str, prefix: str, target: str) -> str:
         """
-        The address on the site of a link in the file `path`: to another source, which has a page or
-        lies in the repository, or to another site.
+        The address that a link in the file `path` has on the site: the page of another source, a
+        file in the repository, or an address on another site.
         """
         if re.match(r"[a-z]+:", target) or target.startswith("#"):
             return target
@@ -158,14 +157,16 @@ class Builder:
         relative = whole.relative_to(root).as_posix()
         pages = {source.path: source.name for source in self.sources}
         pages |= {notebook_path(name): name for name in self.settings.notebooks}
-        # The page of a recorded run is that of its folder.
+        # A link to the folder of a recorded run leads to its page.
         name = pages.get(relative, pages.get(f"{relative}/config.json"))
         if name is None:
             return self.settings.source(relative)
         return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
 
     def image(self, path: str, prefix: str, target: str, alt: str) -> str:
-        """A drawing becomes part of the page, and so takes its colours; a picture is an asset."""
+        """
+        A drawing becomes part of the page, and so takes on its colours; a picture is an asset.
+        """
         whole = (self.settings.root / path).parent / target
         if not alt:
             raise LookupError("an image needs a text that says what it shows")
@@ -205,7 +206,7 @@ class Builder:
                 partial(self.heading, page, section),
             )  # fmt: skip
             html = self.render(prose, where)
-            # If it begins with a heading, that has the anchor.
+            # If the prose begins with a heading, the heading has the anchor.
             anchor = "" if f'id="{section.anchor}"' in html else section.anchor
             row = Row(anchor, html, [], prose, text is None)
             if i == 0 and prose:
@@ -218,7 +219,7 @@ class Builder:
         return page
 
     def put_code(self, row: Row, source: Source, section: Section, prefix: str) -> None:
-        """The code of a section, and what it puts out."""
+        """Adds the code of a section, and its outputs, to a row."""
         row.path, row.folded = section.path or source.path, section.folded
         row.place = f"{Path(section.path).stem}-" if section.path else ""
         if section.code:
@@ -240,7 +241,7 @@ class Builder:
         return self.highlighted[path, prefix]
 
     def heading(self, page: Page, section: Section, text: str, level: int) -> str:
-        """Notes a heading; its anchor is that of the section it begins, in every language."""
+        """Records a heading; its anchor is that of the section it begins, in every language."""
         taken = {anchor for _, _, anchor in page.headings}
         anchor = section.anchor if section.anchor not in taken else slug(text)
         while anchor in taken:
@@ -256,6 +257,6 @@ def first_two(text: str) -> dict[str, str]:
 
 
 def trimmed(code: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Without the blank lines at both ends."""
+    """The code without the blank lines at both ends."""
     filled = [i for i, (_, line) in enumerate(code) if line.strip()]
     return code[filled[0] : filled[-1] + 1] if filled else []

@@ -6,8 +6,8 @@ summary: The source of a page, its rows, and the page itself.
 
 # Parts of a page
 
-A page is a column of rows. In a row prose stands on the left, and on the right code with its line
-numbers and, on the page of a notebook, what the code puts out.
+A page is a column of rows. In a row, prose is on the left; on the right is code with its line
+numbers and, on the page of a notebook, the outputs of the code.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class Source:
     """The part of the table of contents that it belongs to."""
 
     def messages(self) -> list[Message]:
-        """All that can be translated, and where it stands."""
+        """All texts that can be translated, each with its place on the page."""
         meta = [(key, self.meta[key]) for key in ("title", "summary")]
         return meta + [(s.anchor, s.prose) for s in self.sections if s.prose.strip()]
 
@@ -48,20 +48,20 @@ class Row:
     text: str = ""
     """The prose as it was written, for the search."""
     english: bool = False
-    """Whether this is a translated page, and this part of it is not."""
+    """Whether the page is translated, but this row is not."""
     path: str = ""
-    """The file that the lines of code are of."""
+    """The file that the lines of code come from."""
     place: str = ""
-    """What the anchors of lines begin with, where they are of another file than the rest."""
+    """A prefix for the anchors of lines that come from another file than the rest of the page."""
     outputs: list[str] = field(default_factory=list)
-    """What the code puts out, as HTML."""
+    """The outputs of the code, as HTML."""
     folded: str = ""
-    """What stands there until a reader asks for the code."""
+    """The words shown in place of the code until a reader unfolds it."""
 
 
 @dataclass
 class Page:
-    """One page, all but what stands on every page."""
+    """One page, without what all pages share."""
 
     source: Source
     lang: str
@@ -73,7 +73,7 @@ class Page:
 
     @property
     def prefix(self) -> str:
-        """The way from the page to the top of the site."""
+        """The relative path from the page to the top of the site."""
         return "" if self.lang == "en" else "../"
 
     @property
@@ -83,7 +83,7 @@ class Page:
 
     @property
     def sha256(self) -> str:
-        """Of the source, in English."""
+        """The hash of the English source."""
         return hashlib.sha256(self.source.text.encode()).hexdigest()
 
     @property

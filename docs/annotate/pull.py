@@ -6,14 +6,14 @@ summary: An edit that was made in Jupyter or on Colab, brought back to the walkt
 
 # From a notebook back
 
-Whoever reads a notebook finds the mistakes there, and corrects them there. The cells then have to
-become a walkthrough again. Nothing of them may be lost on the way or come back changed, so each
-cell is written, read again and compared, and one that did not survive is named by its number.
+Readers of a notebook find mistakes in it, and correct them there. The cells then have to become a
+walkthrough again. Nothing may be lost or changed on the way, so each cell is written, read back and
+compared, and a cell that comes back different is reported by its number.
 
-Not every cell has a place in the walkthrough. The badge and the installation are made by the build,
-and a definition of the package is shown from there: an edit of these belongs elsewhere. And if the
-walkthrough has changed since the notebook was made, one of two edits would be lost: somebody has to
-say which.
+Not every cell has a place in the walkthrough. The build makes the badge and the installation, and a
+definition that a cell shows comes from the package: an edit of these belongs elsewhere. And if the
+walkthrough has changed since the notebook was made, one of the two edits would be lost: the user
+has to say which.
 """
 
 import ast
@@ -32,8 +32,9 @@ SHOWS = re.compile(r"# (\w+), from ([\w/]+)/(\w+)\.py\n")
 
 def tidy(path: str, n: int, cell: Cell) -> Cell:
     """
-    The cell without blanks at the ends of lines, where they mean nothing; where two of them end a
-    line of a paragraph, Markdown has a backslash too. Raises `Mistake` for one that is no Python.
+    The cell without blanks at the ends of lines. In a paragraph of Markdown two of them mean a line
+    break, so a backslash, which means the same, replaces them. Raises `Mistake` for code that does
+    not parse.
     """
     lines = cell.text.strip("\n").split("\n")
     text = "\n".join(line.rstrip() for line in lines)
@@ -55,7 +56,7 @@ def tidy(path: str, n: int, cell: Cell) -> Cell:
 
 
 def survives(path: str, n: int, cell: Cell) -> None:
-    """Raises `Mistake` for a cell that would come back from the walkthrough as something else."""
+    """Raises `Mistake` for a cell that would come back changed from the walkthrough."""
     before = [Cell("prose", "# Title")] + [Cell("code", "x = 1")] * (cell.kind == "prose")
     try:
         again = read_cells(path, write_cells([*before, cell], path))[len(before) :]
@@ -70,7 +71,7 @@ def survives(path: str, n: int, cell: Cell) -> None:
 
 
 def as_written(settings: Settings, name: str, n: int, cell: Cell, known: bool) -> Cell | None:
-    """The cell as the walkthrough has it, `None` if it has none there; raises `Mistake`."""
+    """The cell as the walkthrough has it, `None` if it has no place there; raises `Mistake`."""
     path = notebook_path(name)
     if cell.kind not in ("prose", "code"):
         raise Mistake(path, 1, f"cell {n} is {cell.kind}", "make it a cell of Markdown or code")
@@ -95,7 +96,7 @@ def as_written(settings: Settings, name: str, n: int, cell: Cell, known: bool) -
 
 
 def links_back(settings: Settings, name: str, source: list[Cell]) -> dict[str, str]:
-    """From the address of a link in the notebook to the file that it names in the walkthrough."""
+    """Maps the address of a link in the notebook to the file that the walkthrough names for it."""
     return {
         notebook.address(settings, name, cell, target): target
         for cell in source
@@ -105,7 +106,7 @@ def links_back(settings: Settings, name: str, source: list[Cell]) -> dict[str, s
 
 
 def append(path: str, n: int, cell: Cell, cells: list[Cell]) -> None:
-    """Adds a cell; two of prose become one. Raises `Mistake` for one that cannot stand there."""
+    """Adds a cell; adjacent prose becomes one cell. Raises `Mistake` if it may not come next."""
     if not cells and (cell.kind != "prose" or not cell.text.startswith("# ")):
         raise Mistake(path, 1, f"cell {n} comes first and is no title", "begin with '# ...'")
     survives(path, n, cell)
@@ -120,8 +121,8 @@ def append(path: str, n: int, cell: Cell, cells: list[Cell]) -> None:
 
 def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
     """
-    The walkthrough of a notebook as it was edited. Raises `Mistake` where there is no notebook, for
-    an edit that has no place in a walkthrough, and, unless `force`, if both were edited.
+    The walkthrough of an edited notebook. Raises `Mistake` if there is no notebook, if an edit has
+    no place in a walkthrough, and, unless `force`, if both were edited.
     """
     path, stored = notebook_path(name), notebook.read(settings, name)
     if stored is None:
@@ -134,8 +135,8 @@ def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
         raise Mistake(path, 1, "no cell of it was edited", BUILD)
     back = links_back(settings, name, source)
     cells: list[Cell] = []
-    for n, (cell, key) in enumerate(zip(there, notebook.hashes(there), strict=True), 1):
-        cell = as_written(settings, name, n, cell, key in made_from["cells"])
+    for n, (edited, key) in enumerate(zip(there, notebook.hashes(there), strict=True), 1):
+        cell = as_written(settings, name, n, edited, key in made_from["cells"])
         if cell is not None:
             for page, target in back.items() if cell.kind == "prose" else ():
                 cell.text = cell.text.replace(f"]({page}", f"]({target}")
@@ -150,7 +151,7 @@ def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
 
 
 def pull(settings: Settings, name: str, force: bool = False) -> Path:
-    """Brings an edit of a notebook back to its walkthrough, and returns the file; see above."""
+    """Brings an edit back to the walkthrough, and returns its path; `force` as above."""
     path = settings.root / source_path(name)
     notebook.replace(path, walkthrough_of(settings, name, force))
     return path

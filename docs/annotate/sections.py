@@ -1,16 +1,16 @@
 r"""
 ---
 title: Sections
-summary: What stands side by side on a page, and the name by which it can be linked to.
+summary: Prose and code side by side on a page, and the anchor that links to them.
 ---
 
 # Sections
 
-A section of a page is a piece of prose and the code it is about. The prose of a class or a function
-takes the lines that define it along, and so does that of a field. A section is called after
-the symbol it belongs to, `FeedbackAttention.forward`, and what follows within the same symbol has
-a number, `FeedbackAttention.forward-2`. So a link survives when lines are
-added above it.
+A section of a page is a piece of prose and the code it is about. If the prose documents a class, a
+function or a field, the section includes the lines that define it. A section is named after the
+symbol it belongs to, such as `FeedbackAttention.forward`, and later sections within the same symbol
+are numbered, such as `FeedbackAttention.forward-2`. So a link still works when lines are added
+above its target.
 """
 
 import ast
@@ -33,11 +33,11 @@ class Section:
     """The line of the file at which the prose begins; 0 where there is none."""
     code: list[tuple[int, str]] = field(default_factory=list)
     path: str = ""
-    """The file that the code is of, if it is not the one that the prose is of."""
+    """The file that the code comes from, if the prose comes from another."""
     outputs: list[dict[str, Any]] = field(default_factory=list)
-    """What the code puts out, as a notebook stores it."""
+    """The outputs of the code, as a notebook stores them."""
     folded: str = ""
-    """What stands there until a reader asks for the code."""
+    """The words shown in place of the code until a reader unfolds it."""
 
 
 @dataclass
@@ -52,9 +52,9 @@ class Module:
     sections: list[Section]
 
 
-def qualified(tree: ast.Module) -> list[tuple[str, ast.AST]]:
-    """All classes, functions and documented assignments, by their qualified names."""
-    found: list[tuple[str, ast.AST]] = []
+def qualified(tree: ast.Module) -> list[tuple[str, Any]]:
+    """All classes, functions and assignments to a name, by their qualified names."""
+    found: list[tuple[str, Any]] = []
 
     def walk(body: list[ast.stmt], prefix: str) -> None:
         for node in body:
@@ -74,8 +74,8 @@ def qualified(tree: ast.Module) -> list[tuple[str, ast.AST]]:
     return found
 
 
-def first_line(node: ast.AST) -> int:
-    """Where a definition begins, decorators included."""
+def first_line(node: Any) -> int:
+    """The line at which a definition begins, decorators included."""
     decorators = getattr(node, "decorator_list", [])
     return min([node.lineno, *(d.lineno for d in decorators)])
 
@@ -83,7 +83,7 @@ def first_line(node: ast.AST) -> int:
 def front_matter(prose: str) -> tuple[dict[str, str], str, int]:
     """
     The `key: value` lines between two rules at the beginning, the rest, and the number of lines
-    before it.
+    before the rest.
     """
     lines = prose.split("\n")
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
@@ -97,7 +97,7 @@ def front_matter(prose: str) -> tuple[dict[str, str], str, int]:
 
 
 def read_module(name: str, path: str, source: str) -> Module:
-    """Cuts a module into sections. Raises `SyntaxError`, with `path`, if it is no Python."""
+    """Cuts a module into sections. Raises `SyntaxError`, with `path`, if it does not parse."""
     tree = ast.parse(source, filename=path)
     prose, names = prose_lines(source), qualified(tree)
     by_node = {id(node): qualname for qualname, node in reversed(names)}
@@ -134,7 +134,7 @@ def read_module(name: str, path: str, source: str) -> Module:
         else:
             for part in split(segment, heads.keys() | ends):
                 add_prose(part, prose, heads, begin, sections)
-    meta = {}
+    meta: dict[str, str] = {}
     if sections:
         meta, sections[0].prose, before = front_matter(sections[0].prose)
         sections[0].line += before
@@ -142,7 +142,9 @@ def read_module(name: str, path: str, source: str) -> Module:
 
 
 def split(segment: Segment, at: set[int]) -> list[Segment]:
-    """Where a string begins or ends, other prose may follow without code in between."""
+    """
+    Cuts prose at the lines `at`, where a docstring begins or has ended: comments may touch it.
+    """
     parts = [Segment("prose", segment.start)]
     for number, line in enumerate(segment.lines, segment.start):
         if number in at and parts[-1].lines:

@@ -1,18 +1,17 @@
 r"""
 ---
 title: Segments
-summary: A module, cut into prose and code, and each prose put beside the code it is about.
+summary: A module, cut into prose and code, and each piece of prose beside the code it is about.
 ---
 
 # Segments
 
 What is prose in a Python file? Docstrings, the strings below a field that say what the field is,
-and comments that have a line to themselves. Everything else is code. `pylit` cuts a file that is
-written in this way, but it knows comments in the first column only. So a filter goes
-before it, through its own hook, which lifts all prose to the first column and carries
-the number of each line along.
+and comments that have a line to themselves. Everything else is code. `pylit` cuts a file in this
+way, but it recognises comments in the first column only. So a filter runs first, through a hook
+that `pylit` provides: it lifts all prose to the first column and keeps the number of each line.
 
-Then each prose is put beside the code that follows it, up to the next prose. One kind of code
+Then each piece of prose is put beside the code that follows it, up to the next piece. Some code
 comes before its prose: the `class` or `def` line, and the assignment that a string documents.
 """
 
@@ -24,7 +23,7 @@ import tokenize
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 with warnings.catch_warnings():
     # pylit 0.8.0 has an invalid escape sequence in a docstring.
@@ -48,7 +47,7 @@ class Segment:
     """As they stand in the file."""
 
 
-def documentation(tree: ast.AST) -> Iterator[tuple[ast.Expr, ast.AST]]:
+def documentation(tree: ast.AST) -> Iterator[tuple[Any, Any]]:
     """
     All strings that stand alone, and what each is about: the class, function or module that it
     begins, or the assignment that it follows.
@@ -65,7 +64,7 @@ def documentation(tree: ast.AST) -> Iterator[tuple[ast.Expr, ast.AST]]:
 
 
 def prose_lines(source: str) -> dict[int, str]:
-    """For each line that is prose, by its number, what it says."""
+    """The text of each line of prose, by the number of the line."""
     lines, prose = source.split("\n"), {}
     for token in tokenize.generate_tokens(io.StringIO(source, newline="").readline):
         alone = token.type == tokenize.COMMENT and not token.line[: token.start[1]].strip()
@@ -79,7 +78,7 @@ def prose_lines(source: str) -> dict[int, str]:
         quotes = re.match(r"[rR]?(\"\"\"|''')", raw)
         if before or after or quotes is None:
             continue
-        # The indent of the quotes, and not of the prose, is what the block stands in.
+        # The quotes, and not the prose, give the indentation of the block.
         body = [line.rstrip("\r") for line in lines[node.lineno - 1 : node.end_lineno]]
         body[0] = " " * node.col_offset + raw[quotes.end() :].rstrip("\r")
         body[-1] = body[-1].rstrip().removesuffix(quotes[1])
@@ -90,8 +89,8 @@ def prose_lines(source: str) -> dict[int, str]:
 
 def lift(data: Iterable[str]) -> Iterator[str]:
     """
-    The filter before pylit: all prose as comments in the first column, a blank line wherever prose
-    and code meet, and behind each line its number.
+    The filter before pylit: each line replaced by its number, prose as comments in the first
+    column, and a blank line wherever prose and code meet.
     """
     source, previous = "".join(data), None
     prose = prose_lines(source)
@@ -108,7 +107,7 @@ def lift(data: Iterable[str]) -> Iterator[str]:
         if kind == "prose" or (kind == "blank" and previous == "prose"):
             yield f"# {mark}"
         else:
-            # What begins with a number sign in the first column is code here, such as `#!`.
+            # Escaped: code may begin with a number sign in the first column too, as `#!` does.
             yield ESCAPE + mark
 
 
@@ -117,8 +116,8 @@ pylit.defaults.preprocessors["python2text"] = lift
 
 def segments(source: str) -> list[Segment]:
     """
-    The lines of `source` in segments of prose and code, in their order. Put together again they
-    are the file. Raises `SyntaxError` if it is no Python.
+    The lines of `source` in segments of prose and code, in order. Joined, they are the file again.
+    Raises `SyntaxError` if it does not parse.
     """
     lines = source.split("\n")
     if lines[-1] == "":

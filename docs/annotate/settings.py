@@ -7,9 +7,9 @@ summary: Whose repository this is, and which pages and notebooks it has.
 # Settings
 
 Every link to the repository, every badge and every installation follows from `[tool.annotate]` in
-`pyproject.toml`, so a fork changes a line there and builds. The notebook that readers open on Colab
-and the package that it installs are of one release, the tag of the package's version: what they
-run is what was tested. Until that tag exists, both are those of the branch.
+`pyproject.toml`, so a fork changes one line there and builds. The notebook that readers open on
+Colab and the package that it installs come from the same release, the tag of the package's version:
+readers run what was tested. Until that tag exists, both come from the branch.
 """
 
 import re
@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 def has_tag(root: Path, tag: str) -> bool:
-    """Whether git knows a tag; where there is no git, or no repository, there is none."""
+    """Whether git knows a tag; without git, or without a repository, it does not."""
     command = ["git", "-C", str(root), "rev-parse", "--quiet", "--verify", f"refs/tags/{tag}"]
     try:
         return subprocess.run(command, capture_output=True).returncode == 0
@@ -38,13 +38,13 @@ class Settings:
     repository: str
     branch: str
     tag: str
-    """Of the release of this version, which may not exist yet."""
+    """The tag of this version's release, which may not exist yet."""
     pages: dict[str, str]
-    """Pages of prose: the name of each, and the file it is made of; `index` is the first."""
+    """Pages of prose: the name of each, and the file it is made from; `index` is the first."""
     known: list[str] = field(default_factory=list)
-    """Names in backticks that look like the package's, and are not."""
+    """Names in backticks that look like names of the package but are not."""
     moved: dict[str, str] = field(default_factory=dict)
-    """Where pages are now that had another address before."""
+    """For each page that has moved, its old name and its new one."""
 
     @classmethod
     def read(cls, root: Path) -> "Settings":
@@ -85,7 +85,7 @@ class Settings:
 
     @cached_property
     def release(self) -> str:
-        """What Colab opens, and what it installs: always the same."""
+        """The tag or branch that Colab both opens and installs from."""
         return self.tag if has_tag(self.root, self.tag) else self.branch
 
     @property

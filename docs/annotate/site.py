@@ -1,13 +1,13 @@
 r"""
 ---
 title: The site
-summary: From sources to pages: what there is, in which order, and how it is written.
+summary: From sources to pages: which pages there are, in which order, and how they are written.
 ---
 
 # The site
 
-A site is made whole, in memory: a dictionary from file names to contents. Only then is
-it written, or, by `check`, compared with what lies on disk. Nothing in it depends on the time, the
+The whole site is first made in memory, as a dictionary from file names to contents. Only then is it
+written to disk or, by `check`, compared with what is there. Nothing in it depends on the time, the
 machine, or the order in which a folder is listed, so two builds are byte for byte the same.
 """
 
@@ -37,7 +37,7 @@ class Site:
     files: dict[str, bytes]
 
     def write(self, target: Path) -> None:
-        """Replaces the folder `target`, once all of it has been written beside it."""
+        """Replaces the folder `target`, once the new folder has been written beside it."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".site-") as folder:
             new, old = Path(folder) / "new", Path(folder) / "old"
@@ -62,7 +62,7 @@ def assets(root: Path) -> dict[str, bytes]:
 
 
 def plain(markdown: str) -> str:
-    """A text without headings, formulas and marks."""
+    """A text without headings, formulas and markup."""
     text = re.sub(r"^#.*$", "", markdown, flags=re.M)
     text = re.sub(r"\$\$.*?\$\$|\[\^\w+\]:?", " ", text, flags=re.S)
     text = re.sub(r"\$[^$]*\$", "…", text)
@@ -77,7 +77,7 @@ def search_index(pages: list[Page]) -> bytes:
         title = page.title
         for row in page.rows:
             at = next((a for a in re.findall(r'id="([^"]+)"', row.prose)), row.anchor)
-            # A section is called as its heading says, or its symbol, or else as the one before.
+            # A section is named after its symbol or its heading, or else like the one before it.
             title = headings.get(at, title)
             symbol = page.source.module is not None and page.source.kind == "module" and row.code
             named = at if symbol and at != page.source.name else title
@@ -87,7 +87,7 @@ def search_index(pages: list[Page]) -> bytes:
 
 
 def translated(builder: Builder) -> tuple[list[Page], dict[str, dict[str, str]]]:
-    """The pages that have a catalogue, and for each language what stands on every page."""
+    """The translated pages, and for each language the words that every page has."""
     sources = {source.name: source for source in builder.sources}
     pages, interface = [], {"en": {text: text for text in INTERFACE}}
     for catalogue in catalogues(builder.settings.root):
@@ -110,8 +110,8 @@ def build(root: Path) -> Site:
     """
     ## The build
 
-    Reads all sources and returns all files. Raises `Mistake` for something wrong in a source, and
-    `ValueError` for something that is not installed.
+    Reads all sources and returns all files. Raises `Mistake` if something is wrong in a source, and
+    `ValueError` if something is not installed.
     """
     settings = Settings.read(root)
     builder = Builder(settings)
@@ -149,7 +149,7 @@ def build(root: Path) -> Site:
 
 
 def extract(root: Path) -> list[str]:
-    """Brings all catalogues in step with the sources; returns how much of each is translated."""
+    """Brings all catalogues into step with the sources; returns how much of each is translated."""
     sources = {source.name: source for source in Builder(Settings.read(root)).sources}
     lines = []
     for catalogue in catalogues(root):

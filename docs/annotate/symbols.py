@@ -1,22 +1,23 @@
 r"""
 ---
 title: Symbols
-summary: What every name in the code and in the prose means, and where that is written.
+summary: What each name in the code and in the prose stands for, and where it is defined.
 ---
 
 # Symbols
 
-A name on a page is a link to its definition, wherever that is: in the code, where the syntax tree
-says what it stands for, and in prose, where it stands in backticks. In the code a name that cannot
-be resolved stays plain. In prose it is an error if it *looks* like a name of the package: if it
-is dotted and begins with one of its modules or classes, or is written in CamelCase. Prose goes
-stale in silence, and this is where it is heard.
+A name on a page is a link to its definition: in the code, where the syntax tree says what the name
+stands for, and in prose, where it is in backticks. In the code, a name that cannot be resolved
+stays plain. In prose, it is an error if it *looks* like a name of the package: if it is dotted and
+begins with one of the package's modules or classes, or is written in CamelCase. Prose goes stale
+silently; this error makes it heard.
 """
 
 import ast
 import builtins
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from .sections import Module, qualified
 from .settings import Settings
@@ -28,18 +29,18 @@ CAMEL = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
 
 @dataclass
 class Symbols:
-    """Where each definition of the package is: from a dotted name to the address of its section."""
+    """Where each definition of the package is: maps a dotted name to the address of its section."""
 
     settings: Settings
     modules: dict[str, Module] = field(default_factory=dict)
     address: dict[str, str] = field(default_factory=dict)
-    """From `module.Qualified.name` to `page#anchor`."""
+    """Maps `module.Qualified.name` to `page#anchor`."""
     short: dict[str, list[str]] = field(default_factory=dict)
-    """From `Qualified.name` to the full names that end so."""
+    """Maps `Qualified.name` to the full names that end with it."""
 
     @classmethod
     def of(cls, settings: Settings, modules: list[Module]) -> "Symbols":
-        """Indexes all modules; a definition without prose is found at the line where it stands."""
+        """Indexes all modules; the address of a definition without prose is that of its line."""
         symbols = cls(settings)
         for module in modules:
             symbols.modules[module.name] = module
@@ -56,15 +57,15 @@ class Symbols:
 
     def resolve(self, text: str, module: str | None = None) -> str | None:
         """
-        The address of a name in backticks; `None` if it is not a name of ours. Raises `LookupError`
-        if it looks like one and is none.
+        The address of a name in backticks; `None` if it is not a name of the package. Raises
+        `LookupError` if it looks like one but is not.
         """
         name = text.removesuffix("()")
         if not DOTTED.fullmatch(name) or FILE.fullmatch(name) or name in self.settings.known:
             return None
         if hasattr(builtins, name):
             return None
-        # A module is named with or without its folder.
+        # A module may be named with or without its folder.
         *folders, last = name.removeprefix(f"{self.settings.package}.").split(".")
         while folders and folders[0] in self.folders():
             folders.pop(0)
@@ -85,7 +86,7 @@ class Symbols:
         return None
 
     def folders(self) -> set[str]:
-        """The folders of the package, none of which has the name of a module."""
+        """The folders of the package that do not share their name with a module."""
         files = (module.path.split("/")[1:-1] for module in self.modules.values())
         return {folder for folders in files for folder in folders} - self.modules.keys()
 
@@ -101,7 +102,7 @@ class Symbols:
         def column(line: int, offset: int) -> int:
             return len(lines[line - 1].encode()[:offset].decode())
 
-        def visit(node: ast.AST, cls: str | None) -> None:
+        def visit(node: Any, cls: str | None) -> None:
             if isinstance(node, ast.ClassDef):
                 cls = node.name
             loaded = isinstance(getattr(node, "ctx", None), ast.Load)
@@ -114,8 +115,9 @@ class Symbols:
             if isinstance(node, ast.Attribute) and loaded:
                 full = self.attribute(node, meaning, module.name, cls)
                 if full is not None:
-                    start = node.end_col_offset - len(node.attr.encode())
-                    self.put(found, full, node.end_lineno, column(node.end_lineno, start))
+                    end: Any = node
+                    start = end.end_col_offset - len(node.attr.encode())
+                    self.put(found, full, end.end_lineno, column(end.end_lineno, start))
             for child in ast.iter_child_nodes(node):
                 visit(child, cls)
 
@@ -123,12 +125,12 @@ class Symbols:
         return found
 
     def put(self, found: dict[tuple[int, int], str], full: str, line: int, column: int) -> None:
-        """Notes a link, if there is anything to link to."""
+        """Records a link, if there is anything to link to."""
         if full in self.address:
             found[line, column] = self.address[full]
 
     def imported(self, module: Module) -> dict[str, str]:
-        """What the names mean that a module imports from the package."""
+        """What each name that a module imports from the package stands for."""
         meaning = {}
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.ImportFrom):

@@ -1,7 +1,7 @@
 r"""
 ---
 title: Texts
-summary: Sections of what is no Python: C++, Markdown, and the folder of a run.
+summary: Sections of sources that are not Python: C++, Markdown, and the folder of a run.
 ---
 
 # Texts
@@ -19,14 +19,14 @@ from .sections import Section
 
 
 def first_words(prose: str) -> str:
-    """A name for a section without a heading, which stays when lines are added above it."""
+    """A name for a section without a heading, unchanged when lines are added above it."""
     return slug(" ".join(prose.split()[:6]))
 
 
 def split_cpp(text: str) -> list[Section]:
     """
-    A C++ file at the comments that have lines to themselves: each is prose, and what follows is its
-    code. A comment behind code stays there.
+    Cuts a C++ file at the comments that have lines to themselves: each is prose, and what follows
+    is its code. A comment after code on the same line stays with the code.
     """
     sections: list[Section] = []
     comment = False
@@ -39,7 +39,7 @@ def split_cpp(text: str) -> list[Section]:
                 sections[-1].code.append((number, line))
             continue
         if not comment:
-            # Called after its first words, which stay when lines are added above.
+            # Named after its first words, which stay the same when lines are added above.
             anchor = first_words(bare.removeprefix("//"))
             while any(section.anchor == anchor for section in sections):
                 anchor += "-2"
@@ -50,7 +50,7 @@ def split_cpp(text: str) -> list[Section]:
 
 
 def split_text(text: str, first: int) -> list[Section]:
-    """A text at its headings of the first two levels, each section called after its heading."""
+    """Cuts a text at headings of the first two levels; each section is named after its heading."""
     sections = [Section("text", None, "", first)]
     fenced = False
     for number, line in enumerate(text.split("\n"), first):

@@ -8,20 +8,20 @@ summary: A Python file read as the cells of a notebook, and cells written as a P
 
 A walkthrough is a Python file in pylit's convention. A paragraph of comments with a blank line
 before and after it is prose, and becomes a Markdown cell; everything between is code. A comment
-that touches code is a note in the code. So between two code cells there are always some words,
-which is a good rule for a text that explains.
+that touches code is a note in the code. So there are always some words between two code cells, a
+good rule for a text that explains.
 
 pylit converts in both directions, by way of a text in which code is indented and announced by a
 marker. A few inputs, two blank lines after prose for example, would come back changed. They are not
-in normal form and are refused: what is converted comes back byte for byte.
+in normal form and are refused, so whatever is converted comes back byte for byte.
 
-One kind of cell is written shorter in the source than it is shown:
+One kind of cell is shorter in the source than on the page:
 
 ```python
 from feedback.layers import LayerMix  # shown
 ```
 
-In the notebook and on its page the definition itself stands there, as the package has it.
+The notebook and its page show the definition itself, as the package has it.
 """
 
 import ast
@@ -51,7 +51,7 @@ class ToText(pylit.Code2Text):
 
 
 class ToCode(pylit.Text2Code):
-    """The way back."""
+    """The converter for the way back."""
 
 
 @dataclass
@@ -63,16 +63,16 @@ class Cell:
     line: int = 0
     """The line of the source at which it begins."""
     id: str = ""
-    """What the cell is called in the notebook, whatever stands before it there."""
+    """The id of the cell in the notebook; it does not count the cells that the build adds."""
 
     @property
     def shown(self) -> re.Match[str] | None:
-        """If it stands for a definition of the package: the package, the module and the name."""
+        """If the cell shows a definition of the package: the package, the module and the name."""
         return SHOWN.fullmatch(self.text) if self.kind == "code" else None
 
 
 def drop_markers(lines: Iterable[str]) -> Iterator[str]:
-    """The markers are not wanted in the source, nor the empty comments before them."""
+    """The lines without the markers and the empty comments before them."""
     empty: list[str] = []
     for line in lines:
         if line.strip() == f"# {MARKER}":
@@ -100,13 +100,13 @@ def to_source(text: str) -> str:
 def read_cells(path: str, source: str) -> list[Cell]:
     """
     The cells of a walkthrough. Raises `Mistake` if it is not in normal form, if it begins with
-    code, or if a cell of it is no Python.
+    code, or if the code of a cell does not parse.
     """
     demand_same(path, source, to_source(to_text(source)))
     cells: list[Cell] = []
     for block in re.split(rf"^{MARKER}$", to_text(source), flags=re.M):
         lines = block.strip("\n").split("\n")
-        # Behind a marker, what is indented is code.
+        # After a marker, indented lines are code.
         code = list(takewhile(lambda line: not line or line[:4] == "    ", lines)) if cells else []
         if code:
             cells.append(Cell("code", "\n".join(line[4:] for line in code).strip("\n")))
@@ -126,13 +126,13 @@ def read_cells(path: str, source: str) -> list[Cell]:
 
 
 def first_difference(these: list[Any], those: list[Any]) -> int | None:
-    """Counted from 1, as lines and cells are; `None` if there is none."""
+    """The number of the first item that differs, counted from 1; `None` if there is none."""
     pairs = zip([*these, None], [*those, None], strict=False)
     return next((n for n, (a, b) in enumerate(pairs, 1) if a != b), None)
 
 
 def demand_same(path: str, source: str, again: str) -> None:
-    """Raises `Mistake`, with the line, for a walkthrough that would come back as `again`."""
+    """Raises `Mistake`, with the line, if a walkthrough came back as another text, `again`."""
     wrong = first_difference(source.split("\n"), again.split("\n"))
     if wrong is not None or not source.startswith("# # "):
         raise Mistake(
@@ -143,7 +143,7 @@ def demand_same(path: str, source: str, again: str) -> None:
 
 
 def number(cells: list[Cell], lines: list[str]) -> None:
-    """Gives each cell its name, and the line of the source at which it begins."""
+    """Gives each cell its id, and the line of the source at which it begins."""
     at = 0
     for n, cell in enumerate(cells, 1):
         cell.id = f"cell-{n:02}"
@@ -176,7 +176,7 @@ def definition(root: Path, path: str, cell: Cell) -> tuple[str, int, str]:
     For a cell that shows a definition: the file that has it, its first line, and its text. Raises
     `Mistake` if there is no such definition.
     """
-    package, module, name = cell.shown.groups()
+    package, module, name = cell.shown.groups() if cell.shown else ("", "", "")
     file = f"{package.replace('.', '/')}/{module}.py"
     if (root / file).exists():
         source = (root / file).read_text(encoding="utf-8")

@@ -1,18 +1,18 @@
 r"""
 ---
 title: Figures of a trained model
-summary: What the model that comes with the package has learnt, drawn.
+summary: Drawings of what the model that comes with the package has learnt.
 ---
 
 # Figures of a trained model
 
 `python -m docs figures` looks into the trained model of the package and draws two figures: the
-weights $\alpha_l$ with which its layers become memory, and which characters each layer
-attends to. They are drawings in the repository, made once, so building the site needs no model;
-a test looks into the model again and compares.
+weights $\alpha_l$ that mix its layers into the memory, and the characters each layer attends to.
+The figures are drawn once and stored in the repository, so building the site needs no model; a test
+looks into the model again and compares.
 
-A weight says how much of a layer goes into the memory, not how much is missed when it does not. So
-each layer is also left out once, and the loss without it is what a click on its bar shows.
+A weight says how much of a layer goes into the memory, not how much worse the model is without it.
+So each layer is also left out once, and a click on its bar shows the loss without it.
 """
 
 import json
@@ -31,7 +31,7 @@ TEXT = "JULIET:\nO Romeo, Romeo! wherefore art thou Romeo?\n"
 CELL, ROW, LEFT = 15, 24, 70
 
 READ = 16_000
-"""Characters of the validation text on which a layer is missed."""
+"""The number of characters of the validation text on which these losses are measured."""
 
 
 def mix(model: FeedbackLM) -> list[float]:
@@ -42,8 +42,8 @@ def mix(model: FeedbackLM) -> list[float]:
 @torch.no_grad()
 def without(model: FeedbackLM, tokens: torch.Tensor, layers: list[int | None]) -> list[float]:
     r"""
-    For each of `layers` the loss, in nats, when $\alpha_l$ is zero and the other weights share
-    what it had; for `None` nothing is left out. `tokens` is `(T,)`.
+    For each of `layers` the loss, in nats, when $\alpha_l$ is zero and the others are scaled up to
+    sum to one; for `None` nothing is left out. `tokens` is `(T,)`.
     """
     weight, losses = model.transformer.mix.weight, []
     learned = weight.clone()
@@ -58,7 +58,7 @@ def without(model: FeedbackLM, tokens: torch.Tensor, layers: list[int | None]) -
 @torch.no_grad()
 def attention(model: FeedbackLM, tokens: torch.Tensor) -> list[list[list[int]]]:
     """
-    For each layer and step the attention to each earlier step, the mean of the heads, in
+    For each layer and step, the attention weight of each earlier step, averaged over the heads, in
     percent. `tokens` is `(T,)`.
     """
     rows: list[list[list[int]]] = [[] for _ in model.transformer.layers]
@@ -82,8 +82,8 @@ def attention(model: FeedbackLM, tokens: torch.Tensor) -> list[list[list[int]]]:
 
 def in_words(loss: float, whole: float) -> str:
     """
-    Digits only where they are stable. A model far from what it was trained on amplifies rounding,
-    and processors round differently: of its loss there is a bound.
+    The loss, with digits only where they are stable. A model far from what it was trained on
+    amplifies rounding, and processors round differently: then only a lower bound is given.
     """
     if loss - whole < 0.5:
         return f"{loss:.2f}"
@@ -93,8 +93,9 @@ def in_words(loss: float, whole: float) -> str:
 
 def draw_mix(alpha: list[float], losses: list[float]) -> str:
     """
-    Bars: the weight of each layer, beside a line where all would be equal. `losses` are those
-    with all layers, and then without each; the page's script shows them, a layer at a time.
+    A bar for the weight of each layer, and a line at the weight that all would have if they were
+    equal. `losses` has the loss with all layers, then the loss without each of them; the page's
+    script shows them one at a time.
     """
     width, height, top = 520, 40 + 30 * len(alpha), max(alpha)
     names = ["the embedding", *(f"layer {l}" for l in range(1, len(alpha)))]

@@ -1,6 +1,6 @@
 """
 ---
 title: Measuring
-summary: How fast and how large, side by side with others on this machine.
+summary: Speed and memory, side by side with others on this machine.
 ---
 """

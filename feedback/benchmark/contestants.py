@@ -1,18 +1,18 @@
 r"""
 ---
 title: The contestants
-summary: Who is measured against whom: ours, the strongest Transformers, and the peers.
+summary: The models compared: ours, the strongest Transformers, and other people's code.
 ---
 
 # The contestants
 
 A ratio is only worth as much as its denominator. So the parallel Transformer that everything here
-is measured against is the *fastest* of two: `TransformerLM`, our own layers without the feedback,
-each with key and value projections of its own, and a `FusedTransformer` below, which gives up
-relative positions so that PyTorch's fused causal attention can be used. Both have the same widths
-and as many layers.
+is measured against is the *faster* of two: `TransformerLM`, our own layers without the feedback,
+each with key and value projections of its own, and the `FusedTransformer` below, which gives up
+relative positions so that PyTorch's fused causal attention can be used. Both have the widths and
+the number of layers of the Feedback Transformer.
 
-Other people's implementations take part where they are installed.
+Other people's implementations, the peers, take part where they are installed.
 """
 
 import importlib.util
@@ -34,8 +34,8 @@ class FusedLayer(nn.Module):
     r"""
     ## The strongest baseline, one layer
 
-    Queries, keys and values in one product, $D \times 3HK$, and then the fused kernel: with the
-    output and the feed-forward sublayer $4DHK + 2DF$ parameters that multiply.
+    Queries, keys and values come from one product, $D \times 3HK$, and go to the fused kernel. With
+    the output and the feed-forward sublayer, $4DHK + 2DF$ parameters take part in products.
     """
 
     def __init__(self, c: ModelConfig):
@@ -108,7 +108,7 @@ class Logits(nn.Module):
 
 
 class Surrounded(nn.Module):
-    """A bare stack that wants time first, with the embedding and the head that it lacks."""
+    """A bare stack that expects time first, with the embedding and the head that it lacks."""
 
     def __init__(self, config: ModelConfig, stack: nn.Module):
         super().__init__()
@@ -157,9 +157,9 @@ class Contestant(NamedTuple):
     """
     ## The contestants
 
-    `build` makes a module from tokens to logits. The failure of a `peer` is a result, and not the
-    end of the benchmark. Two of the peers do a little more than we ask for: labml's has positions
-    for 4096 steps, and the feed-forward sublayer of lucidrains' has a gate.
+    `build` makes a module that maps tokens to logits. If a `peer` fails, that is a result, and the
+    benchmark goes on. The peers do a little more than we ask for: labml's have positions for
+    4096 steps, and lucidrains' has a gate in the feed-forward sublayer.
     """
 
     name: str
@@ -181,7 +181,7 @@ PEERS = {
 
 
 def installed(package: str) -> bool:
-    """Whether a package of PyPI is here, which has the same name in Python, but for the dashes."""
+    """Whether a package of PyPI is installed; its name in Python has underscores for dashes."""
     return importlib.util.find_spec(package.replace("-", "_")) is not None
 
 

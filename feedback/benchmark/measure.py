@@ -7,21 +7,21 @@ summary: Time, memory and decoding, side by side with the strongest Transformer 
 # The benchmark
 
 What does feedback cost on *this* machine? A number from somebody else's machine says little,
-and so does a number from an hour ago: clocks change, neighbours come and go. So all contestants
-run in one process and take turns, round after round, and noise hits all of them alike. What is
-reported is the median, with the quartiles around it. Whoever is slow gets fewer
-turns, but at least three, spread evenly over the rounds. What taking turns cannot repair is a
-machine that is busy all the time: threads that wait for a core wait at every operation, and who
-has many small ones waits most. So the load before the start is recorded, and a high one named.
+and so does a number from an hour ago: clock speeds change, and other programs come and go. So all
+contestants run in one process and take turns, round after round, and noise affects all of them
+alike. The result is the median, with the quartiles around it. Slow contestants get fewer turns, but
+at least three, spread evenly over the rounds. Taking turns does not help on a machine that is busy
+all the time: threads that wait for a core wait at every operation, so contestants with many small
+operations wait most. So the load before the start is recorded, and a high load gives a warning.
 
 The unit is the time of the fastest parallel Transformer among the `contestants`.
 
 1. **train**: forward, cross-entropy and backward, from tokens to gradients. Old gradients
    are cleared before the clock starts; there is no optimiser.
 2. **growth**: how the ratio depends on the length $T$, the batch $B$ and the layers $L$.
-3. **decode**: tokens a second when a text of that length is written from one token, by argmax,
-   with everybody's own cache; `mem_len` is the length. And the bytes by which a cache
-   grows with a token, $2HK$ numbers against $2LHK$.
+3. **decode**: tokens per second when a text is written from one token, by argmax, each contestant
+   with its own cache; `mem_len` is the length of the text. Also the bytes by which a cache grows
+   with each token, $2HK$ numbers against $2LHK$.
 
 Peak memory is that of the first training step of a new model: the largest sum of all tensors
 allocated since the step began and not yet freed, gradients included. So the parameters and the
@@ -46,7 +46,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..fast.library import missing
+from ..fast.compiled import missing
 from ..model import IMPLEMENTATIONS, Implementation
 from ..support.checks import require
 from ..support.files import write_whole
@@ -85,7 +85,7 @@ class Settings:
     """
 
     rounds: int = 10
-    """Turns of each contestant; slow ones get fewer, but at least 3 of them."""
+    """Turns of each contestant; slow contestants get fewer, but at least 3."""
     parts: tuple[Part, ...] = ("train", "growth", "decode")
     """What to measure."""
     configs: tuple[ConfigName, ...] = ("d128", "d256", "d512")
@@ -107,7 +107,7 @@ class Settings:
         return SIZES[name].tiny() if self.quick else SIZES[name]
 
     def growth(self) -> dict[str, tuple[int, ...]]:
-        """What grows, and through which values."""
+        """What grows, and the values it takes."""
         if self.quick:
             return {"T": (2, 4), "B": (1, 2), "L": (1, 2)}
         return {"T": (64, 128, 256, 512, 1024), "B": (1, 4, 16, 32, 64), "L": (1, 2, 4, 8, 12)}
@@ -124,7 +124,7 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    # Or else the profiler says on standard error that it starts and stops.
+    # Otherwise the profiler reports on standard error when it starts and stops.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         step()
@@ -138,7 +138,8 @@ class Entry:
     """
     ## One contestant in one race
 
-    `prepare` builds it, and returns the step that is timed and what clears up before it.
+    `prepare` builds the contestant and returns two functions: the step that is timed, and one that
+    clears up before that step.
     """
 
     contestant: Contestant
@@ -159,7 +160,7 @@ class Entry:
             self.error = f"{type(error).__name__}: {error}"
 
     def begin(self, count_memory: bool) -> float:
-        """Builds it and takes one step to warm up; returns the seconds of that step."""
+        """Builds the contestant and takes one step to warm up; returns the seconds of that step."""
         start = time.perf_counter()
         with self.guard():
             self.step, self.clear = self.prepare()
@@ -187,7 +188,7 @@ class Entry:
 
 
 def is_due(i: int, turns: int, rounds: int) -> bool:
-    """Whether somebody with so many `turns` in so many `rounds` has one in round `i`."""
+    """Whether a contestant that has `turns` turns in `rounds` rounds has one in round `i`."""
     return (i + 1) * turns // rounds > i * turns // rounds
 
 
@@ -197,8 +198,8 @@ def race(
     """
     ## A race
 
-    Everybody warms up; then come the rounds. A contestant has as many turns as fit into `budget`
-    seconds, but at least 3, and at most `rounds`. Returns a row for each.
+    All contestants warm up; then the rounds begin. A contestant has as many turns as fit into
+    `budget` seconds, but at least 3, and at most `rounds`. Returns a row for each contestant.
     """
     turns = []
     for entry in entries:
@@ -218,7 +219,7 @@ def race(
 
 
 def summarise(seconds: list[float]) -> dict[str, Any]:
-    """The raw times, the median, and the quartiles; without a time they are `None`."""
+    """The raw times, the median and the quartiles; without times the last two are `None`."""
     low = median = high = None
     if seconds:
         # A single time is its own quartile.
@@ -228,7 +229,7 @@ def summarise(seconds: list[float]) -> dict[str, Any]:
 
 
 def add_ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Adds to each row its median over the smallest of a parallel Transformer."""
+    """Adds to each row its median divided by the smallest median of a parallel Transformer."""
     unit = min(row["median"] for row in rows.values() if row["kind"] == "parallel")
     for row in rows.values():
         row["ratio"] = None if row["median"] is None else row["median"] / unit
@@ -253,7 +254,7 @@ def training(contestant: Contestant, size: Size, device: torch.device) -> Entry:
 
 
 def decoding(contestant: Contestant, size: Size, device: torch.device) -> Entry:
-    """Writing `size.T` tokens, from one."""
+    """Writing `size.T` tokens, starting from one."""
 
     def prepare() -> tuple[Callable[[], object], Callable[[], object]]:
         torch.manual_seed(0)
@@ -264,24 +265,25 @@ def decoding(contestant: Contestant, size: Size, device: torch.device) -> Entry:
     return Entry(contestant, prepare, device)
 
 
-def bare(model: nn.Module) -> nn.Module:
+def bare(model: nn.Module) -> Any:
     """The model that can `generate`."""
     return model.model if isinstance(model, Logits) else model
 
 
 @torch.no_grad()
-def cache_bytes(model: nn.Module) -> float:
-    """Bytes of the cache for a token, counted in the tensors that `generate` begins with."""
+def cache_bytes(model: Any) -> float:
+    """Bytes of cache per token, counted in the tensors that `generate` begins with."""
     if isinstance(model, FusedTransformer):
         tensors, steps = model.caches(1), model.config.mem_len
     else:
         _, memory = model(torch.zeros(1, 2, dtype=torch.int64))
-        tensors, steps = itertools.chain(*model.transformer.remembered(memory)), len(memory)
+        tensors = list(itertools.chain(*model.transformer.remembered(memory)))
+        steps = len(memory)
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / steps
 
 
 def runs(implementation: Implementation, device: torch.device) -> bool:
-    """Whether an implementation can run here; all can but the native one."""
+    """Whether an implementation can run here; all except the native one always can."""
     return implementation != "native" or (device.type == "cpu" and missing() is None)
 
 
@@ -298,8 +300,9 @@ def measure_train(settings: Settings, device: torch.device) -> dict[str, Any]:
 
 
 def measure_growth(settings: Settings, device: torch.device) -> dict[str, Any]:
-    """The default's training step and the baseline's: rows for each value of `T`, `B`, `L`."""
-    pair, results = [feedback("auto"), FUSED], {}
+    """A training step of the default and of the baseline: rows for each `T`, `B` and `L`."""
+    pair = [feedback("auto"), FUSED]
+    results: dict[str, Any] = {}
     for letter, values in settings.growth().items():
         results[letter] = {}
         for value in values:
@@ -355,7 +358,7 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
     ## The benchmark
 
     Measures, prints the tables, and writes numbers and picture to the folder `out`; returns what
-    the JSON file holds. Raises `ValueError` if there is a benchmark already.
+    the JSON file holds. Raises `ValueError` if `out` already holds a benchmark.
     """
     require(
         overwrite or not (out / RESULTS).exists(),
@@ -363,7 +366,7 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
         "folder with --out",
     )
     device = choose_device(settings.device)
-    # A GPU's libraries allocate their workspace at the first product, and nobody shall pay for it.
+    # A GPU's libraries allocate workspace at the first product: here, so that no contestant pays.
     torch.ones(8, 8, device=device).mm(torch.ones(8, 8, device=device))
     missing = [package for package in PEERS if not installed(package)]
     results: dict[str, Any] = {

@@ -6,8 +6,8 @@ summary: The benchmark's numbers as tables and as a picture.
 
 # The report
 
-Tables for the terminal, and a picture. Numbers come as the benchmark wrote them to its JSON
-file; nothing is measured here.
+Tables for the terminal, and a picture. The numbers are those in the benchmark's JSON file; nothing
+is measured here.
 """
 
 import io
@@ -26,7 +26,7 @@ def table(header: list[str], lines: list[list[str]]) -> str:
     """
     ## Tables
 
-    Columns as wide as they must be; a line of a single cell stands as it is.
+    Each column is as wide as its widest cell; a line of a single cell is not counted.
     """
     cells = [line for line in [header, *lines] if len(line) > 1]
     first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
@@ -73,7 +73,7 @@ def table_growth(results: dict[str, Any]) -> str:
 
 
 def table_decode(results: dict[str, Any]) -> str:
-    """Decoding: a section for each batch size, tokens a second and (ratio) for each length."""
+    """Decoding: a section for each batch size, tokens per second and (ratio) for each length."""
     lines: list[list[str]] = []
     for B, lengths in results.items():
         lines += [[""], [f"batch {B}"]]
@@ -93,7 +93,7 @@ def draw_train(figure: SubFigure, results: dict[str, Any]) -> None:
     """
     ## Pictures
 
-    Training: a bar for each contestant, and what is not there has none.
+    Training: a bar for each contestant, of length zero if it failed.
     """
     every = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, (size, rows) in zip(every, results.items(), strict=True):
@@ -109,7 +109,7 @@ def draw_train(figure: SubFigure, results: dict[str, Any]) -> None:
 
 
 def double(axes: Axes, values: Iterable[str]) -> None:
-    """An axis on which each doubling is as wide as the next, marked where there are values."""
+    """An axis on which each doubling has the same width, with a tick at each of `values`."""
     axes.set_xscale("log", base=2)
     axes.set_xticks([int(value) for value in values], list(values), minor=False)
 
@@ -129,7 +129,7 @@ def draw_growth(figure: SubFigure, results: dict[str, Any]) -> None:
 
 
 def draw_decode(figure: SubFigure, results: dict[str, Any]) -> None:
-    """Decoding: tokens a second against the length."""
+    """Decoding: tokens per second against the length."""
     every = figure.subplots(1, len(results), squeeze=False)[0]
     for axes, (B, lengths) in zip(every, results.items(), strict=True):
         for colour, name in zip(COLOURS, next(iter(lengths.values())), strict=False):

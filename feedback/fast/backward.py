@@ -6,13 +6,13 @@ summary: Gradients of activations travel back in time; those of the weights need
 
 # The backward sweep
 
-What does it take to go back through a recurrence by hand? Fewer lines than one fears: each line of
-the forward sweep has a counterpart, and they stand in the opposite order. One thing
-has no counterpart, a memory slot, which was written once and read many times.
+What does it take to go back through a recurrence by hand? Fewer lines than you might fear: each
+line of the forward sweep has a counterpart, and the counterparts come in reverse order. One thing
+has no such counterpart: a memory slot, which is written once and read many times.
 
-Below, $\hat x = (x - \mu)/\sigma$ is a norm without its parameters and
-$z = \gamma \odot \hat x + \beta$ one with them; $1/\sqrt{K}$ is part of the $\gamma$ and
-$\beta$ before the query.
+Below, $\hat x = (x - \mu)/\sigma$ is the output of a norm without its parameters, and
+$z = \gamma \odot \hat x + \beta$ with them; $1/\sqrt{K}$ is folded into the $\gamma$ and
+$\beta$ of the norm before the query.
 
 With $\delta x^l = \partial\mathcal{L}/\partial x_t^l$ and so on, one layer step backwards is
 
@@ -26,17 +26,19 @@ $$\begin{aligned}
 \delta x^{l-1} &= \delta y + \mathrm{LN}'\big(W_q^\top \delta q\big) + \alpha_{l-1}\, \delta m_t
 \end{aligned}$$
 
-and what makes it recurrent is the gradient of a memory slot, to which every later step and layer
-that read it has contributed:
+and the recurrence is in the gradient of a memory slot, to which every layer of every later step
+that read the slot contributes:
 
 $$\delta k_j = \sum_{t > j} \sum_l \delta s_{tlj}\, (q_{tl} + u_l), \qquad
   \delta v_j = \sum_{t > j} \sum_l a_{tlj}\, \delta o_{tl}, \qquad
   \delta m_j = W_k^\top \delta k_j + W_v^\top \delta v_j .$$
 
 These sums are not added up layer by layer, $T \cdot L$ times over a whole window: each step adds
-those of all its layers as one product. When the sweep reaches step $j$, nobody is left who could
-have read it, and $\delta k_j$ and $\delta v_j$ are complete.
+the terms of all its layers as one product. When the sweep reaches step $j$, all readers of its slot
+have been processed, so $\delta k_j$ and $\delta v_j$ are complete.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +51,11 @@ from .weights import Weights
 
 def normalise_backward(
     dz: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, gain: Tensor | None = None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Any, Any]:
     r"""
-    $\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$ of
+    $\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$ with
     $g = \gamma \odot \delta z$; and, if there is a $\gamma$, the gradients of $\gamma$ and $\beta$,
-    the sums of $\delta z \odot \hat x$ and $\delta z$.
+    which are the sums of $\delta z \odot \hat x$ and $\delta z$.
     """
     wanted = [True, gain is not None, gain is not None]
     return torch.ops.aten.native_layer_norm_backward(
@@ -73,24 +75,24 @@ def activate_backward(grad: Tensor, pre: Tensor, activation: str) -> Tensor:
 
 def recompute(call: Call, first: int, count: int) -> Recomputed:
     r"""
-    ## What nothing has to wait for
+    ## What is recomputed in bulk
 
-    With all $x_t^l$ and $y_t^l$ on the tape, the rest of `count` steps from `first` on is a
-    few large operations.
+    With all $x_t^l$ and $y_t^l$ on the tape, everything else about the `count` steps from `first`
+    on takes only a few large operations.
     """
     n, w, tape, _ = call
     x, y, m = tape.x[:, first:][:, :count], tape.y[:, first:][:, :count], tape.m[first:][:count]
     pre = tape.pre[:, first:][:, :count]
     if n.lean:
         pre = pre.new_empty(n.L, count, n.B, n.wide)
-    stats = [m.new_empty(n.L, count, n.B, 1) for _ in range(4)]
+    x_mean, x_rstd, y_mean, y_rstd = (m.new_empty(n.L, count, n.B, 1) for _ in range(4))
     q, z_attn, z_ff = pre.new_empty(n.L, count, n.B, n.H * n.K), [], []
     for l in range(n.L):
-        z, stats[0][l], stats[1][l] = normalise(x[l], w.gain_attn[l], w.offset_attn[l])
+        z, x_mean[l], x_rstd[l] = normalise(x[l], w.gain_attn[l], w.offset_attn[l])
         z_attn.append(z)
         # $q = W_q z$
         torch.mm(z.flatten(0, 1).to(q.dtype), w.wq[l].mT, out=q[l].flatten(0, 1))
-        z, stats[2][l], stats[3][l] = normalise(y[l], w.gain_ff[l], w.offset_ff[l])
+        z, y_mean[l], y_rstd[l] = normalise(y[l], w.gain_ff[l], w.offset_ff[l])
         z_ff.append(z)
         if n.lean:
             # $\mathrm{pre} = W_1 z + b_1$
@@ -98,8 +100,10 @@ def recompute(call: Call, first: int, count: int) -> Recomputed:
             torch.addmm(w.b1[l], z.flatten(0, 1).to(pre.dtype), w.w1[l].mT, out=inner)
             if n.relu_only:
                 inner.relu_()
-    memory = normalise(m) if n.norm_memory else (m, m, m)
-    return Recomputed(tuple(z_attn), tuple(z_ff), *stats, q, pre, *memory)
+    m_hat, m_mean, m_rstd = normalise(m) if n.norm_memory else (m, m, m)
+    return Recomputed(
+        tuple(z_attn), tuple(z_ff), x_mean, x_rstd, y_mean, y_rstd, q, pre, m_hat, m_mean, m_rstd
+    )
 
 
 class Backward:
@@ -107,37 +111,37 @@ class Backward:
     ## Backward sweep
 
     Goes back through one stretch after the other, the last one first. `dout` and `dm_out`,
-    `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$, if these have any. Adds
-    those of the small weights, and of keys and values, to `total`.
+    `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$; `dm_out` is `None` if
+    the $m_t$ have none. Adds the gradients of the small weights, keys and values to `total`.
     """
 
     def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None):
         self.call, self.total, self.dout, self.dm_out = call, total, dout, dm_out
 
     def sweep(self, stretch: Stretch) -> None:
-        """One stretch: fills its adjoint."""
+        """Goes back through one stretch and fills its adjoint."""
         back = BackwardStretch(stretch, self.total)
         for t in reversed(range(stretch.first, stretch.first + stretch.steps)):
             back.step(t, self.dout[t], None if self.dm_out is None else self.dm_out[t])
         back.add_small_gradients()
 
     def finish(self) -> None:
-        """When all stretches are done."""
+        """Completes the gradients of the small weights when all stretches are done."""
         finish_small_gradients(self.call.weights, self.total.weights)
 
 
 class BackwardStretch:
     """
-    ## One stretch of it
+    ## One stretch
 
-    Line by line the equations above, for a step and its layers from the last to the first.
+    The equations above, line by line: steps and their layers, each from the last to the first.
     """
 
     def __init__(self, stretch: Stretch, total: Gradients):
         self.stretch, self.total = stretch, total
         self.call, self.first, self.recomputed, self.g = stretch
         self.n, self.w, self.tape, self.masks = self.call
-        # Steps without memory never write these.
+        # Steps without memory never write these, so they start at zero.
         for sometimes in (self.g.ds, self.g.dy, self.g.dq):
             sometimes.zero_()
 
@@ -145,7 +149,7 @@ class BackwardStretch:
         """All layers of step `t`."""
         n, w, g, r = self.n, self.w, self.g, t - self.first
         start, end = n.window(t)
-        # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, to which all readers have added
+        # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, complete after all its readers
         dkv = g.dkv[r].copy_(self.total.cache[..., end].permute(3, 1, 0, 2, 4).flatten(1))
         dm = dkv @ w.wkv
         if n.norm_memory:
@@ -213,7 +217,7 @@ class BackwardStretch:
         return dy + dx
 
     def read(self, t: int, answers: Tensor) -> None:
-        r"""Adds what step `t` has asked of each slot of its window, in all layers at once."""
+        r"""Adds to the gradients of all slots that step `t` read, for all layers at once."""
         n, r, (start, end) = self.n, t - self.first, self.n.window(t)
         S = end - start
         queries = (self.recomputed.q[:, r] + self.w.u.unsqueeze(1)).unflatten(-1, (n.H, n.K))
@@ -224,14 +228,14 @@ class BackwardStretch:
         # $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l)$
         scores = self.g.ds[:, :, r, :, n.W - S :]
         for d, rows, weights in (0, queries.transpose(1, 2), scores), (1, answers, attn):
-            # Layer $l = q P + p$ reads the projection $p$.
+            # Layer $l = q P + p$ reads projection $p$.
             rows = rows.unflatten(0, (-1, n.P)).permute(1, 2, 3, 4, 0).flatten(0, 2)
             weights = weights.unflatten(0, (-1, n.P)).permute(1, 2, 3, 0, 4).flatten(0, 2)
             sums = torch.bmm(rows, weights.to(rows.dtype))
             self.total.cache[d, ..., start:end] += sums.view(n.P, n.H, n.B, n.K, S)
 
     def add_small_gradients(self) -> None:
-        """The sums over all rows of the stretch."""
+        """Adds the gradients that are sums over all rows of the stretch."""
         g, dw = self.g, self.total.weights
         for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
             total.add_(grad.sum(dim=(1, 2)))
@@ -245,8 +249,8 @@ class BackwardStretch:
 
 def finish_small_gradients(w: Weights, dw: Weights) -> None:
     r"""
-    So far `dw.u` is the sum of all $\delta q$, which contains $\delta s \cdot p$; $\delta u$ does
-    not, so subtract that.
+    So far `dw.u` is the sum of all $\delta q$, which includes the terms $\delta s \cdot p$. The
+    gradient of $u$ does not, so they are subtracted.
     """
     dw.u.sub_((dw.s.unsqueeze(-2) * w.p).sum(-1).flatten(1))
 

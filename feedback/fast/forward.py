@@ -1,15 +1,15 @@
 r"""
 ---
 title: The forward sweep
-summary: The recurrence once more, written into buffers that were made before.
+summary: The recurrence once more, written into preallocated buffers.
 ---
 
 # The forward sweep
 
-The reference again, term for term, but for where things go. Nothing is appended, stacked or
-sliced into copies: keys, values and all that the way back will need have their
-place on the tape, and a step writes there. Layers and heads of the batch are one product
-wherever they can be.
+The reference again, term for term; only where the results go is different. Nothing is appended,
+stacked or sliced into copies: keys, values and all that the backward sweep will need have their
+place on the tape, and each step writes there. Layers, heads and rows of the batch share one product
+wherever they can.
 """
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from .tape import Call, Sizes
 
 EPSILON = 1e-5
-"""Added to the variance by LayerNorm, as `nn.LayerNorm` does."""
+"""Added to the variance in each norm, as in `nn.LayerNorm`."""
 
 
 def normalise(

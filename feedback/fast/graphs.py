@@ -6,19 +6,19 @@ summary: On a GPU, a whole training step captured once and replayed.
 
 # One graph a step
 
-On a GPU the Feedback Transformer has the disease of the CPU once more, and worse. A layer step is
+On a GPU the Feedback Transformer has the same problem as on a CPU, only worse. A layer step is
 a few microseconds of arithmetic, and launching a kernel from Python takes as long; $T \cdot L$
 layer steps of more than fifty kernels each, forward and backward, leave the GPU waiting for
 Python.
 
-The cure here needs no code for the GPU at all. The sequence of kernels is the same at every
+The cure needs no GPU code at all. The sequence of kernels is the same at every
 training step: same shapes, same order, only the numbers differ. CUDA can record such a
-sequence as a *graph* and replay it with a single launch. What is recorded is everything:
+sequence as a *graph* and replay it with a single launch. The whole step is recorded:
 forward, loss, backward, clipping, and the optimiser.
 
 The price is that all tensors must stay where they are. Tokens are copied into static buffers, the
 learning rate is a tensor, and the step must not ask the GPU for a number: whether the loss is
-finite is looked at after the replay. There is one graph for each pair of a sequence length and a
+finite is checked after the replay. There is one graph for each pair of a sequence length and a
 number of carried slots, two or three in a run. A step of decoding is recorded in the same way.
 """
 
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 WARMUP_STEPS = 3
-"""What CUDA libraries allocate on first use must not be part of the recording."""
+"""Steps before the recording, which must not contain what CUDA libraries allocate on first use."""
 
 
 class Graph(NamedTuple):
@@ -40,9 +40,9 @@ class Graph(NamedTuple):
     results: Any
 
     def __call__(self, *inputs: Tensor | None) -> Any:
-        """Replays it on these inputs; the results are written over by the next call."""
+        """Replays it on these inputs; the next call overwrites the results."""
         for there, here in zip(self.static, inputs, strict=True):
-            if there is not None:
+            if there is not None and here is not None:
                 there.copy_(here)
         self.graph.replay()
         return self.results
@@ -54,7 +54,7 @@ def record(
     """
     ## Record a step
 
-    `state` lists all tensors that a step changes; after recording they are as they were.
+    `state` lists all tensors that a step changes; the recording restores their values.
     """
     static = [None if x is None else x.clone() for x in inputs]
     before = state()
@@ -65,7 +65,7 @@ def record(
         for _ in range(WARMUP_STEPS):
             step(*static)
     torch.cuda.current_stream().wait_stream(side)
-    # The warm-up was real: undo it. What an optimiser has only now made is zero.
+    # The warm-up changed the state: undo that. What the optimiser has newly created starts at zero.
     with torch.no_grad():
         for tensor, old in zip(before, saved, strict=True):
             tensor.copy_(old)
@@ -83,8 +83,8 @@ class GraphedStep:
     """
     ## A step that is recorded at its first call with each shape
 
-    `step` must be free of synchronisation with the host, and `state` list all tensors that it
-    changes, after a first call too.
+    `step` must not synchronise with the host, and `state` must list all tensors that it changes,
+    those created by its first call included.
     """
 
     def __init__(self, step: Callable, state: Callable[[], list[Tensor]]):
@@ -94,7 +94,7 @@ class GraphedStep:
     def __call__(self, *inputs: Tensor | None) -> Any:
         """
         Runs `step` on these inputs. The results are the static tensors of the graph: the next
-        call with the same shapes writes over them.
+        call with the same shapes overwrites them.
         """
         key = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
         if key not in self.graphs:

@@ -2,16 +2,16 @@
 //
 // The two sweeps of `feedback.fast.forward` and `feedback.fast.backward` as one loop in C++.
 //
-// Why: a layer step is some twenty small operations forward, and thirty-five back. In PyTorch each
-// one costs several microseconds of dispatch, a fresh output, and weights that the matrix library
-// packs anew at every call. Here nothing is dispatched or allocated, and the weights come packed
-// once per training step. The mathematics, the names and the buffers are those of the sweeps in
-// PyTorch. The gradients of all small weights are added up on the way, by each thread for itself.
+// Why: a layer step is some twenty small operations forward, and thirty-five backward. In PyTorch
+// each one costs several microseconds of dispatch, a new output, and weights that the matrix
+// library packs anew at every call. Here nothing is dispatched or allocated, and the weights are
+// packed once for each sweep. The mathematics, the names and the buffers are those of the sweeps
+// in PyTorch. On the way, each thread also adds up its part of the gradients of all small weights.
 //
-// Threads stand in a grid: a group owns some rows of the batch from beginning to end and never
+// Threads form a grid: a group owns some rows of the batch from beginning to end and never
 // waits for another group; the members of a group share the columns of each product and meet at
-// a barrier after it. Many groups are best while the weights fit into the cache of one core, one
-// group where they do not.
+// a barrier after it. Many groups are best if the weights fit into the cache of one core, a single
+// group if they do not.
 
 #include <memory>
 #include <vector>
@@ -20,7 +20,7 @@
 #include <omp.h>
 #endif
 
-// From the struct that Python fills to the sweeps, a chapter each:
+// From the struct that Python fills to the sweeps, one chapter each:
 #include "cpp/arguments.h"
 #include "cpp/products.h"
 #include "cpp/worker.h"
@@ -43,7 +43,7 @@ void run(const Arguments<Real> &a, void (Worker<Real>::*sweep)()) {
   const int count = static_cast<int>(groups * members);
   bool done = false;
 #ifdef _OPENMP
-  // PyTorch's own threads, which otherwise spin for a while beside ours, waiting for work.
+  // On PyTorch's own threads, which would otherwise spin for a while beside ours, waiting for work.
 #pragma omp parallel num_threads(count) reduction(|| : done)
   if (omp_get_num_threads() == count) {
     work(omp_get_thread_num());
@@ -59,7 +59,7 @@ void run(const Arguments<Real> &a, void (Worker<Real>::*sweep)()) {
 
 // ## What Python calls
 //
-// For both kinds of numbers: the width of a panel, packing, the size of the scratch, the sweeps.
+// For both types of numbers: the width of a panel, packing, the size of the scratch, the sweeps.
 #define EXPORT(Real)                                                                       \
   int panel_##Real() { return PANEL<Real>; }                                               \
   void pack_##Real(const Real *from, Int rows, Int columns, Int transpose, Real *to) {     \

@@ -6,14 +6,14 @@ summary: The two sweeps in C++, where there is a compiler.
 
 # The native loop
 
-Most of the time that the whole-sequence function takes on a CPU is not arithmetic. At
-128 wide and a batch of 32, a layer step is some twenty operations forward and thirty-five back, of
-a few microseconds of work each, and each of them costs about as much again to be dispatched, to get
-its output allocated, or to have its weights packed for the cache, anew at every step.
+Half of the time that the whole-sequence function takes on a CPU is not arithmetic. With a width of
+128 and a batch of 32, a layer step is some twenty operations forward and thirty-five backward, each
+a few microseconds of work. Each costs about as much again in overhead, anew at every step: for its
+dispatch, for a newly allocated output, or for the packing of its weights for the cache.
 
 The remedy is old: write the loop in a compiled language. `native.cpp` is the two sweeps again,
-with the same buffers and the same names; the weights are packed once a training step, here.
-Everything around them, what is saved and all weight gradients, stays in PyTorch.
+with the same buffers and the same names; this module packs the weights, once for each sweep.
+Everything around the sweeps, what is saved and all weight gradients, stays in PyTorch.
 """
 
 import ctypes
@@ -27,16 +27,16 @@ from ..layers import DropoutMasks
 from ..reference import Pairs, Recurrence
 from ..support.checks import require
 from .backward import finish_small_gradients
-from .library import ACTIVATIONS, Library, library, missing
+from .compiled import ACTIVATIONS, Library, library, missing
 from .sequence import Sweeps, run
 from .tape import MARGIN, Call, Gradients, Sizes, Stretch, Tape, slots_last
 from .weights import MATRICES, SMALL, Weights
 
 KINDS = {torch.float32: "float", torch.float64: "double"}
-"""The numbers that the loop knows, by what C++ calls them."""
+"""The types of numbers that the loop supports, with their names in C++."""
 
 RECOMPUTED = ("x_mean", "x_rstd", "y_mean", "y_rstd", "q", "m_mean", "m_rstd")
-"""What the loop reads of all that is recomputed; where the tape is lean, the inner units too."""
+"""The recomputed tensors that the loop reads; if the tape is lean, also the inner units."""
 
 
 def obstacle(model: Recurrence, x: Tensor) -> str | None:
@@ -54,7 +54,7 @@ def obstacle(model: Recurrence, x: Tensor) -> str | None:
 
 
 def loaded() -> Library:
-    """The library, for those who have asked `obstacle` before."""
+    """The library, which is there if `obstacle` returned `None`."""
     found = library()
     assert found is not None
     return found
@@ -62,8 +62,8 @@ def loaded() -> Library:
 
 def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
     """
-    Matrices of one shape as panels of columns, a row for each: in the order in which a product
-    reads them. They are packed for `x W^T`, or, with `transpose=False`, for `g W`.
+    Packs matrices of one shape as panels of columns, in the order in which a product reads them;
+    each matrix becomes one row. They are packed for `x W^T`, or, with `transpose=False`, for `g W`.
     """
     first = matrices[0]
     kind, (rows, columns) = KINDS[first.dtype], first.shape
@@ -80,8 +80,8 @@ def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
 
 def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
     """
-    The weights as the C++ code reads them: matrices packed, and a row of positions with room for
-    one vector more.
+    The weights as the C++ code reads them: matrices packed, and each row of positions padded, so
+    that a loop may read one vector past its end.
     """
     tensors = w._replace(p=F.pad(w.p, (0, MARGIN)))._asdict()
     packed = {name: pack(tensors[name], transpose) for name in MATRICES}
@@ -92,8 +92,9 @@ def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
 
 def choose_groups(n: Sizes, threads: int, bytes_per_number: int) -> int:
     """
-    Into how many groups the threads divide. All by themselves, each with some rows of the batch, as
-    long as there are rows enough and every core can afford to read all weights at each step.
+    How many groups the threads form. Each thread is a group of its own, with some rows of the
+    batch, as long as there are enough rows and every core can afford to read all weights at each
+    step.
     """
     if n.matrices * bytes_per_number > 16 * 2**20:
         return 1
@@ -104,11 +105,11 @@ class Loop:
     """
     ## One call of the library
 
-    Holds the struct of arguments, and the tensors to which it points for good.
+    Holds the struct of arguments, and the tensors that it points to for its whole life.
     """
 
     def __init__(self, n: Sizes, tensors: dict[str, Tensor], masks: DropoutMasks | None = None):
-        """`tensors` are given by the names that they have in the C++ code."""
+        """`tensors` maps the names of tensors in the C++ code to the tensors."""
         x, threads = tensors["x"], torch.get_num_threads()
         self.kind, sizes = KINDS[x.dtype], n._asdict()
         sizes["activation"] = ACTIVATIONS.index(n.activation)
@@ -129,20 +130,20 @@ class Loop:
         self.point(self.tensors)
 
     def point(self, tensors: dict[str, Tensor]) -> None:
-        """Lets arguments point to these tensors."""
+        """Makes the arguments of these names point to these tensors."""
         for name, tensor in tensors.items():
             assert tensor.is_contiguous() and name in loaded().names, name
             setattr(self.arguments, name, tensor.data_ptr())
 
     def run(self, sweep: str, first: int, steps: int, tensors: dict[str, Tensor]) -> None:
-        """A sweep over `steps` steps from `first` on, with some tensors for this time only."""
+        """Runs a sweep over `steps` steps from `first` on, with `tensors` for this run only."""
         self.point(tensors)
         self.arguments.first, self.arguments.steps = first, steps
         loaded().call(sweep, self.kind, ctypes.byref(self.arguments))
 
 
 def sweep_forward(call: Call, x: Tensor) -> Tensor:
-    """The sweep of `forward`, native."""
+    """The sweep of `forward`, in C++."""
     n, w, tape, masks = call
     x, out = x.contiguous(), tape.outputs()
     tensors = {**in_order(w, transpose=True), **tape._asdict()}
@@ -151,7 +152,7 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
 
 
 class Backward:
-    """The sweep of `backward`, native."""
+    """The sweep of `backward`, in C++."""
 
     def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None):
         n, w, tape, masks = call
@@ -160,21 +161,21 @@ class Backward:
         tensors |= dict(zip(("dk", "dv"), total.cache, strict=True))
         if dm_out is not None:
             tensors["dm_out"] = dm_out.contiguous()
-        # Each thread adds up its own, and they meet at the end.
+        # Each thread adds up its own part; `finish` adds the parts.
         threads = torch.get_num_threads()
         self.small = {k: tape.x.new_zeros(threads, *getattr(w, k).shape) for k in SMALL}
         tensors |= {f"d_{name}": parts for name, parts in self.small.items()}
         self.loop = Loop(n, tensors, masks)
 
     def sweep(self, stretch: Stretch) -> None:
-        """One stretch: fills its adjoint."""
+        """Goes back through one stretch and fills its adjoint."""
         names = (*RECOMPUTED, "pre") if stretch.call.sizes.lean else RECOMPUTED
         recomputed = {name: getattr(stretch.recomputed, name) for name in names}
         tensors = {**recomputed, **stretch.adjoint._asdict()}
         self.loop.run("backward", stretch.first, stretch.steps, tensors)
 
     def finish(self) -> None:
-        """When all stretches are done."""
+        """Completes the gradients of the small weights when all stretches are done."""
         for name, parts in self.small.items():
             getattr(self.total.weights, name).add_(parts.sum(0))
         finish_small_gradients(self.w, self.total.weights)
@@ -205,12 +206,12 @@ class NativeSteps:
     ## One step at a time
 
     For decoding: a forward sweep of a single step, over a tape of a single row. The weights are
-    packed once, and there is room for as many slots as may be needed, or for `mem_len` new ones;
-    when these are used up the last slots move to a new tape.
+    packed once. There is room for as many new slots as may be needed, but at most `mem_len`; when
+    these are used up, the last window moves to a new tape.
     """
 
     def __init__(self, model: Recurrence, pairs: Pairs, steps: int):
-        """Continues after the windows `pairs`, `(B, H, S, K)`, at most `steps` times."""
+        """Continues after the windows `pairs`, `(B, H, S, K)`, for at most `steps` steps."""
         self.config, self.left = model.config, steps
         self.weights = in_order(Weights.of(model, model.config.mem_len), transpose=True)
         self.begin(torch.stack(list(slots_last(pairs))))
@@ -226,7 +227,7 @@ class NativeSteps:
         self.loop = Loop(self.n, {**self.weights, **self.tape._asdict(), "out": out})
 
     def __call__(self, x: Tensor) -> Tensor:
-        """One step, from $x_t^0$ to $x_t^L$, both `(B, D)`; the next one writes over it."""
+        """One step, from $x_t^0$ to $x_t^L$, both `(B, D)`; the next step overwrites the result."""
         if self.at == self.n.T:
             start, end = self.n.window(self.n.T)
             self.begin(torch.stack([self.tape.k, self.tape.v])[..., start:end])

@@ -6,22 +6,23 @@ summary: Fast and exact: two sweeps and a handful of products, as one autograd f
 
 # The whole sequence
 
-How fast can a model be trained that *must* go step by step? Autograd makes three things of each
-of the $T \cdot L$ layer steps: the operations, a node for each of them, and in the backward pass a
+How fast can a model be trained that *must* go step by step? With autograd, each of the $T \cdot L$
+layer steps costs three things: the operations, a node for each of them, and in the backward pass a
 gradient of *every weight for that one step*. The last is the great waste. A product of a
-handful of rows is the slowest kind there is, and nobody needs it: no step of the recurrence waits
-for a weight gradient. Only the gradients of *activations* have to travel back in time.
+handful of rows is the slowest kind there is, and its result is not needed yet: no step of the
+recurrence waits for a weight gradient. Only the gradients of *activations* have to travel back in
+time.
 
-So the work divides in three, and the same division serves any recurrent model:
+So the work divides into three parts, and the same division works for any recurrent model:
 
-1. **Sweep forward**, writing what the backward pass will need into buffers made beforehand.
+1. **Sweep forward**, writing what the backward pass will need into preallocated buffers.
 2. **Sweep backward** over activations only, writing the gradient at the output of each weight.
-   What can be had again without walking through time is not kept but recomputed first.
-3. **All weight gradients at once.** With rows of all $T \cdot B$ steps, each is one large
+   What can be recomputed without walking through time is not kept, but recomputed first.
+3. **All weight gradients at once.** With the $T \cdot B$ rows of all steps, each is one large
    matrix product: $\partial\mathcal{L}/\partial W = G^\top X$.
 
-Nothing is approximated and nothing truncated. This is backpropagation through time, reordered.
-Buffers are time first, `(L, T, B, ...)`, so that a layer's rows of all steps are one matrix.
+Nothing is approximated and nothing is truncated. This is backpropagation through time, reordered.
+Buffers are time first, `(L, T, B, ...)`, so that the rows of a layer at all steps form one matrix.
 """
 
 from collections.abc import Callable
@@ -39,22 +40,22 @@ from .weights import Weights
 
 
 class BackwardSweep(Protocol):
-    """What goes back through the stretches of a call, the last one first."""
+    """A sweep back through the stretches of a call, the last one first."""
 
     def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None): ...
 
     def sweep(self, stretch: Stretch) -> None:
-        """One stretch: fills its adjoint."""
+        """Goes back through one stretch and fills its adjoint."""
 
     def finish(self) -> None:
-        """When all are done: `total` has the gradients of all small weights."""
+        """Completes the gradients of all small weights in `total` when all stretches are done."""
 
 
 class Sweeps(NamedTuple):
     """
-    ## Two ways over one call
+    ## The two sweeps of a call
 
-    In PyTorch, here, or in C++.
+    In PyTorch, as here, or in C++.
     """
 
     forward: Callable[[Call, Tensor], Tensor]
@@ -125,9 +126,10 @@ class Sequence(torch.autograd.Function):
 def run(
     sweeps: Sweeps, model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
 ) -> tuple[Tensor, Tensor]:
-    """The whole sequence, by these sweeps."""
+    """The whole sequence, computed by these sweeps."""
     k_past, v_past = slots_last(model.window(past))
-    n = Sizes.of(model.config, *x.shape[:2], k_past.shape[-1], masks)
+    (T, B, _), S = x.shape, k_past.shape[-1]
+    n = Sizes.of(model.config, T, B, S, masks)
     weights = Weights.of(model, n.W).tensors()
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)

@@ -1,23 +1,23 @@
 r"""
 ---
 title: The tape
-summary: What the forward sweep leaves for the backward sweep, and that for the weight gradients.
+summary: What the forward sweep keeps for the backward sweep, and what the weight gradients need.
 ---
 
 # The tape
 
-A hand-written backward pass has to decide what autograd decides for us otherwise: what is kept.
-The surprise is how little it has to be. Only what the recurrence had to *wait* for is worth
-keeping: the states, before and after attention, what attention answered, and the weights with
-which it did. Once these are known nothing waits any more, and all else comes again, for many steps
-at a time, as a few large operations. The norms and queries always do. The inner units of the
+A hand-written backward pass has to make a decision that autograd otherwise makes for us: what to
+keep. The surprise is how little is needed. Only what the recurrence had to *wait* for is worth
+keeping: the states before and after attention, the output of attention, and the attention weights.
+Once these are known nothing waits any more, and all the rest can be recomputed for many steps at
+a time, in a few large operations. Norms and queries always are. The inner units of the
 feed-forward sublayer take more room than anything else, but are also two fifths of the work of the
 products: they are kept, unless the weights need the room more. Then the tape is *lean*.
 
-There are three lists. The *tape* is written by the forward sweep. From it, what was *recomputed* is
-made for a stretch of steps at a time. And the *adjoint* of a stretch is written by the backward
-sweep and read by the products that make the weight gradients. All are time first,
-`(L, T, B, ...)`, so that the rows of a layer at all steps are one matrix.
+There are three collections of tensors. The forward sweep writes the *tape*. From the tape, the
+*recomputed* tensors are made for one stretch of steps at a time. The backward sweep writes the
+*adjoint* of a stretch, from which products make the weight gradients. All are time first,
+`(L, T, B, ...)`, so that the rows of a layer at all steps form one matrix.
 """
 
 import math
@@ -33,10 +33,10 @@ from ..reference import Pairs
 from .weights import Weights
 
 ROWS = 384
-"""Rows of a stretch: enough for a fast product, and not many of them in memory at once."""
+"""Rows of a stretch: enough for a fast product, and few enough to need little memory."""
 
 MARGIN = 16
-"""Zero slots behind the last one, so that a loop over whole vectors may read past it."""
+"""Zero slots after the last one, so that a loop over whole vectors may read past it."""
 
 
 class Sizes(NamedTuple):
@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, c: ModelConfig, T: int, B: int, S: int, masks: DropoutMasks | None) -> "Sizes":
-        """The sizes of a call of a model with configuration `c`."""
+        """The sizes of a call to a model with configuration `c`."""
         return cls(
             T=T, B=B, D=c.d_model, H=c.n_heads, K=c.head_dim, L=c.n_layers, F=c.d_ff,
             P=1 if c.share_kv else c.n_layers, S=S, W=min(c.mem_len, S + T),
@@ -68,17 +68,17 @@ class Sizes(NamedTuple):
 
     @property
     def relu_only(self) -> bool:
-        """Whether the units that fired are all that the derivative of the activation needs."""
+        """Whether the derivative of the activation needs no more than which units fired."""
         return self.activation == "relu" and self.dropout == 0
 
     @property
     def wide(self) -> int:
-        """The width of what the activation reads."""
+        """The width of the input to the activation."""
         return self.F * (1 + (self.activation == "swiglu"))
 
     @property
     def matrices(self) -> int:
-        """The numbers in all large matrices."""
+        """How many numbers all large matrices hold together."""
         HK = self.H * self.K
         return self.D * (self.L * (2 * HK + self.wide + self.F) + self.P * 2 * HK)
 
@@ -93,16 +93,16 @@ class Sizes(NamedTuple):
 
     def stretches(self) -> Iterator[tuple[int, int]]:
         """
-        The parts of the sequence in which the backward sweep goes back, the last one first: the
-        first step of each, and how many there are.
+        The stretches through which the backward sweep goes back, the last one first: the first
+        step of each, and its number of steps.
         """
-        # Where the tape is lean, the rest should be.
+        # A lean tape saves memory, and shorter stretches save more.
         size = -(-ROWS // (self.B * (1 + self.lean)))
         for first in reversed(range(0, self.T, size)):
             yield first, min(size, self.T - first)
 
     def before(self, t: int) -> int:
-        """The number of slots that all steps before `t` read."""
+        """How many slots all steps before `t` read in total."""
         # Windows grow from S to W, and then they slide.
         growing = min(t, self.W - self.S)
         return growing * self.S + growing * (growing - 1) // 2 + (t - growing) * self.W
@@ -112,8 +112,8 @@ class Tape(NamedTuple):
     r"""
     ## What the forward sweep leaves
 
-    Everything is preallocated. Without gradients a tape has a single row of time, which each
-    step writes over.
+    Everything is preallocated. Without gradients there is room for a single step, which each step
+    overwrites, of all but the memory, keys and values.
     """
 
     x: Tensor
@@ -121,15 +121,15 @@ class Tape(NamedTuple):
     m: Tensor
     """$m_t$, `(T, B, D)`"""
     attn: Tensor
-    """`(L, H, ...)`: for each step the weights of its window, `(B, S)`, one after the other"""
+    """`(L, H, ...)`: the attention weights of each step's window, `(B, S)`, step after step"""
     o: Tensor
     """`(L, T, B, HK)`"""
     y: Tensor
     """`(L, T, B, D)`"""
     pre: Tensor
     r"""
-    Before $\phi$, `(L, T, B, F)`, or `2F` with a gate; for a ReLU without dropout, after it, which
-    says as much. Only of one step on a lean tape.
+    The input of $\phi$, `(L, T, B, F)`, or `2F` with a gate; for a ReLU without dropout its output,
+    which is all that the backward sweep needs. A lean tape has room for one step only.
     """
     k: Tensor
     """Keys of all slots, carried and new, `(P, H, B, K, S + T)`, and a margin of zeros"""
@@ -137,7 +137,7 @@ class Tape(NamedTuple):
 
     @classmethod
     def make(cls, n: Sizes, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
-        """Room for `T` steps, or for one; matrix products are of `dtype`, the rest as `like`."""
+        """Room for `T` steps, or for one; matrix products use `dtype`, the rest that of `like`."""
         make, T = like.new_empty, n.T if recording else 1
         cache = (n.P, n.H, n.B, n.K, n.S + n.T + MARGIN)
         tape = cls(
@@ -151,17 +151,17 @@ class Tape(NamedTuple):
             v=like.new_zeros(cache, dtype=dtype),
         )
         if n.S == 0:
-            # The first step attends to nothing and never writes here.
+            # The first step attends to nothing and never writes here, so this starts at zero.
             tape.o[:, 0].zero_()
         return tape
 
     @property
     def recording(self) -> bool:
-        """Whether there is a row for each step (a single step needs no more than a row)."""
+        """Whether there is a row for each step (for a single step, one row is enough)."""
         return self.x.shape[1] == len(self.m)
 
     def row(self, tensor: Tensor, t: int) -> Tensor:
-        """The row of time of a `tensor` of the tape in which step `t` is written, `(..., B, D)`."""
+        """The part of a `tensor` of the tape that step `t` writes, `(..., B, D)`."""
         return tensor[:, t if tensor.shape[1] > 1 else 0]
 
     def outputs(self) -> Tensor:
@@ -188,7 +188,7 @@ class Call(NamedTuple):
     masks: DropoutMasks | None
 
     def dropped(self, attn: Tensor, t: int, l: int) -> Tensor:
-        """Dropout of attention weights `(H, B, S)`, or of their gradient, at one step and layer."""
+        """Drops attention weights `(H, B, S)`, or their gradients, at one step and layer."""
         if self.masks is None:
             return attn
         kept, _ = self.masks.at(t, l, attn.shape[-1])
@@ -202,14 +202,14 @@ def slots_last(pairs: Pairs) -> Iterator[Tensor]:
 
 class Recomputed(NamedTuple):
     r"""
-    ## What is made again
+    ## What is recomputed
 
-    For a stretch of steps, as large operations: $z = \gamma \odot \hat x + \beta$ of the norms,
-    with the mean and $1/\sigma$ that they divided by, queries, and, for a lean tape, inner units.
+    For a stretch of steps, in large operations: the outputs $z = \gamma \odot \hat x + \beta$ of
+    the norms, the mean and $1/\sigma$ of each, the queries, and, for a lean tape, the inner units.
     """
 
     z_attn: tuple[Tensor, ...]
-    """`(T, B, D)`, one a layer"""
+    """`(T, B, D)`, one per layer"""
     z_ff: tuple[Tensor, ...]
     x_mean: Tensor
     """`(L, T, B, 1)`"""
@@ -221,7 +221,7 @@ class Recomputed(NamedTuple):
     pre: Tensor
     """`(L, T, B, F)`, or `2F` with a gate"""
     m_hat: Tensor
-    """$m_t$ as it is projected, `(T, B, D)`: normalised, or the same"""
+    """$m_t$ as it is projected, `(T, B, D)`: normalised, or unchanged"""
     m_mean: Tensor
     m_rstd: Tensor
 
@@ -230,8 +230,8 @@ class Adjoint(NamedTuple):
     r"""
     ## What the backward sweep leaves for the weights
 
-    For each weight the gradient of what it produced. `dx` is $\delta x_t^l$ of
-    $l = 1 \dots L$, and `dx0` that of the embeddings.
+    For each weight, the gradient of its output. `dx` is $\delta x_t^l$ for
+    $l = 1 \dots L$, and `dx0` is that of the embeddings.
     """
 
     dx0: Tensor
@@ -243,7 +243,7 @@ class Adjoint(NamedTuple):
     dy: Tensor
     """`(L, T, B, D)`"""
     ds: Tensor
-    """`(L, H, T, B, W)`; a window ends at the right: column $-d$ is the slot at distance $d$"""
+    """`(L, H, T, B, W)`; windows are aligned right: column $-d$ is the slot at distance $d$"""
     dq: Tensor
     """`(L, T, B, HK)`"""
     dm: Tensor
@@ -256,7 +256,7 @@ class Workspace:
     """
     ## Room for the adjoint of a stretch
 
-    Allocated once, for the longest stretch; the others use the beginning of it.
+    Allocated once, for the longest stretch; shorter ones use the beginning of it.
     """
 
     def __init__(self, n: Sizes, tape: Tape):
@@ -269,7 +269,7 @@ class Workspace:
         }
 
     def shapes(self, T: int) -> dict[str, tuple[int, ...]]:
-        """Those of an adjoint of `T` steps."""
+        """The shapes of an adjoint of `T` steps."""
         n, HK = self.sizes, self.sizes.H * self.sizes.K
         return {
             "dx0": (T, n.B, n.D),
@@ -283,7 +283,7 @@ class Workspace:
         }
 
     def adjoint(self, T: int) -> Adjoint:
-        """An adjoint of `T` steps, which is written over by the next one."""
+        """An adjoint of `T` steps, which the next one overwrites."""
         shapes = self.shapes(T).items()
         return Adjoint(**{k: self.flat[k][: math.prod(shape)].view(shape) for k, shape in shapes})
 
@@ -301,7 +301,7 @@ class Gradients(NamedTuple):
 
     @classmethod
     def zeros(cls, call: Call, weights: Weights) -> "Gradients":
-        """Nothing yet; those of the weights are of the precision of `weights`."""
+        """Zeros to add to; the gradients of the weights have the precision of `weights`."""
         tape = call.tape
         zeros = (torch.zeros_like(weight) for weight in weights.tensors())
         return cls(
@@ -325,9 +325,9 @@ class Stretch(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """How many there are."""
+        """How many steps there are."""
         return len(self.adjoint.dm)
 
     def of(self, rows: Tensor) -> Tensor:
-        """Of something on the tape, `(L, T, B, ...)`, the rows of these steps."""
+        """The rows of these steps in a tensor of the tape, `(L, T, B, ...)`."""
         return rows[:, self.first : self.first + self.steps]

@@ -1,17 +1,17 @@
 r"""
 ---
 title: The weights
-summary: What the sweeps read, layer by layer or as one tensor, and what is folded beforehand.
+summary: What the sweeps read, layer by layer or as one tensor, and what is folded in beforehand.
 ---
 
 # The weights
 
-A recurrence repeats its every operation $T$ times, so it pays to have few of them, and to
-find each operand where it is needed. The large matrices are taken as they are, one a layer: a copy
-of them would be most of the memory of a small batch. The small tensors of all layers are stacked,
-and what is constant over time is multiplied into them once, by ordinary autograd, which will also
-take it apart again. So $1/\sqrt{K}$ goes into the norm before the query, for
-$W_q\,(z / \sqrt{K}) = q / \sqrt{K}$, and the norm of the memory into its projection:
+A recurrence repeats each of its operations $T$ times, so it pays to have few of them, with every
+operand laid out as it is needed. The large matrices are used as they are, one per layer: with a
+small batch, a copy of them would take most of the memory. The small tensors of all layers are
+joined into one, and what is constant over time is multiplied into them once, in ordinary operations
+that autograd differentiates. So $1/\sqrt{K}$ is folded into the norm before the query, because
+$W_q\,(z / \sqrt{K}) = q / \sqrt{K}$, and the norm of the memory is folded into its projection:
 
 $$W\big(\gamma \odot \hat m + \beta\big) = (W \odot \gamma)\,\hat m + W\beta .$$
 """
@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable
 from itertools import islice
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,13 +28,13 @@ from torch import Tensor
 from ..reference import Recurrence
 
 MATRICES = ("wq", "wo", "w1", "w2")
-"""The large matrices, of which each layer keeps its own."""
+"""The large matrices, kept as one tensor per layer."""
 
 SMALL = (
     *("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha"),
     *("u", "s", "bo", "b1", "b2", "bkv"),
 )
-"""The weights that are vectors, but for the positions: their gradients are sums over all rows."""
+"""Weights that are vectors, except the position vectors: their gradients are sums over all rows."""
 
 Matrices = tuple[Tensor, ...]
 """One matrix for each layer."""
@@ -53,11 +53,11 @@ class Weights(NamedTuple):
     wo: Matrices
     """`(D, HK)`"""
     w1: Matrices
-    """`(F, D)`; `(2F, D)` with a gate below"""
+    """`(F, D)`; with a gate `(2F, D)`, the rows of the gate last"""
     w2: Matrices
     """`(D, F)`"""
     gain_attn: Tensor
-    r"""$\gamma$ of the norm before attention, `(L, D)`, and its $\beta$, both by $1/\sqrt{K}$"""
+    r"""$\gamma$ of the norm before attention, `(L, D)`, and its $\beta$, both times $1/\sqrt{K}$"""
     offset_attn: Tensor
     gain_ff: Tensor
     r"""$\gamma$ of the norm before the feed-forward sublayer, `(L, D)`, and its $\beta$"""
@@ -67,7 +67,7 @@ class Weights(NamedTuple):
     u: Tensor
     """`(L, HK)`"""
     p: Tensor
-    """`(L, H, K, W)`, the positions within reach, oldest first"""
+    """`(L, H, K, W)`, the position vectors within reach, oldest first"""
     s: Tensor
     """`(L, H, W)`"""
     bo: Tensor
@@ -83,7 +83,7 @@ class Weights(NamedTuple):
 
     @classmethod
     def of(cls, model: Recurrence, W: int) -> "Weights":
-        """The weights of `model`, whose windows are at most `W` wide here."""
+        """The weights of `model`, for a call whose windows are at most `W` wide."""
         layers, c = model.layers, model.config
 
         def each(name: str) -> Matrices:
@@ -119,7 +119,7 @@ class Weights(NamedTuple):
         )
 
     def tensors(self) -> list[Tensor]:
-        """All of them in a row, as autograd wants them."""
+        """All of them in one flat list, as an autograd function takes them."""
         fields = self._asdict().items()
         return [w for name, field in fields for w in (field if name in MATRICES else [field])]
 
@@ -127,19 +127,20 @@ class Weights(NamedTuple):
     def from_tensors(cls, tensors: Iterable[Tensor], L: int) -> "Weights":
         """The inverse of `tensors`."""
         rest = iter(tensors)
-        return cls(*(tuple(islice(rest, L)) if n in MATRICES else next(rest) for n in cls._fields))
+        fields: Any = (tuple(islice(rest, L)) if n in MATRICES else next(rest) for n in cls._fields)
+        return cls(*fields)
 
     def to(self, dtype: torch.dtype) -> "Weights":
-        """Products in `dtype`; the norms and the mix, which sums, stay as precise as they are."""
+        """The weights in `dtype`, except those of the norms and the mix, which keep theirs."""
         cast = type(self).from_tensors([w.to(dtype) for w in self.tensors()], len(self.wq))
         names = ("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha")
         return cast._replace(**{name: getattr(self, name) for name in names})
 
 
 def project_memory(model: Recurrence) -> tuple[Tensor, Tensor]:
-    """The projections of the memory, keys and then values, with its norm folded into them."""
+    """The projections of the memory, keys and then values, with the memory's norm folded in."""
     c = model.config
-    owners = [model] if c.share_kv else list(model.layers)
+    owners: list[Any] = [model] if c.share_kv else list(model.layers)
     wkv = torch.stack([torch.cat([o.kv.key.weight, o.kv.value.weight]) for o in owners])
     bkv = wkv.new_zeros(wkv.shape[:2])
     if c.norm_memory:

@@ -1,6 +1,6 @@
 """
 ---
 title: Language models
-summary: Tokens in, logits out; a text, step by step; a folder with a trained model.
+summary: Tokens in, logits out; text generated step by step; trained models saved and loaded.
 ---
 """

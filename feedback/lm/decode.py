@@ -7,52 +7,36 @@ summary: One step at a time: windows of keys and values, and three ways to take 
 # Decoding
 
 In training the Feedback Transformer pays for its recurrence. In generation it is the other way
-round: every model goes step by step there, and now one memory for all layers is an advantage.
+round: every model has to go step by step, and one memory for all layers becomes an advantage.
 With shared projections a step leaves behind one key and one value, $2HK$ numbers, where a
 Transformer of $L$ layers leaves $2LHK$.
 
 The keys and values of the prompt are kept, each new token costs exactly one step, and the
 prefix is never computed again. A step is so little work that dispatch dominates its cost: some
 eighty calls of PyTorch, each of a few microseconds. So there are three ways to take it, which
-differ in nothing else. On a GPU all calls are recorded once and replayed. On a CPU the Feedback
-Transformer's step is a single call of the C++ loop. Else it is taken as it stands, by `Windows`.
+differ only in how those calls are made. On a GPU all calls are recorded once and replayed. On a CPU
+the Feedback Transformer's step is a single call of the C++ loop. Otherwise `Windows` makes the
+calls one by one.
 
-Each is a function from $x_t^0$, `(B, D)`, to the output, `(B, D)`, that remembers.
+Each way is a function from $x_t^0$, `(B, D)`, to the output, `(B, D)`, that keeps the memory
+between calls.
 """
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..config import ModelConfig
 from ..fast.graphs import GraphedStep
 from ..fast.native import NativeSteps, obstacle
 from ..memory import Memory
 from ..model import FeedbackTransformer
-from ..reference import Pairs
+from ..transformer import Transformer
 
-
-class Decodes(Protocol):
-    """What a stack of layers must know to be decoded; both of ours do."""
-
-    config: ModelConfig
-
-    def remembered(self, memory: Memory) -> Pairs:
-        """The windows with which decoding goes on after `memory`, `(B, H, S, K)`."""
-
-    def decode(self, x: Tensor, pairs: Pairs, mask: Tensor | None = None) -> tuple[Tensor, Pairs]:
-        """One step: the output, `(B, D)`, and the rows by which the windows grow."""
-
-
-class Writes(Protocol):
-    """What a language model is made of."""
-
-    embedding: nn.Embedding
-    transformer: Decodes
-    head: nn.Linear
+Stack = FeedbackTransformer | Transformer
+"""The models that can be decoded: both can continue from a memory, and take a single step."""
 
 
 class Window:
@@ -60,8 +44,8 @@ class Window:
     ## The last `mem_len` rows, without copying at each step
 
     A buffer of twice the length: rows are written one after the other, and only when the end is
-    reached do the last `mem_len - 1` move to the front. That is one row copied per row written,
-    on average, and what is read is always one slice in the order of time.
+    reached do the last `mem_len - 1` move to the front. On average that is one row copied per
+    row written, and the rows to read are always a single slice, in the order of time.
     """
 
     def __init__(self, past: Tensor, mem_len: int, steps: int):
@@ -89,10 +73,11 @@ class Windows:
     """
     ## The step as it stands
 
-    Windows of as many slots as there are, for each pair of keys and values that the stack has.
+    For each pair that the stack has, one window for the keys and one for the values, with only as
+    many slots as have been written.
     """
 
-    def __init__(self, stack: Decodes, memory: Memory, steps: int):
+    def __init__(self, stack: Stack, memory: Memory, steps: int):
         mem_len = stack.config.mem_len
         self.stack = stack
         self.windows = [
@@ -112,12 +97,12 @@ class StaticWindows:
     r"""
     ## The step with tensors that never move or grow
 
-    A recorded step must find everything where it was. So each window has `mem_len` slots from the
-    beginning and moves one to the left at each step; slots not yet filled get a score of
-    $-\infty$.
+    A recorded step must find every tensor where it was. So each window has `mem_len` slots from the
+    beginning, and its contents move one slot to the left at each step; slots not yet filled get a
+    score of $-\infty$.
     """
 
-    def __init__(self, stack: Decodes, memory: Memory):
+    def __init__(self, stack: Stack, memory: Memory):
         pairs, mem_len = stack.remembered(memory), stack.config.mem_len
         B, H, S, K = pairs[0][0].shape
         self.stack = stack
@@ -142,8 +127,8 @@ class StaticWindows:
         return [self.mask, *(buffer for pair in self.buffers for buffer in pair)]
 
 
-def native_steps(stack: Decodes, memory: Memory, steps: int) -> Callable | None:
-    """The step as a call of the C++ loop, if it can take it and nobody has asked for another."""
+def native_steps(stack: Stack, memory: Memory, steps: int) -> Callable | None:
+    """The step in the C++ loop; `None` if it cannot run, or another implementation was chosen."""
     if not isinstance(stack, FeedbackTransformer) or obstacle(stack, memory.m):
         return None
     if stack.implementation not in ("auto", "native"):
@@ -152,12 +137,13 @@ def native_steps(stack: Decodes, memory: Memory, steps: int) -> Callable | None:
     return lambda x: stack.norm(take(x))
 
 
-def decoder(model: Writes, memory: Memory, steps: int) -> Callable[[Tensor], Tensor]:
+def decoder(model: Any, memory: Memory, steps: int) -> Callable[[Tensor], Tensor]:
     """
     ## Whichever is fastest here
 
-    Continues after `memory`, at most `steps` times: a function from the token chosen last, `(B,)`,
-    to the logits of the next one, `(B, V)`, which are valid until it is called again.
+    Continues a language model after `memory`, at most `steps` times: a function from the token
+    chosen last, `(B,)`, to the logits of the next one, `(B, V)`, which are valid until it is
+    called again.
     """
     stack = model.transformer
     static = StaticWindows(stack, memory) if memory.m.is_cuda else None

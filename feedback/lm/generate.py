@@ -6,9 +6,10 @@ summary: The ways to choose the next token.
 
 # Sampling
 
-A language model says how likely each token is to be next, and somebody has to choose. Always the
-likeliest gives a text that soon repeats itself; a fair draw gives one that goes astray, since many
-unlikely tokens together are likely. In between lie the usual restrictions of the draw.
+A language model says how likely each token is to come next, but not which one to take. Always
+taking the most likely gives a text that soon repeats itself. Drawing from all tokens gives one that
+goes astray, since many unlikely tokens together are likely. In between are the usual restrictions
+of the draw.
 """
 
 import torch
@@ -37,16 +38,22 @@ def choose(
         return logits.argmax(-1)
     # Relative to the largest logit, so that no temperature is too small to divide by.
     logits = (logits - logits.amax(-1, keepdim=True)).float() / temperature
-    # From most to least likely, so that both restrictions are a cut of the tail.
+    # From most to least likely, so that both restrictions cut off the tail.
     probs, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         probs[:, top_k:] = 0
     if top_p is not None:
         probs = probs / probs.sum(-1, keepdim=True)
-        # A token stays if those before it do not reach `top_p` yet, so one always stays.
+        # A token stays if those before it do not yet reach `top_p`, so the first always stays.
         before = probs.cumsum(-1) - probs
         probs = probs.masked_fill(before >= top_p, 0)
-    chosen = torch.multinomial(probs, 1, generator=generator)
+    # The first token at which the sum of the probabilities exceeds a uniform number. What PyTorch's
+    # own `multinomial` draws depends on the version; this draws the same token in all of them.
+    up_to = probs.cumsum(-1)
+    u = torch.rand(len(probs), 1, generator=generator, device=probs.device)
+    # Stays below the whole sum, whatever the rounding.
+    u = u * (1 - torch.finfo(u.dtype).eps)
+    chosen = torch.searchsorted(up_to, u * up_to[:, -1:], right=True)
     return order.gather(-1, chosen).squeeze(-1)
 
 

@@ -13,8 +13,8 @@ logits, memory = model(tokens)                # (B, T) -> (B, T, V)
 logits, memory = model(more, memory=memory)   # continues where the first call stopped
 ```
 
-What stands in the middle, the subclass decides; all else is here, once. A text is written in the
-same way by both: the prompt is read by the ordinary forward pass, and after that each new token is
+The subclass decides which model stands in the middle; everything else is here, once. Both write
+text in the same way: the ordinary forward pass reads the prompt, and after that each new token is
 one step of decoding.
 """
 
@@ -31,7 +31,7 @@ from .generate import check_options, choose
 from .pretrained import Pretrained
 
 
-class LanguageModel(Pretrained, nn.Module):
+class LanguageModel(Pretrained):
     r"""
     ## Tokens in, logits out
     """
@@ -61,7 +61,7 @@ class LanguageModel(Pretrained, nn.Module):
             f"tokens have the type {tokens.dtype}, expected int64",
         )
         if tokens.is_cuda and torch.cuda.is_current_stream_capturing():
-            return  # A graph that is being recorded cannot be asked for a number.
+            return  # While a graph is recorded, the GPU cannot be asked for a number.
         low, high = (v.item() for v in tokens.aminmax())
         require(
             low >= 0 and high < self.config.vocab_size,
@@ -83,10 +83,10 @@ class LanguageModel(Pretrained, nn.Module):
     ) -> Tensor:
         r"""
         Continues `tokens`, `(B, T)`, and returns prompt and continuation,
-        `(B, T + max_new_tokens)`. After a `stop_token` a row is filled up with it, and
-        generation ends early, with fewer columns, once all rows have stopped. `memory`
-        is what came before the prompt. Dropout is off meanwhile, and the model is left in the
-        mode it was in. Raises `ValueError` for an option out of its range.
+        `(B, T + max_new_tokens)`. After a `stop_token` the rest of a row is filled with it, and
+        once all rows have stopped, generation ends early, with fewer columns. `memory` is that of
+        the text before the prompt. Dropout is off during generation; afterwards the model is in the
+        mode it was in before. Raises `ValueError` for an option out of its range.
         """
         require(max_new_tokens >= 0, f"max_new_tokens is {max_new_tokens}, expected at least 0")
         check_options(self.config.vocab_size, temperature, top_k, top_p, stop_token)
@@ -116,7 +116,7 @@ class FeedbackLM(LanguageModel):
     r"""
     ## The Feedback Transformer as a language model
 
-    `implementation` is how the recurrence is computed, never what.
+    `implementation` decides how the recurrence is computed, never what it computes.
     """
 
     def __init__(self, config: ModelConfig, implementation: Implementation = "auto"):

@@ -8,10 +8,10 @@ summary: A folder with two files, safetensors and JSON: here, in the package, or
 
 A trained model is two files: `model.safetensors` holds the numbers and `config.json` says what
 they are. Neither can run code when it is opened. `push_to_hub` and the model card come from
-`huggingface_hub`'s mixin; reading and writing are written out here, so that
-a failed write leaves the old files as they were, and a damaged file says what is wrong with it.
+`huggingface_hub`'s mixin; reading and writing are done here, so that a failed write leaves the old
+files as they were, and the error for a damaged file says what is wrong with it.
 
-One such folder comes with the package, so that there is something to talk to at once:
+One such folder comes with the package, so that there is a trained model to try at once:
 
 ```python
 model = FeedbackLM.from_pretrained("tiny_shakespeare")
@@ -36,7 +36,7 @@ from ..support.files import write_together
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TRAINED = Path(__file__).parent.parent / "trained"
-"""The models that come with the package, a folder each."""
+"""The models that come with the package, one folder each."""
 
 
 def shipped() -> list[str]:
@@ -45,13 +45,13 @@ def shipped() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The folder `name` or, if there is none, that of the shipped model of this name, if any."""
+    """The folder `name`; if there is none, the folder of the shipped model of that name, if any."""
     folder = Path(name)
     return TRAINED / folder if not folder.is_dir() and str(name) in shipped() else folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of `config.json`; raises `ValueError` where there is none, or none to read."""
+    """The contents of `config.json`; raises `ValueError` if it is missing or damaged."""
     path = Path(folder) / CONFIG
     require(
         path.is_file(), f"{folder} holds no {CONFIG}; expected a folder made by save_pretrained"
@@ -84,7 +84,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], origi
 
 
 def download(name: str, **hub: Any) -> Path:
-    """The folder of a model on the hub; raises `ValueError` if it cannot be had."""
+    """The folder of a model on the hub; raises `ValueError` if it cannot be loaded."""
     try:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **hub))
     except (OSError, ValueError) as error:
@@ -96,6 +96,7 @@ def download(name: str, **hub: Any) -> Path:
 
 class Pretrained(
     ModelHubMixin,
+    torch.nn.Module,
     library_name="feedback",
     tags=["feedback-transformer"],
     paper_url="https://arxiv.org/abs/2002.09402",
@@ -103,9 +104,10 @@ class Pretrained(
     """
     ## What a language model needs to live in a folder
 
-    A mixin over `config` and the parameters.
+    A mixin that saves and loads `config` and the parameters.
     """
 
+    config: ModelConfig
     extra: Mapping[str, Any] = MappingProxyType({})
     """What `config.json` holds besides the model: the vocabulary of a run, for example."""
 
@@ -113,10 +115,11 @@ class Pretrained(
         self, save_directory: str | Path, *, extra: dict[str, Any] | None = None, **hub: Any
     ) -> str | None:
         """
-        Writes `model.safetensors` and `config.json`, completely or not at all. `extra` keys
-        are stored beside those of the model, and stay with it: a model that was saved or loaded
+        Writes `model.safetensors` and `config.json`, completely or not at all. The keys of `extra`
+        are stored next to those of the model, and stay with it: a model that was saved or loaded
         with a vocabulary is saved with it the next time, on the hub too. Further options are those
-        of `huggingface_hub.ModelHubMixin.save_pretrained`, for which a model card is written too.
+        of `huggingface_hub.ModelHubMixin.save_pretrained`; with any of them a model card is also
+        written.
         """
         if extra is not None:
             self.extra = extra
@@ -144,10 +147,11 @@ class Pretrained(
         **options: Any,
     ) -> Any:
         """
-        Loads a model from a folder or, if there is no such folder, the one of that name that
-        comes with the package, such as `tiny_shakespeare`, or else from the hub. `options` go to
-        the class, such as `implementation`. The model comes in evaluation mode, on the CPU.
-        Raises `ValueError` where files are missing, damaged, or of another model.
+        Loads a model from a folder. If there is no such folder, it loads the model of that name
+        that comes with the package, such as `tiny_shakespeare`, or else the one on the hub.
+        `options`, such as `implementation`, are passed to the class. The model is returned in
+        evaluation mode, on the CPU. Raises `ValueError` if files are missing, damaged, or of
+        another model.
         """
         folder = find(pretrained_model_name_or_path)
         if not folder.is_dir():

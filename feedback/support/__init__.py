@@ -1,6 +1,6 @@
 """
 ---
 title: Support
-summary: Checked values, files that are whole or absent, Ctrl-C that can wait.
+summary: Checked values, files that are whole or absent, and a Ctrl-C that lets the step finish.
 ---
 """

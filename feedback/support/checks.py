@@ -6,8 +6,8 @@ summary: Errors that name the value, what was expected, and what to do.
 
 # Checks
 
-A mistake costs least where it is made. So whatever comes in from outside, a setting, a file or a
-tensor, is checked at the door, and what is wrong is a `ValueError` in one sentence.
+A mistake is cheapest to correct where it is made. So whatever comes in from outside, a setting, a
+file or a tensor, is checked at once, and a mistake raises a `ValueError` of one sentence.
 """
 
 import sys
@@ -25,7 +25,7 @@ KINDS = {
     Path: "a path",
     NoneType: "nothing",
 }
-"""What the field of a configuration may be, in words."""
+"""The types that a field of a configuration may have, in words."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -45,7 +45,7 @@ def require_positive(config: Any, *names: str) -> None:
 
 
 def is_a(value: Any, kind: type) -> bool:
-    """Whether a value is of a kind; `True` is no number here, and infinity is none either."""
+    """Whether a value is of a kind; here `True` is not a number, and neither is infinity."""
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is float:
@@ -55,8 +55,8 @@ def is_a(value: Any, kind: type) -> bool:
 
 def require_kinds(config: Any) -> None:
     """
-    A file may hold anything. Raises `ValueError` unless each field of a dataclass is of the kind
-    that it is annotated with, and one of the choices, where these are listed.
+    For values read from a file, which may hold anything. Raises `ValueError` unless each field of a
+    dataclass is of the kind in its annotation or, where that lists choices, one of them.
     """
     for name, hint in get_type_hints(type(config)).items():
         value, choices = getattr(config, name), get_args(hint) or (hint,)

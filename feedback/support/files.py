@@ -6,9 +6,9 @@ summary: Write a file completely or not at all; and where caches are.
 
 # Files
 
-A disk that is full, a laptop that is closed, a second Ctrl-C: each of them likes to come in the
-middle of a write. So nothing in this package writes over a file. It writes beside it, and then
-renames, which a file system does at once or not at all.
+A full disk, a closed laptop, a second Ctrl-C: any of them can come in the middle of a write. So
+this package never overwrites a file. It writes a new file next to the old one and then renames it,
+which a file system does completely or not at all. (Metrics are the exception: a line is appended.)
 """
 
 import os
@@ -22,17 +22,17 @@ import platformdirs
 
 def cache_folder() -> Path:
     """
-    Where all that can be had again is kept, the text and the compiled loop: `$FEEDBACK_CACHE`, or
-    the system's folder for caches.
+    The folder for what can be made or downloaded again, the text and the compiled loop:
+    `$FEEDBACK_CACHE`, or the system's folder for caches.
     """
-    # `appauthor=False`, or the path on Windows would hold the name twice.
+    # Without `appauthor=False` the path on Windows would contain the name twice.
     system = platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
     return Path(os.environ.get("FEEDBACK_CACHE") or system)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Lets an `OSError` say which file it is about; a failed write does not on its own."""
+    """Adds to an `OSError` the file it is about, which a failed write does not name by itself."""
     try:
         yield
     except OSError as error:
@@ -42,16 +42,16 @@ def naming(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """
-    Writes `data`, text as UTF-8, to `path`. If anything fails, an older `path` is untouched,
-    the half-written file is gone, and the `OSError` goes on to the caller.
+    Writes `data`, text as UTF-8, to `path`. If anything fails, an existing file is unchanged,
+    the half-written one is removed, and the `OSError` goes on to the caller.
     """
     write_together({path: data})
 
 
 def write_together(files: dict[Path, bytes | str]) -> None:
     """
-    The same for files that mean nothing without each other: no old one is replaced before all
-    the new ones are on the disk.
+    Like `write_whole`, for files that mean nothing without each other: no old one is replaced
+    before all the new ones are on the disk.
     """
     temporaries: dict[Path, Path] = {}
     try:

@@ -6,8 +6,8 @@ summary: Ctrl-C that lets the step finish.
 
 # Interrupts
 
-A Ctrl-C arrives at any moment: between two parameters of an optimiser step, or in the middle of a
-file. What it asks for is rarely to stop *there*.
+A Ctrl-C can arrive at any moment: between two parameters of an optimiser step, or in the middle of
+writing a file. Whoever presses it rarely means to stop exactly *there*.
 """
 
 import signal
@@ -34,7 +34,7 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         self._previous = {}
         for number in (signal.SIGINT, signal.SIGTERM):
-            # Only the main thread may set handlers; elsewhere signals keep their meaning.
+            # Only the main thread may set handlers; in others, signals keep their usual effect.
             with suppress(ValueError):
                 self._previous[number] = signal.signal(number, self._handle)
         return self

@@ -1,6 +1,6 @@
 """
 ---
 title: Training
-summary: The loop, what it decides before its first step, and the folder that it leaves.
+summary: The loop, the decisions before its first step, and the folder that it writes.
 ---
 """

@@ -1,15 +1,15 @@
 r"""
 ---
 title: Evaluation
-summary: The loss, and its mean over the whole of a text.
+summary: The loss, and its mean over a whole text.
 ---
 
 # Evaluation
 
 **What is the validation loss?** The mean over *all* of the last tenth of the text, each character
-predicted once, with the memory carried along. Not a batch, lucky or not.
+predicted once, with the memory carried along. It is not the loss of one batch, lucky or unlucky.
 
-The loss is in nats a character: $-\frac1N \sum_i \ln p(x_i \mid x_{<i})$.
+The loss is in nats per character: $-\frac1N \sum_i \ln p(x_i \mid x_{<i})$.
 """
 
 import torch

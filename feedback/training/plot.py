@@ -6,9 +6,9 @@ summary: One picture of one or several runs.
 
 # The loss, drawn
 
-Two curves a run: the training loss, noisy and pale, and the validation loss, its points marked.
+Two curves per run: the training loss, noisy and pale, and the validation loss, its points marked.
 Against what? Steps flatter the large batch, tokens flatter the slow model, and seconds the
-fast one. So the axis can be chosen, and it is tokens unless somebody says otherwise.
+fast one. So the axis can be chosen, and tokens are the default.
 """
 
 import io

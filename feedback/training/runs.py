@@ -9,13 +9,13 @@ summary: Everything about one training run, in files that other programs can rea
 | file | holds |
 |---|---|
 | `config.json` | the model, the run, and the characters of the vocabulary |
-| `metrics.jsonl` | one line a step, with the keys of `METRIC_KEYS` |
+| `metrics.jsonl` | one line per step, with the keys of `METRIC_KEYS` |
 | `model.safetensors` | the weights, as of the last checkpoint |
-| `checkpoint/state.pt` | all that is needed to go on: weights, optimiser, memory |
+| `checkpoint/state.pt` | all that is needed to resume: weights, optimiser, memory |
 | `loss.png` | the loss, drawn |
 | `sample.txt` | what the model writes |
 
-A folder that holds a run is never written over unless that is asked for in so many words.
+A folder that holds a run is never overwritten unless `--overwrite` asks for it.
 """
 
 import io
@@ -49,7 +49,7 @@ MAY_CHANGE = {
     "implementation",
     "tensorboard",
 }
-"""What a resumed run may do differently from how it began."""
+"""The settings that may change when a run is resumed."""
 
 STATE_KEYS = {"step", "seconds", "val_loss", "digest", "model", "optimizer", "memory"}
 """What a checkpoint holds."""
@@ -72,7 +72,7 @@ class Run:
         return not any((self / name).exists() for name in names)
 
     def refuse_to_overwrite(self) -> None:
-        """Raises `ValueError` if there is a run already."""
+        """Raises `ValueError` if the folder already holds a run."""
         require(
             self.is_empty(),
             f"{self.folder} already holds a run; continue it with --resume, replace it with "
@@ -80,14 +80,14 @@ class Run:
         )
 
     def clear(self) -> None:
-        """Removes the files of a run, and nothing else that may lie in the folder."""
+        """Removes the files of a run, and nothing else that may be in the folder."""
         for name in (CHECKPOINT, METRICS, WEIGHTS, CONFIG, PLOT, SAMPLE):
             (self / name).unlink(missing_ok=True)
         for events in self.folder.glob(EVENTS):
             events.unlink()
 
     def read(self) -> dict[str, Any]:
-        """The contents of `config.json`; raises `ValueError` if there is no run."""
+        """The contents of `config.json`; raises `ValueError` if the folder holds no run."""
         require(
             (self / CONFIG).is_file(),
             f"{self.folder} holds no run; start one with: python -m feedback train "
@@ -109,7 +109,7 @@ class Run:
         stored = self.read()
         old = {**vars(ModelConfig.from_dict(stored)), **stored.get("train", {})}
         new = {**vars(model), **config.to_dict()}
-        # Short to long shares out `max_steps`; with another number the run had another past.
+        # Short to long divides up `max_steps`; with another number the early steps would differ.
         fixed = {"max_steps"} if config.start_seq_len else set()
         for name in sorted(set(new) - MAY_CHANGE | fixed):
             require(
@@ -126,7 +126,7 @@ class Run:
             file.write(line + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; raises `ValueError` where there are none."""
+        """The lines of `metrics.jsonl`; raises `ValueError` if it is missing or damaged."""
         path = self / METRICS
         require(path.is_file(), f"{self.folder} holds no {METRICS}, expected the folder of a run")
         rows = []
@@ -135,7 +135,7 @@ class Run:
             try:
                 row = json.loads(line)
                 rows.append({key: row[key] for key in METRIC_KEYS})
-                # Only the validation loss is not there at every step.
+                # Only the validation loss may be missing: it is not computed at every step.
                 given = [v for k, v in rows[-1].items() if (k, v) != ("val_loss", None)]
                 require(all(isinstance(v, int | float) for v in given), "not a number")
             except (ValueError, KeyError, TypeError) as error:
@@ -146,10 +146,10 @@ class Run:
         return rows
 
     def truncate_metrics(self, step: int) -> None:
-        """Forgets the lines after `step`: what came after the checkpoint happens again."""
+        """Drops the lines after `step`: the steps after the checkpoint are taken again."""
         kept: Iterable[str] = ()
         if (self / METRICS).exists():
-            # The last line may be cut off where the run was killed; it is after the checkpoint.
+            # If the run was killed, its last line may be cut off; it is after the checkpoint.
             kept = (self / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)[:step]
         write_whole(self / METRICS, "".join(kept))
 
@@ -168,7 +168,7 @@ class Run:
         )
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # Bytes that are no checkpoint fail in every way there is.
+        except Exception as error:  # Bytes that are no checkpoint can raise any error.
             raise ValueError(
                 f"{path} is damaged or truncated; start again with --overwrite"
             ) from error

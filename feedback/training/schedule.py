@@ -6,7 +6,7 @@ summary: How the learning rate and the length of the sequences change, and what 
 
 # Schedules
 
-Three decisions that a training run takes before its first step: how the learning rate rises and
+Three decisions that a training run makes before its first step: how the learning rate rises and
 falls, how long the sequences are, and which parameters the optimiser pulls towards zero.
 """
 
@@ -41,9 +41,9 @@ def sequence_lengths(config: TrainConfig) -> list[int]:
     ## Short to long
 
     The length of the sequence at every step. The paper shortens training by beginning with short
-    sequences, whose steps are few. From `start_seq_len` the length doubles until it reaches
-    `seq_len` in the middle of the run; each length has an equal share of the steps before,
-    rounded so that what was read so far always ends where a longer segment can begin.
+    sequences, which need fewer steps through time. From `start_seq_len` the length doubles until it
+    reaches `seq_len` in the middle of the run. The shorter lengths have equal shares of the first
+    half, rounded so that the text read so far always ends where a longer segment can begin.
     """
     lengths = short_lengths(config.seq_len)
     lengths = lengths[lengths.index(config.start_seq_len) :] if config.start_seq_len else []
@@ -57,7 +57,7 @@ def sequence_lengths(config: TrainConfig) -> list[int]:
 def make_optimizer(
     model: nn.Module, config: TrainConfig, device: torch.device = CPU
 ) -> torch.optim.AdamW:
-    """AdamW; only the matrices of the linear maps decay, not biases, norms, or positions."""
+    """AdamW; only the matrices of linear maps decay, no biases, norms, positions or embeddings."""
     matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
@@ -66,6 +66,6 @@ def make_optimizer(
         {"params": others, "weight_decay": 0.0},
     ]
     on_gpu = device.type == "cuda"
-    # A graph reads the learning rate where it lies, so there it must be a tensor.
+    # A CUDA graph reads the learning rate from a fixed place, so on a GPU it must be a tensor.
     rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)

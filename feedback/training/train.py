@@ -1,19 +1,18 @@
 r"""
 ---
 title: Training
-summary: One visible loop, from text to a trained model, that can stop and go on at any step.
+summary: One visible loop, from text to a trained model, that can stop and resume at any step.
 ---
 
 # Training
 
 A training loop is a dozen lines: batch, loss, gradient, clip, step. Those lines are in
-`gradients` and `train_step`, and nothing hides them. Around them is what a run needs so that
-it can be trusted.
+`gradients` and `train_step`, and nothing hides them. Around them is what makes a run reliable.
 
 **What does step 400 depend on?** On the weights, the optimiser and the memory, which the
-checkpoint holds, and on nothing else: the random numbers of a step are seeded by its number, and
-so is the place in the text. Hence a run that was stopped and resumed is the run that was
-never stopped, bit for bit.
+checkpoint holds, and on nothing else: the number of a step seeds its random numbers, and decides
+its place in the text. Hence a run that was stopped and resumed equals the run that was never
+stopped, bit for bit.
 """
 
 import hashlib
@@ -47,7 +46,7 @@ from .train_config import TrainConfig
 from .warm_start import warm_start
 
 SEEDS = 2**63
-"""Seeds are taken modulo this number, so that PyTorch knows all of them."""
+"""Seeds are taken modulo this number, so that PyTorch accepts all of them."""
 
 
 class Trainer:
@@ -80,11 +79,11 @@ class Trainer:
         self.memory: Memory | None = None
         self.step, self.seconds = 0, 0.0
         self.val_loss: float | None = None
-        # A text that is too short is noticed now.
+        # A text that is too short fails here, before anything is written.
         self.batch_at(0)
 
     def seed_at(self, step: int) -> int:
-        """The seed of all that is random in a step: its windows of the text, and its dropout."""
+        """The seed of everything random in a step: its windows of the text, and its dropout."""
         return (self.config.seed * 1_000_003 + step) % SEEDS
 
     def batch_at(self, step: int) -> Batch:
@@ -98,7 +97,7 @@ class Trainer:
     def gradients(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, the norm of its gradient before clipping, and the memory vectors after."""
+        """The loss, the norm of its gradient before clipping, and the memory after the batch."""
         c, model = self.config, self.model
         memory = None if past is None else Memory(past, model.config)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bfloat16"):
@@ -112,7 +111,7 @@ class Trainer:
     def update(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The same, and a step of the optimiser: what a GPU records as one graph."""
+        """As `gradients`, then a step of the optimiser: what a GPU records as one graph."""
         results = self.gradients(tokens, targets, past)
         self.optimizer.step()
         return results
@@ -168,8 +167,8 @@ class Trainer:
 
     def save(self) -> None:
         """
-        Writes the checkpoint, and the model as others load it. Raises `ValueError` before it
-        writes over a good checkpoint with weights that are not finite.
+        Writes the checkpoint, and the model for others to load. If a weight is not finite it raises
+        `ValueError` before it writes, so a good checkpoint is kept.
         """
         largest = torch.stack([p.detach().abs().max() for p in self.model.parameters()]).max()
         self.check_finite(self.step, largest_weight=largest)
@@ -192,7 +191,7 @@ class Trainer:
         self.model.save_pretrained(self.run.folder, extra=extra)
 
     def resume(self) -> None:
-        """Goes back to the last checkpoint; raises `ValueError` if it is not of this run."""
+        """Restores the last checkpoint; raises `ValueError` if it is not of this run."""
         self.run.check_same(self.model.config, self.config)
         state = self.run.load_checkpoint()
         origin = f"the checkpoint in {self.run.folder}"
@@ -209,7 +208,7 @@ class Trainer:
         rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            # The loaded rate may lie elsewhere; it is set anew at every step anyway.
+            # The loaded rate may be on another device; it is set again at every step anyway.
             group["lr"] = rate
         if state["memory"] is not None:
             self.memory = Memory(state["memory"].to(self.device), self.model.config)
@@ -226,7 +225,7 @@ class Trainer:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name, `auto` a GPU if there is one; `ValueError` for one that is not."""
+    """The named device, a GPU for `auto` if there is one; `ValueError` if it is not usable."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -270,8 +269,8 @@ def train(
     ## The run, from beginning to end
 
     Trains until `TrainConfig.max_steps` or Ctrl-C, writes the run folder, and returns the trainer.
-    Raises `ValueError` for settings, text or folder that do not fit, before anything
-    is written; and for a loss that is not finite.
+    Raises `ValueError` for unsuitable settings, text or folder, before anything is written;
+    and later for a loss that is not finite.
     """
     run = Run(config.run)
     if not (resume or overwrite):
@@ -301,7 +300,7 @@ def train(
 def run_steps(
     trainer: Trainer, record: Callable[[dict[str, Any]], None], interrupt: Interrupt
 ) -> None:
-    """Steps, evaluations and checkpoints, until the last step or an interrupt."""
+    """Takes steps, evaluates and saves checkpoints, until the last step or an interrupt."""
     config, started = trainer.config, time.perf_counter() - trainer.seconds
     with tqdm(
         total=config.batch_size * sum(trainer.seq_lens),

@@ -1,13 +1,13 @@
 r"""
 ---
 title: Settings of a run
-summary: A frozen dataclass that says everything about a training run, but for the model.
+summary: A frozen dataclass that describes everything about a training run except the model.
 ---
 
 # Settings of a run
 
-Everything that decides which numbers a run produces, beside the model itself. The fields are the
-options of the command line, and what stands below each is its help.
+Everything that decides which numbers a run produces, apart from the model itself. The fields are
+the options of the command line, and the text below each is its help.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +20,7 @@ from ..support.checks import require, require_kinds, require_positive
 
 def short_lengths(seq_len: int) -> list[int]:
     """The lengths below `seq_len` that reach it by doubling, shortest first."""
-    lengths = []
+    lengths: list[int] = []
     while seq_len % 2 == 0:
         seq_len //= 2
         lengths.insert(0, seq_len)
@@ -49,11 +49,11 @@ class TrainConfig:
     seq_len: int = 64
     """Tokens in one training sequence."""
     start_seq_len: int | None = None
-    """Short to long: begin with sequences of this length and double it, over half the run."""
+    """Short to long: begin with this length, and double it up to seq_len in half the run."""
     warm_start: Path | None = None
-    """Run folder of a parallel Transformer of the same sizes, whose weights to begin with."""
+    """Run folder of a parallel Transformer of the same sizes; training begins with its weights."""
     segments: Literal["random", "carried"] = "random"
-    """random windows of the text; or each sequence continues the last, its memory carried on."""
+    """random: windows of the text; carried: each sequence continues the last, with its memory."""
     max_steps: int = 700
     """Optimiser steps."""
     learning_rate: float = 3e-3
@@ -94,7 +94,7 @@ class TrainConfig:
             require(value >= 0, f"{name} is {value!r}, expected a number of at least 0")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON knows them."""
+        """The fields as values that JSON can hold."""
         warm_start = None if self.warm_start is None else str(self.warm_start)
         return {**asdict(self), "run": str(self.run), "warm_start": warm_start}
 

@@ -3,9 +3,8 @@
 # Somebody reads out bits: one, zero, one, one. After each, say whether the number of ones so far is
 # odd. A child can do it for hours, with one finger up or down. Can a Transformer?
 #
-# The parallel one that we train here does not learn it beyond a few bits, and that is why this site
-# exists. We train a parallel Transformer and a Feedback Transformer side by side, live, in a minute
-# or two.
+# The parallel Transformer that we train here learns it for a few bits only, and that is why this
+# site exists. We train it side by side with a Feedback Transformer, live, in a minute or two.
 
 import matplotlib.pyplot as plt
 import torch
@@ -17,7 +16,7 @@ from feedback import FeedbackLM, ModelConfig, TransformerLM
 
 plt.style.use("tableau-colorblind10")
 plt.rcParams["figure.dpi"] = 120
-torch.set_num_threads(1)  # so small a model gains nothing from more
+torch.set_num_threads(1)  # a model this small gains nothing from more
 
 # ## Two small worlds
 #
@@ -29,7 +28,8 @@ odd = bits.cumsum(1) % 2
 print("bits", bits[0].tolist())
 print("odd ", odd[0].tolist())
 
-# In the package it is one of the [tasks](../../feedback/data/tasks.py), drawn anew for every batch.
+# In the package, parity is one of the [tasks](../../feedback/data/tasks.py). Every batch is drawn
+# afresh.
 
 from feedback.data.tasks import parity
 
@@ -38,12 +38,13 @@ batch = parity(1, 12)
 assert torch.equal(batch.tokens, bits) and torch.equal(batch.targets, odd)
 print("the same bits, the same targets:", torch.equal(batch.targets, odd))
 
-# The second is a walk over a grid of nine cells whose edges are joined. One turns left or right,
-# goes a step forward, or stays, and after each action the question is: which cell? Follow one by
-# hand; the heading is never shown, and nothing can be said without it.
+# The second is a walk on a grid of nine cells whose opposite edges are joined. The walker turns
+# left or right, goes a step forward, or stays, and after each action the question is: which cell is
+# the walker in? Follow one walk by hand. The heading is never shown, and without it the cell cannot
+# be known.
 
 def follow(words: list[str]) -> list[tuple[int, int]]:
-    """The row and the column after each action, from the corner, facing along the row."""
+    """The row and column after each action, starting in the corner, facing along the row."""
     row, column, heading, cells = 0, 0, 0, []
     for word in words:
         heading = (heading + {"right": 1, "left": -1}.get(word, 0)) % 4
@@ -58,7 +59,8 @@ words = ["forward", "right", "forward", "forward", "forward", "left", "forward"]
 for word, (row, column) in zip(words, follow(words), strict=True):
     print(f"{word:8} -> row {row}, column {column}")
 
-# The package numbers the actions and the cells, and does the same with sums, for a whole batch.
+# The package numbers the actions and the cells, and follows a whole batch of walks at once, with
+# running sums.
 
 from feedback.data.tasks import ACTIONS, random_walk, walk
 
@@ -69,14 +71,15 @@ for actions, cells in zip(batch.tokens.tolist(), batch.targets.tolist(), strict=
 assert torch.equal(walk(batch.tokens, 3), batch.targets)
 print("20 walks of 50 steps, the same cells as by hand")
 
-# Both are the same kind of task. There is a small *state*, one finger or a cell with a heading,
-# each event changes it a little, and every event matters for ever.
+# Both tasks are of the same kind. There is a small *state* (one finger, or a cell and a heading).
+# Each event changes it a little, and every event matters for ever.
 #
 # ## Who can see what
 #
 # Draw three steps of each model. A box is a layer at one step, and an arrow leads to it from each
-# result that it reads. Lines that join or part do so at a dot; where there is none, they only
-# cross. (Neither model attends to its own step. What it knows of that is in its state already.)
+# result that it reads. Lines join or split only at a dot; where there is no dot, they cross.
+# (Neither model attends to its own step: what that step has computed so far is in its state
+# already.)
 
 def box(ax: plt.Axes, x: float, y: float, text: str, **style) -> None:
     """A word in a box, in front of the arrows."""
@@ -85,7 +88,7 @@ def box(ax: plt.Axes, x: float, y: float, text: str, **style) -> None:
 
 
 def reads(t: int, l: int, L: int, feedback: bool) -> list[tuple[int, int]]:
-    """Whose results layer `l` of step `t` reads; 0 is the embedding, `L + 1` the memory."""
+    """The (step, layer) pairs that layer `l` reads; 0 is the embedding, `L + 1` the memory."""
     if l == 0:
         return []
     if l == L + 1:
@@ -94,7 +97,7 @@ def reads(t: int, l: int, L: int, feedback: bool) -> list[tuple[int, int]]:
 
 
 def way(t: int, l: int, j: int, i: int, L: int) -> list[tuple[float, float]]:
-    """The corners of the arrow to layer `l` of step `t` from `i` of step `j`, around the boxes."""
+    """The corners of the arrow from layer `i` of step `j` to `l` of step `t`, around the boxes."""
     if l == L + 1:  # along the right side into the memory
         return [(3 * t, i), (3 * t + 0.95, i), (3 * t + 0.95, l), (3 * t + 0.6, l)]
     if i == L + 1:  # out of the memory, over all boxes, and down along the left side
@@ -131,21 +134,21 @@ draw(axes[0], "parallel: a layer reads the layer below, of earlier steps", False
 draw(axes[1], "feedback: a layer reads the memory of earlier steps", True)
 # alt: Two drawings of three steps with an embedding and three layers each. On the left arrows lead
 # from each layer to the next higher one of later steps. On the right each step has a memory on top,
-# into which its embedding and all its layers lead, and from each memory a line goes over the boxes
-# and down to every layer of each later step.
+# which its embedding and all its layers feed, and from each memory a line goes over the boxes and
+# down to every layer of each later step.
 plt.show()
 
 # On the left every arrow climbs. However long the text, a result can pass through at most $L$
-# layers. On the right all layers of a step are mixed into its memory, the top one too, and from
-# there arrows lead to the *bottom* of the next. Follow the arrows backwards, and count the layers
-# on the longest way to the top of step $t$:
+# layers. On the right all layers of a step, the top one included, are mixed into its memory, and
+# from there arrows lead to the *bottom* of the next step. Follow the arrows backwards, and count
+# the layers on the longest path to the top of step $t$:
 
 def longest_chain(T: int, L: int, feedback: bool) -> list[int]:
-    """The most layers that lie on one way to the top of each step."""
+    """The largest number of layers on any path to the top of each step."""
     most = {}
     for t in range(T):
         for l in range(L + 2):
-            # a layer counts one; the embedding and the memory, which only mixes, count nothing
+            # a layer counts as one; the embedding and the memory, which only mixes, as zero
             longest = max((most[node] for node in reads(t, l, L, feedback)), default=0)
             most[t, l] = longest + (1 <= l <= L)
     return [most[t, L] for t in range(T)]
@@ -156,16 +159,18 @@ assert chains["parallel"] == [2] * 32
 assert chains["feedback"] == [2 * t for t in range(1, 33)]
 print({kind: chain[-1] for kind, chain in chains.items()}, "layers after 32 steps")
 
-# Parity of 32 bits is 31 exclusive ors, one after the other. (A cleverer circuit does with five in
-# a tree. But a tree over 32 leaves is no tree over 64, and it would have to be learnt.)
+# Parity of 32 bits is 31 exclusive ors, one after the other. (A cleverer circuit arranges them in a
+# tree and needs only five levels. But a tree over 32 leaves does not work for 64, and it would have
+# to be learnt.)
 #
 # ## Train both
 #
 # The same number of layers, the same widths, the same batches, the same optimiser. The parallel
-# model may look at all 32 steps. A *slot* of the other holds the memory vector of one step, and its
-# memory has **one slot**: it sees its own last step and nothing else. (`norm_memory` normalises the
-# vector before it is read, which keeps a state at its size over a thousand steps.) The sequences
-# begin short and grow, as the paper recommends.
+# model may look at all 32 steps. In the feedback model, a *slot* of the memory holds the memory
+# vector of one step, and here there is only **one slot**: each step sees the step before it and
+# nothing else of the past. (`norm_memory` normalises the vector before it is read, which keeps the
+# size of the state stable over a thousand steps.) The sequences start short and grow, as the paper
+# recommends.
 
 def train(model: nn.Module, task, steps: int, T: int, learning_rate: float) -> nn.Module:
     """Adam on fresh sequences that grow from 2 to `T` steps."""
@@ -173,7 +178,7 @@ def train(model: nn.Module, task, steps: int, T: int, learning_rate: float) -> n
     for step in range(steps):
         done = step / steps
         for group in optimizer.param_groups:
-            # up in 20 steps, down in the last 30 %
+            # up during the first 20 steps, down during the last 30 %
             group["lr"] = learning_rate * min(1, (step + 1) / 20, (1 - done) / 0.3)
         batch = task(32, min(T, 2 + int((T - 1) * done / 0.8)))
         logits, _ = model(batch.tokens)
@@ -214,10 +219,10 @@ for name, words in parts.items():
     more.append(counts[1] - counts[0])
 assert more[0] > 2000 and more[1] > 2000 and sum(more[:-1]) == more[-1]
 
-# The parallel model has more parameters, for two reasons: each of its layers has something for 32
-# distances and not for one, and matrices of keys and values of its own.
+# The parallel model has more parameters, for two reasons: each of its layers has parameters for 32
+# distances instead of one, and each has its own matrices for keys and values.
 #
-# And now ask them, not only for the 32 steps they were trained on.
+# Now test both models, and go beyond the 32 steps they were trained on.
 
 right = {
     "with feedback": accuracy(feedback, parity, 128),
@@ -233,12 +238,12 @@ ax.set_ylim(40, 103)
 ax.set_xlabel("step")
 ax.set_ylabel("right answers (%)")
 ax.legend(frameon=False, loc="center right")
-# alt: Right answers at each of 128 steps. With feedback 100 per cent throughout, also beyond the 32
+# alt: Right answers at each of 128 steps. With feedback 100 per cent throughout, even beyond the 32
 # steps of training. The parallel model is right for a few steps and is guessing soon after.
 plt.show()
 
-# How little it takes: a memory of one vector, and it is right at every step, four
-# times as far as it was ever trained. And it does not wear out. A thousand steps:
+# Very little is needed. With a memory of one vector, the feedback model is right at every step, up
+# to four times the length it was trained on. Nor does the state decay. Try a thousand steps:
 
 far = accuracy(feedback, parity, 1000)
 assert right["with feedback"].min() > 0.99 and far[-100:].min() > 0.99
@@ -246,13 +251,13 @@ assert right["parallel"][16:].max() < 0.75 and right["parallel"][:2].min() > 0.9
 print("with feedback, right at steps 900 to 1000:", bool(far[-100:].min() > 0.99))
 print("parallel, never above 75 % from step 17 on:", bool(right["parallel"][16:].max() < 0.75))
 
-# The parallel model is right at the first steps. It has learnt something, the parity of a few bits,
-# by looking at all of them at once.
+# The parallel model is right at the first steps. It has learnt something: the parity of a few bits,
+# found by looking at all of them at once.
 #
 # ## The walk
 #
-# Thirty-six states instead of two, nine cells in four headings, and the heading is never told. This
-# takes more training, and two slots of memory.
+# Now there are thirty-six states instead of two, nine cells times four headings, and the heading is
+# never revealed. This takes more training, and two slots of memory.
 
 sizes = {"d_model": 64, "n_layers": 2, "n_heads": 4, "d_ff": 256}
 torch.manual_seed(0)
@@ -275,14 +280,15 @@ ax.set_ylim(0, 103)
 ax.set_xlabel("step")
 ax.set_ylabel("right answers (%)")
 ax.legend(frameon=False)
-# alt: Right answers at each of 32 steps of the walk. With feedback nearly all are right up to the
-# 16 steps of training, fewer after it. The parallel model falls off much earlier.
+# alt: Right answers at each of 32 steps of the walk. With feedback most are right up to step 16,
+# where training ends, and fewer after it. The parallel model falls off much earlier.
 plt.show()
 
-# With feedback more than three quarters are right at every step up to 16, where the training
-# sequences end, and at step 32 fewer than before: this time the state is not kept perfectly, and
-# errors add up. The parallel model has lost its way long before. (How many exactly differs from
-# processor to processor: two thousand steps of training amplify the last digit of the first.)
+# With feedback more than three quarters of the answers are right at every step up to 16, where the
+# training sequences end. At step 32 fewer are right than at step 16: this time the state is not
+# kept perfectly, and errors add up. The parallel model has lost its way long before. (The exact
+# numbers differ from processor to processor: over two thousand training steps, a difference in the
+# last digit of the first step grows.)
 
 with_feedback, without = walked["with feedback"], walked["parallel"]
 assert with_feedback[:16].min() > 0.75 > 0.4 > without[15]
@@ -291,15 +297,16 @@ print("with feedback, up to step 16 all above 75 %:", bool(with_feedback[:16].mi
 print("parallel, below 40 % at step 16:", bool(without[15] < 0.4))
 
 # Is a Transformer hopeless at such things, then? This is one training of one small model, and no
-# proof: more layers or other settings may carry it further. What stays is the picture above. Its
-# chain of layers has a fixed length, and the walk has not. Why does everybody train parallel models
-# all the same? Because a step that waits for the step before it is slow to train. That, and how
-# much of it can be won back, is what the other notebooks are about.
+# proof: more layers or other settings may carry it further. But the picture above stays true: the
+# parallel model's chain of layers has a fixed length, and the walk does not. Why, then, does
+# everybody train parallel models? Because training is slow when each step has to wait for the one
+# before it. How slow, and how much of the lost time can be won back, is what the other notebooks
+# are about.
 #
 # ## Exercises
 #
-# 1. Is it feedback that solves parity, or is it the single slot? Put all weight of the memory on
-#    the embedding, so that a step leaves behind what it read and nothing of what it made of it.
+# 1. Is it feedback that solves parity, or is it the single slot? Put all the weight of the mix on
+#    the embedding, so that a step leaves behind what it read and nothing that it computed from it.
 
 # @title Solution
 sizes = {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 128}
@@ -310,12 +317,12 @@ mix[0] = 100
 torch.manual_seed(2)
 train(deaf, parity, steps=250, T=32, learning_rate=3e-3)
 share = accuracy(deaf, parity, 32)
-# It sees two bits, and is right as long as there are no more than two.
+# Each step sees two bits, so it is right only as long as there are no more than two.
 assert share[:2].min() > 0.99 and (share[2:] - 0.5).abs().max() < 0.1
 print("right at the first two steps, guessing from the third on:", bool(share[2:].max() < 0.6))
 
-# 2. Show that the walk really has thirty-six states: that cell and heading, and nothing else about
-#    the past, decide where an action leads.
+# 2. Show that the walk really has thirty-six states: the cell and the heading, and nothing else
+#    about the past, decide where an action leads.
 
 # @title Solution
 torch.manual_seed(3)

@@ -1,11 +1,11 @@
 # # Attention over a memory
 #
 # One step of a Feedback Transformer asks one question. The past answers with a handful of vectors,
-# one for each step before. Which of them should it listen to, and does it matter how long ago they
-# were written?
+# one for each earlier step. Which of them should the step listen to, and does it matter how long
+# ago they were written?
 #
-# We build that attention from tensors small enough to print, one term at a time, and end with the
-# attention of the package, which is the same up to rounding.
+# We build this attention from tensors small enough to print, one term at a time, and end with the
+# attention of the package, which agrees with ours up to rounding.
 
 import math
 
@@ -28,8 +28,8 @@ z = torch.randn(B, D)
 m = torch.randn(B, S, D)
 print(z.shape, m.shape)
 
-# A query is what the present step wants to know. A key is what a slot has to say about itself, and
-# a value what it hands over when it is asked. All three are linear maps, cut into heads.
+# A query says what the present step is looking for. A key says what a slot contains, and a value is
+# what the slot hands over. All three are computed by linear maps and split into heads.
 
 W_q, W_k, W_v = (torch.randn(H * K, D) / math.sqrt(D) for _ in range(3))
 q = (z @ W_q.T).view(B, H, K)
@@ -37,47 +37,46 @@ k = (m @ W_k.T).view(B, S, H, K).transpose(1, 2)
 v = (m @ W_v.T).view(B, S, H, K).transpose(1, 2)
 print("q", tuple(q.shape), " k", tuple(k.shape), " v", tuple(v.shape))
 
-# The score of a slot is how well its key fits the query, $q^\top k_j / \sqrt{K}$. A
-# parallel Transformer would have a *matrix* of scores here, one row for each step. A recurrence has
-# one row: the other steps either are over, or have not begun.
+# The score of a slot is how well its key fits the query, $q^\top k_j / \sqrt{K}$. A parallel
+# Transformer would have a *matrix* of scores here, one row for each step. A recurrence has one row:
+# every other step is either over or has not begun.
 
 content = torch.einsum("bhk,bhsk->bhs", q, k)
 attn = (content / math.sqrt(K)).softmax(-1)
 print(attn[0])
 
 # Each row sums to one. Head 0 prefers one slot, head 1 treats them nearly alike; with random
-# weights that means nothing yet.
+# parameters that means nothing yet.
 #
-# ## What is wrong with it
+# ## What this attention cannot see
 #
-# Shuffle the memory. Nothing happens: the same slots get the same weights, wherever they stand.
+# Shuffle the memory. Nothing changes: each slot gets the same attention weight, wherever it stands.
 
 order = torch.tensor([3, 0, 4, 1, 2])
 shuffled = (torch.einsum("bhk,bhsk->bhs", q, k[:, :, order]) / math.sqrt(K)).softmax(-1)
 assert torch.allclose(shuffled, attn[:, :, order])
 print("attention does not see the order:", torch.allclose(shuffled, attn[:, :, order]))
 
-# An attention that cannot tell the last step from the first is of little use to a recurrence. The
-# usual remedy adds a vector for the *position* to every input. But our memory slides: what was
-# the newest slot a moment ago is the second newest now, and a stored key cannot change
-# its mind about where it stands. So what is wanted is not where a slot is, but how long ago
-# it was written: its **distance** $d = t - j$.
+# Attention that cannot tell the last step from the first is of little use to a recurrence. The
+# usual remedy is to add a vector for the *position* to every input. But our memory slides: the slot
+# that was the newest a moment ago is now the second newest, and its stored key cannot change to say
+# so. So what attention needs is not where a slot stands, but how long ago it was written: its
+# **distance** $d = t - j$.
 #
 # ## Four terms
 #
-# Transformer-XL spells out what a score may depend on. What the slot holds, and how long ago it
-# was; and each of these either together with the query, or for any query alike:
+# Transformer-XL spells out what a score may depend on: what the slot holds and how long ago it was
+# written, each of them either together with the query or independently of it:
 #
 # $$\mathrm{score}_j = \frac{1}{\sqrt{K}} \Big( q^\top k_j + u^\top k_j + q^\top p_{t-j} + s_{t-j}
 #   \Big)$$
 #
-# There is a vector $p_d$ and a number $s_d$ for each distance, and one vector $u$, all of them for
-# each head. The package starts them at zero; we fill them with numbers, so that there is something
-# to see.
+# Each head has a vector $p_d$ and a number $s_d$ for each distance, and one vector $u$. The package
+# starts them at zero; we fill them with random numbers, so that there is something to see.
 
 mem_len = 5
 u = torch.randn(H, K)
-p = torch.randn(mem_len, H, K)  # oldest first, as the memory: row -d is distance d
+p = torch.randn(mem_len, H, K)  # oldest first, like the memory: row -d is distance d
 s = torch.randn(mem_len, H)
 
 terms = {
@@ -89,8 +88,8 @@ terms = {
 scores = sum(terms.values()) / math.sqrt(K)
 print(scores[0])
 
-# Four small rows for each head, and their sum. Read the picture from left to right: content,
-# content for any query, distance, distance for any query.
+# Each head has four short rows, one for each term, and their sum. Read the picture from left to
+# right: content, content independent of the query, distance, distance independent of the query.
 
 rows = {**terms, "sum": scores * math.sqrt(K)}
 limit = math.ceil(max(term.abs().max().item() for term in rows.values()))
@@ -104,36 +103,36 @@ axes[0].set_ylabel("head")
 axes[2].set_xlabel("distance $d$ (steps)")
 fig.colorbar(image, ax=axes, ticks=range(-6, 7, 3), label="score × √K")
 # alt: Five heat maps side by side, two heads by five distances: the four terms of the score, and
-# their sum. The last of the four has the same values whatever the query is.
+# their sum. The second and the fourth have the same values whatever the query is.
 plt.show()
 
-# Now the order matters. If the memory is shuffled, contents move and distances stay.
+# Now the order matters. If the memory is shuffled, the contents move and the distances stay.
 
 moved = torch.einsum("bhk,bhsk->bhs", q + u, k[:, :, order])
 moved = (moved + torch.einsum("bhk,shk->bhs", q, p) + s.T) / math.sqrt(K)
 assert not torch.allclose(moved, scores[:, :, order])
 print("attention sees the order:", not torch.allclose(moved, scores[:, :, order]))
 
-# Nothing here is a position. Slide the memory one step on, and the rows of $p$ and $s$ stay where
-# they are: they belong to distances. That is why a model trained with `mem_len` slots can read a
-# text of any length.
+# Nothing here is an absolute position. When the memory slides on by one step, the rows of $p$ and
+# $s$ stay where they are: they belong to distances. That is why a model trained with `mem_len`
+# slots can read a text of any length.
 #
 # ## The same in the package
 #
-# This is the whole class, as it stands in [attention](../../feedback/attention.py). Compare
-# `scores` with our four terms: $q$ and $u$ are added first, since both meet the same keys, and that
-# saves a product.
+# Below is the whole class, as it stands in [attention](../../feedback/attention.py). Compare its
+# `scores` with our four terms: $q$ and $u$ are added first, since both are multiplied by the same
+# keys, and that saves a product.
 
 from torch import Tensor, nn
 
 from feedback import ModelConfig
 
-# It needs the sizes of the model, which is what `config` is, and then it is all here. (Whoever
-# edits the cell changes this notebook and not the package.)
+# Besides its imports the class needs only the sizes of the model, which `config` holds. (Editing
+# the cell changes this notebook and not the package.)
 
 from feedback.attention import FeedbackAttention  # shown
 
-# Give it our numbers, and ask it for its scores.
+# Give the class our numbers, and compare its scores with ours.
 
 config = ModelConfig(vocab_size=2, d_model=D, n_layers=1, n_heads=H, mem_len=mem_len)
 module = FeedbackAttention(config)
@@ -145,17 +144,18 @@ with torch.no_grad():
 assert torch.allclose(module.scores(q, k), scores, atol=1e-6)
 print("scores agree:", torch.allclose(module.scores(q, k), scores, atol=1e-6))
 
-# What comes out is a mean of the values, weighted by the attention, the heads side by side, and one
-# more linear map.
+# The output of a head is a mean of the values, weighted by the attention. The heads are placed side
+# by side, and one more linear map follows.
 
 heads = torch.einsum("bhs,bhsk->bhk", scores.softmax(-1), v)
 ours = heads.flatten(1) @ module.output.weight.T + module.output.bias
 assert torch.allclose(module(z, k, v), ours, atol=1e-6)
 print("outputs agree:", torch.allclose(module(z, k, v), ours, atol=1e-6))
 
-# The class in that cell was a copy. Import the original, with our numbers, and ask it something
-# else: what if only three slots are filled yet? They stand at distances 3, 2 and 1, so it has to
-# take the *last* three rows of $p$ and $s$. By hand, the three newest slots keep their scores.
+# The class shown above was a copy. Import the original, give it our numbers, and try something
+# else: what if only three slots are filled so far? They stand at distances 3, 2 and 1, so the class
+# has to take the *last* three rows of $p$ and $s$. In our own computation, the three newest slots
+# keep the scores they had.
 
 import feedback
 
@@ -169,9 +169,10 @@ print("outputs with three slots agree:", torch.allclose(theirs, ours, atol=1e-6)
 
 # ## Attention that has learnt
 #
-# So far the weights were random. The package brings a model that has read Shakespeare. For each of
-# its layers: how much attention does a distance get, whatever the slot holds? With $q$ and $k$
-# at zero only the last of the four terms is left, and its softmax is a preference for distances.
+# So far the parameters were random. The package comes with a model that has read Shakespeare. In
+# each of its layers, how much attention does a distance get, whatever the slot holds? With $q$ and
+# $k$ at zero only the last of the four terms is left, and its softmax is a preference for
+# distances.
 
 from feedback import FeedbackLM
 
@@ -192,14 +193,14 @@ ax.set_xlabel("distance $d$ (characters)")
 ax.set_ylabel("share of attention")
 ax.legend(frameon=False, ncols=5, loc="lower center", columnspacing=1)
 # alt: Curves for the four layers of the trained model: the share of attention that a distance gets
-# by its bias alone, from one to sixteen characters, on an axis that begins at zero. All four lie
-# above the line of no preference at small distances, by a quarter or so at most, and have come
-# down to it, or nearly, at sixteen.
+# by its bias alone, from one to sixteen characters, on an axis that begins at zero. At small
+# distances all four lie above the line of no preference, by a quarter or so at most, and at sixteen
+# they have come down to it, or nearly.
 plt.show()
 
-# Before training every distance got the same, 1 in 64. After it the near ones get more, in every
-# layer, and yet how little: the eight nearest characters together are asked for an eighth of the
-# attention without any preference, and for not much more with it.
+# Before training every distance got the same share, 1 in 64. After training the near ones get more,
+# in every layer, but surprisingly little more: without any preference the eight nearest characters
+# together would get an eighth of the attention, and with it they get not much more than that.
 
 assert 1.2 < torch.stack(preference).max() * 64 < 1.3
 assert (torch.stack(preference)[:, 15] * 64 - 1).abs().max() < 0.05
@@ -208,18 +209,18 @@ for l, share in enumerate(preference, 1):
     assert 8 / 64 < near < 0.16
     print(f"layer {l}: the 8 nearest of {len(share)} get more than their share, and less than 16 %")
 
-# So it is not this number that makes it look back a little way only. When it looks at its last few
-# characters, and it does, as [inside a trained model](../../docs/pages/inside.md) shows, it is for
-# the other terms, in which the query has a part.
+# So this number alone does not make the model look only a little way back. The model does look at
+# its last few characters, as [inside a trained model](../../docs/pages/inside.md) shows, but it
+# does so because of the other terms.
 #
 # ## Exercises
 #
 # 1. The term $u^\top k_j$ looks useless: it does not depend on the query. Show that a bias on the
-#    query, $W_q z + b$, does the same work, but not only that work. What else would $b$ change?
+#    query, $W_q z + b$, does the same work and something more. What else would $b$ change?
 
 # @title Solution
-# $(q + b)^\top (k_j + p_d)$ has the terms $b^\top k_j$, as from $u$, and $b^\top p_d$, a number for
-# each distance, as from $s$. A bias would be both at once, tied together.
+# $(q + b)^\top (k_j + p_d)$ has the terms $b^\top k_j$, which acts like $u$, and $b^\top p_d$, a
+# number for each distance, which acts like $s$. A bias would be both at once, tied together.
 b = torch.randn(H, K)
 biased = torch.einsum("bhk,bhsk->bhs", q + b, k) + torch.einsum("bhk,shk->bhs", q + b, p) + s.T
 split = torch.einsum("bhk,bhsk->bhs", q + b, k) + torch.einsum("bhk,shk->bhs", q, p)
@@ -227,15 +228,20 @@ split = split + (s + torch.einsum("hk,shk->sh", b, p)).T
 assert torch.allclose(biased, split, atol=1e-5)
 print("a bias is u = b, and s_d + b·p_d:", torch.allclose(biased, split, atol=1e-5))
 
-# 2. Why have keys and values no bias? Add one constant vector to every key and see what the softmax
-#    makes of it.
+# 2. Why do keys have no bias? Add one constant vector to every key and see what the softmax makes
+#    of it. And what would become of a bias on the values?
 
 # @title Solution
-# $q^\top c$ is the same for every slot, and a softmax does not see what is added to all its inputs.
+# $q^\top c$ is the same for every slot, and adding the same number to all inputs of a softmax does
+# not change its output. A constant on the values comes out as it went in, since the weights sum to
+# one: it is a bias of the output.
 c = torch.randn(H, 1, K)
 with_c = (torch.einsum("bhk,bhsk->bhs", q, k + c) / math.sqrt(K)).softmax(-1)
 assert torch.allclose(with_c, attn, atol=1e-6)
 print("a constant on all keys changes nothing:", torch.allclose(with_c, attn, atol=1e-6))
+out, out_c = (torch.einsum("bhs,bhsk->bhk", attn, values) for values in (v, v + c))
+assert torch.allclose(out_c - out, c.squeeze(1).expand_as(out), atol=1e-6)
+print("one on all values is added to the output:", torch.allclose(out_c, out + c[:, 0], atol=1e-6))
 
-# The vectors in this memory were random. Where do real ones come from? From all layers at once.
-# That is the next notebook, on [the memory](03_memory.py).
+# The vectors in this memory were random. Where do real ones come from? From all layers of a step at
+# once. That is the next notebook, on [the memory](03_memory.py).

@@ -6,7 +6,7 @@
 #
 # The Feedback Transformer leaves one vector, mixed from all of its layers. We build the mix and the
 # recurrence around it by hand, meet the implementation that defines what all others must compute,
-# and then follow a gradient back through time to see what the mix has made possible.
+# and then follow a gradient back through time to see what the mix makes possible.
 
 import matplotlib.pyplot as plt
 import torch
@@ -33,7 +33,8 @@ print(states[:, 0])
 #
 # $$m = \sum_{l=0}^{L} \alpha_l \, x^l, \qquad \alpha = \mathrm{softmax}(w)$$
 #
-# $w$ is learned, $L + 1$ numbers for the whole model. At zero all layers count the same.
+# $w$ is learned: $L + 1$ numbers for the whole model. When they are all zero, every state counts
+# the same.
 
 w = torch.zeros(L + 1)
 alpha = w.softmax(0)
@@ -53,7 +54,8 @@ print(sum(p.numel() for p in mix.parameters()), "parameters; equal:", torch.equa
 
 # ## Three ways to set four numbers
 #
-# What do the weights decide? Push one of them up and the sum becomes a choice.
+# What do the weights decide? Raise one of them far enough, and the sum becomes a choice of one
+# state.
 
 for name, l in {"the embedding": 0, "the top layer": 3}.items():
     chosen = LayerMix(L)
@@ -63,14 +65,13 @@ for name, l in {"the embedding": 0, "the top layer": 3}.items():
 
 # With all weight on the top layer this is a recurrent network with attention: later steps read what
 # this step concluded. With all weight on the embedding, later steps read what this step was *told*,
-# and nothing of what it thought. Keep this second case in mind. It looks harmless, and we come back
-# to it.
+# and nothing of what it concluded. Keep this second case in mind. It looks harmless, and we come
+# back to it.
 #
 # ## Around the loop
 #
 # Now a sequence. For each step in turn: go up through the layers, each of which reads the memory,
-# then mix, then append. Here is a small model, and we walk through it ourselves, with its own
-# layers.
+# then mix, then append. Take a small model and run this loop by hand, with the model's own layers.
 
 config = ModelConfig(vocab_size=11, d_model=16, n_layers=L, n_heads=2, mem_len=8)
 model = FeedbackLM(config, implementation="reference")
@@ -97,16 +98,18 @@ for t in range(tokens.shape[1]):
     outputs.append(model.head(stack.norm(x)))
     print(f"step {t}: {len(states)} states become 1 vector; {k.shape[2]} slots were read")
 
-# Read the order of things in this loop again, because everything else follows from it. The first
-# layer of step 3 needs the memory of step 2, and the memory of step 2 needs its *last* layer. No
-# part of step 3 can begin before all of step 2 is over. A parallel Transformer computes its steps
-# side by side and its $L$ layers one after the other; here $T \cdot L$ layers are in one queue.
+# Look again at the order of this loop, because everything else follows from it. The first layer of
+# step 3 needs the memory of step 2, and the memory of step 2 needs its *last* layer. The attention
+# of step 3 cannot begin before all of step 2 is over. A parallel Transformer computes its steps
+# side by side, and only its $L$ layers one after the other; here there are $T \cdot L$ layers to
+# run one after the other.
 #
 # ## The reference
 #
 # The package has this loop too, in [reference](../../feedback/reference.py). It is written to be
-# obviously right and not to be fast, and it has what we left out. `DropoutMasks` say which weights
-# and units survive. `Pairs` are pairs of keys and values: one if they are shared, else one a layer.
+# obviously right rather than fast, and it has what we left out. `DropoutMasks` say which attention
+# weights and units survive. `Pairs` are pairs of keys and values: one pair if they are shared, else
+# one for each layer.
 
 from feedback.layers import DropoutMasks
 from feedback.reference import Pairs, Recurrence
@@ -115,8 +118,8 @@ from feedback.reference import Pairs, Recurrence
 
 from feedback.reference import recurrent_step  # shown
 
-# Do the two agree? Outputs first, and then the memory, which is what the next call would go on
-# from.
+# Do the two loops agree? Compare the outputs first, and then the memory, from which the next call
+# would continue.
 
 logits, after = model(tokens)
 assert torch.allclose(torch.stack(outputs, 1), logits, rtol=0, atol=1e-12)
@@ -124,16 +127,16 @@ assert torch.allclose(torch.stack(memory, 1), after.m, rtol=0, atol=1e-12)
 print("logits", tuple(logits.shape), "memory", tuple(after.m.shape))
 print("the loop and the package agree:", torch.allclose(torch.stack(memory, 1), after.m))
 
-# Everything faster in this package has to equal this loop, outputs and every gradient, to 1e-12.
-# That is what "exact" means here, and the next two notebooks rely on it, on
-# [what is shared and kept](04_shared_keys_and_values.py) and on
-# [training fast](05_fast_and_exact.py).
+# Everything faster in this package has to equal this loop to 1e-12, in its outputs and in every
+# gradient. That is what "exact" means here, and the next two notebooks rely on it: [what is shared
+# and kept](04_shared_keys_and_values.py) and [training fast](05_fast_and_exact.py).
 #
 # ## How far does a thought travel?
 #
 # Here is what feedback is for. Give the model a window of only four slots, and change one token.
-# Which later steps notice? In a parallel Transformer a layer reads four steps back, two layers
-# eight steps, and there it ends: no path leads further. In a recurrence each step hands on.
+# Which later steps notice? In a parallel Transformer one layer reads four steps back and two layers
+# reach eight steps back. There it ends: no path leads further. In a recurrence each step passes on
+# what it received.
 
 T, far, mem_len = 40, 2, 4
 small = {"vocab_size": 11, "d_model": 32, "n_layers": far, "n_heads": 2, "mem_len": mem_len}
@@ -143,7 +146,7 @@ tokens = torch.randint(11, (1, T))
 
 
 def reach(model: nn.Module) -> Tensor:
-    """The gradient of the last output, in one direction, for each input: its length."""
+    """For each input, the length of the gradient of the last output in one direction."""
     x = model.embedding(tokens).detach().requires_grad_()
     y, _ = model.transformer(x)
     direction = torch.randn(y.shape[-1], generator=torch.Generator().manual_seed(1))
@@ -165,9 +168,10 @@ ax.legend(frameon=False)
 plt.show()
 
 # The parallel model's gradient is not small beyond eight steps: it is zero, and no training will
-# change that. The other is alive over all forty. It is faint, though: each step hands on a part of
-# what it got, so the line falls steadily, as in many recurrent networks before training. Whether
-# the path is used is left to training. That there is a path is not.
+# change that. With feedback the gradient is nonzero over all forty. It is faint, though: each step
+# passes on only a part of what it received, so the line falls steadily, as in many recurrent
+# networks before training. Whether the path is used depends on training. That there is a path does
+# not.
 
 beyond = slice(far * mem_len + 1, None)
 assert reaches["parallel"][beyond].max() == 0
@@ -177,9 +181,9 @@ print("feedback, all alive:", bool(reaches["with feedback"].min() > 0))
 
 # ## Feedback can be switched off
 #
-# And now the harmless case. Put all weight of the mix on the embedding. The memory of a step is
-# then known before the step is computed, so nothing has to wait for anything. It is the same class,
-# the same loop, and no recurrence any more.
+# Now the case that looked harmless. Put all weight of the mix on the embedding. The memory of a
+# step is then known before the step is computed, so no step has to wait for another. The class and
+# the loop are the same, but the recurrence is gone.
 
 with torch.no_grad():
     feedback.transformer.mix.weight[0] = 100
@@ -187,9 +191,10 @@ off = reach(feedback)
 assert off[mem_len + 1 :].max() < 1e-30 and off[1 : mem_len + 1].min() > 1e-30
 print("reach with all weight on the embedding:", int((off > 1e-30).sum()) - 1, "steps")
 
-# Four steps, the width of the window: *less* than the parallel Transformer's eight, since there a
-# second layer reads what the first one made of its neighbours. So $\alpha$ sets how recurrent the
-# model is, and it is learned. The model that comes with the package chose something in between:
+# Four steps, the width of the window: *less* than the parallel Transformer's eight, because its
+# second layer reads what the first layer of earlier steps has already gathered. So $\alpha$ sets
+# how recurrent the model is, and it is learned. The model that comes with the package chose
+# something in between:
 
 trained = FeedbackLM.from_pretrained("tiny_shakespeare").transformer.mix.weight.softmax(0)
 assert 0.4 < trained[0] < 0.5
@@ -198,21 +203,22 @@ print("of the four layers together:", round(1 - trained[0].item(), 1))
 
 # ## What the loss says about a layer
 #
-# How are the weights learned? By their gradient like everything else; and it has a
-# form of its own. If one layer's share grows, the others' shrink, so the gradients of $w$ always
-# cancel:
+# How are the weights of the mix learned? By their gradient, like everything else, but this gradient
+# has a special form. If one layer's share grows, the others' shrink, so the gradients of $w$ always
+# sum to zero:
 #
 # $$\frac{\partial \mathcal{L}}{\partial w_l} = \alpha_l \Big( g_l - \sum_i \alpha_i g_i \Big),
 #   \qquad g_l = \frac{\partial \mathcal{L}}{\partial \alpha_l}$$
 #
-# A layer is asked for more of itself if it would help more than the mix does as it is. To see $g$,
-# we let a hook mix with shares $\alpha$ of our own, which autograd takes for independent numbers.
+# Training raises a layer's weight if more of that layer would lower the loss more than more of the
+# present mix would. To see $g$, we let a hook do the mixing with our own copy of the shares
+# $\alpha$, which autograd treats as independent numbers.
 
 tokens, targets = torch.randint(11, (4, 12)), torch.randint(11, (48,))
 
 
 def loss() -> Tensor:
-    """Of the model as it is."""
+    """The loss of the model as it is."""
     return nn.functional.cross_entropy(model(tokens)[0].flatten(0, 1), targets)
 
 
@@ -231,8 +237,9 @@ assert abs(grad.sum()) < 1e-12 < 1e-6 < grad.abs().max()
 
 # ## Exercises
 #
-# 1. Cut a sequence in two. Run the first part, hand its memory to the second, and show that nobody
-#    can tell. Then detach the memory between them: what stays the same, and what does not?
+# 1. Cut a sequence in two. Run the first part, hand its memory to the second, and show that the
+#    outputs are those of the uncut sequence. Then detach the memory between them: what stays the
+#    same, and what does not?
 
 # @title Solution
 tokens = torch.randint(11, (1, 12))
@@ -242,14 +249,14 @@ second, _ = model(tokens[:, 5:], memory=memory)
 assert torch.allclose(torch.cat([first, second], 1), whole, rtol=0, atol=1e-12)
 cut, _ = model(tokens[:, 5:], memory=memory.detach())
 assert torch.equal(cut, second)
-# The outputs are the same. What is lost is the way back: nothing after the cut can
-# teach the steps before it.
+# The outputs are the same. What is lost is the gradient's way back: no loss after the cut can
+# train the steps before it.
 weight = model.transformer.layers[0].ff.up.weight
 grads = [torch.autograd.grad(y.sum(), weight, retain_graph=True)[0] for y in (second, cut)]
 assert not torch.allclose(*grads)
 print("same outputs:", torch.equal(cut, second), " same gradients:", torch.allclose(*grads))
 
-# 2. With all weight on the embedding no step waits for another. Then all keys can be computed at
+# 2. With all weight on the embedding no step waits for another, so all keys can be computed at
 #    once, before the first step. Do it, and compare with the loop.
 
 # @title Solution
@@ -260,7 +267,7 @@ tokens = torch.randint(11, (1, 7))
 embedded = model.embedding(tokens)
 keys, values = (rows.transpose(1, 2) for rows in stack.kv(embedded))
 logits = []
-for t in reversed(range(7)):  # in any order: nothing has to wait
+for t in reversed(range(7)):  # in any order: no step has to wait
     x = embedded[:, t]
     for layer in stack.layers:
         x = layer(x, keys[:, :, :t], values[:, :, :t])
@@ -268,6 +275,6 @@ for t in reversed(range(7)):  # in any order: nothing has to wait
 assert torch.allclose(torch.stack(logits, 1), model(tokens)[0], rtol=0, atol=1e-12)
 print("backwards in time, the same:", torch.allclose(torch.stack(logits, 1), model(tokens)[0]))
 
-# The loop above computed every key anew at every step. A key never changes once its memory
-# vector is known, so why not keep it? The next notebook does, on
-# [shared keys and values](04_shared_keys_and_values.py).
+# The loop at the beginning computed every key anew at every step. A key never changes once its
+# memory vector is known, so why not keep it? The next notebook, on [shared keys and
+# values](04_shared_keys_and_values.py), does that.

@@ -1,12 +1,12 @@
 # # Shared keys and values, appended without copies
 #
 # A memory vector is written once, and then read by every layer of every later step. How often does
-# it have to be turned into a key and a value? And a list that grows by one row at each step: how
-# often does it have to be copied?
+# it have to be turned into a key and a value? And how often does a list have to be copied if it
+# grows by one row at each step?
 #
-# Once, and never, are the answers. For the second we have to tell autograd something that it would
-# rather not hear. We derive the gradient of "append one row", build it, break it in two ways that
-# raise no error, and end with the `Append` of the package.
+# The answers are: once, and never. For the second we have to do something that autograd normally
+# forbids. We derive the gradient of "append one row", build it, break it in two ways that raise no
+# error, and end with the `Append` of the package.
 
 import statistics
 import time
@@ -31,15 +31,15 @@ torch.set_num_threads(1)
 
 # ## Whose keys?
 #
-# In an ordinary Transformer each layer has keys of its own, since each reads something else: layer
-# 1 what layer 1 was given, layer 2 what layer 2 was given. Here all layers read the same vector
-# $m_j$. Their keys could differ in one thing only, the matrix:
+# In an ordinary Transformer each layer has keys of its own, since each reads different vectors:
+# layer 1 reads the past inputs of layer 1, layer 2 those of layer 2. Here all layers read the same
+# vector $m_j$. Their keys can differ in one thing only, the matrix:
 #
 # $$k_j^l = W_k^l\, m_j \qquad \text{or, shared,} \qquad k_j = W_k\, m_j$$
 #
-# So share it. What a layer asks remains its own affair: $W_q^l$ and the positions are not shared.
-# Mind that these are two different models, with different weights. Everything else in this
-# notebook changes how something is computed, and this changes what.
+# So share the matrix. Each layer still has its own queries: $W_q^l$ and the positions are not
+# shared. Note that these are two different models, with different parameters. Sharing changes what
+# is computed; everything else in this notebook changes only how.
 
 L, D, H, B, T = 4, 32, 2, 2, 12
 K = D // H
@@ -55,15 +55,15 @@ for share_kv in (False, True):
     assert per_token == (2 * H * K if share_kv else 2 * L * H * K)
     assert weights == per_token * D
 
-# What decoding has to keep for a token: a key and a value for each head and layer, $2LHK$ numbers,
-# or $2HK$. Four layers, a quarter. And a step projects its memory vector with a quarter of the
-# weights.
+# For each token, decoding has to keep a key and a value for each head and layer, $2LHK$ numbers, or
+# only $2HK$ if the layers share them. With four layers, that is a quarter. And a step projects its
+# memory vector with a quarter of the parameters.
 #
 # ## The same work, again and again
 #
-# We keep the second of the two, the one that shares, and walk through its recurrence, as
-# [reference](../../feedback/reference.py) does: all keys of the window from all memory vectors,
-# at each step. Watch the key of slot 0, the first three numbers of it.
+# We keep the second model, the one that shares, and walk through its recurrence as
+# [reference](../../feedback/reference.py) does: each step computes all keys of the window from all
+# memory vectors. Watch the first three numbers of the key of slot 0.
 
 with torch.no_grad():
     for p in model.parameters():
@@ -90,11 +90,11 @@ for t in (1, 2, 3, 11):
     print(f"step {t:2}: k_0 =", keys_of_slot_0[t][0].detach())
     assert torch.allclose(keys_of_slot_0[t], keys_of_slot_0[1], rtol=0, atol=1e-12)
 
-# Of course it is the same key. $m_0$ does not change, and neither does $W_k$. How much of that is
-# there? A hook on the projection counts the rows that go through it.
+# Of course it is the same key. $m_0$ does not change, and neither does $W_k$. How much work is
+# repeated like this? A hook on the projection counts the rows that go through it.
 
 def projected(implementation: str) -> int:
-    """The rows of which a key is made, in one forward pass."""
+    """The number of rows of a sequence that are projected to keys in one forward pass."""
     counted = []
     count = stack.kv.key.register_forward_hook(lambda _, x, y: counted.append(x[0].numel() // D))
     stack.implementation = implementation
@@ -111,8 +111,8 @@ print(f"reference: {again} rows a sequence;  append: {once};  steps: {T}")
 #
 # ## Keeping them is not free either
 #
-# Where do they go? The next step wants all rows as *one* tensor. `torch.cat` or `torch.stack` make
-# one, a new one each time:
+# Where are they kept? The next step needs all rows as *one* tensor. `torch.cat` and `torch.stack`
+# make one, but a new one each time:
 
 def with_cat(x: Tensor) -> tuple[Tensor, Tensor]:
     """All outputs and memory vectors from embeddings `(T, B, D)`, each key computed once."""
@@ -125,7 +125,8 @@ def with_cat(x: Tensor) -> tuple[Tensor, Tensor]:
         memory.append(m)
     return torch.stack(outputs), torch.stack(memory)
 
-# How many rows does it copy? Below autograd every operation passes a place where we can look on.
+# How many rows does this loop copy? Below autograd, every operation passes through a dispatcher,
+# where we can watch it.
 
 class Watch(TorchDispatchMode):
     """Notes the name of every operation that makes a new tensor, and the size of what it makes."""
@@ -135,7 +136,7 @@ class Watch(TorchDispatchMode):
         self.made = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
-        """One operation. Views are left out: they make nothing."""
+        """Runs one operation and notes it. Views are left out: they allocate nothing."""
         result = func(*args, **(kwargs or {}))
         results = result if isinstance(result, list | tuple) else [result]
         given = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
@@ -152,18 +153,19 @@ copied = numbers // (2 * B * H * K)  # a row of keys and a row of values for eac
 assert copied == T * (T + 1) // 2
 print(f"{T} steps: {copied} rows copied to store {T}")
 
-# That is $\mathcal{O}(T^2)$ time, but the time is the lesser evil. Each of those
-# tensors was read by an attention, and its gradient will need what was read: all of them stay in
-# memory until the backward pass. Yet one is a prefix of the next. Why not one buffer with room
-# for $T$ rows, of which each step reads the beginning?
+# That is $\mathcal{O}(T^2)$ time, but time is the lesser evil. Each of those tensors was read by
+# attention, whose gradient will need what was read, so all of them stay in memory until the
+# backward pass. Yet each is a prefix of the next. Why not use one buffer with room for $T$ rows,
+# and let each step read the beginning of it?
 #
-# Because autograd forbids it. Write row 3 into a tensor whose rows 0 to 2 somebody has saved:
+# Because autograd forbids it. Write row 3 into a tensor whose rows 0 to 2 have been saved for the
+# backward pass:
 
 buffer = torch.zeros(4, 3)
 weight = torch.ones(3, requires_grad=True)
 buffer[:3] = torch.randn(3, 3)
 answer = buffer[:3] @ weight  # saves rows 0 to 2 for the gradient of the weight
-buffer[3] = 7.0  # another row
+buffer[3] = 7.0  # a row that was not saved
 try:
     answer.sum().backward()
 except RuntimeError as error:
@@ -172,31 +174,31 @@ except RuntimeError as error:
     print("refused:", refused)
 
 answer = buffer[:3] @ weight
-buffer.data[3] = 8.0  # the same in secret
+buffer.data[3] = 8.0  # the same write, in secret
 (grad,) = torch.autograd.grad(answer.sum(), weight)
 assert torch.equal(grad, buffer[:3].sum(0))
 print("in secret, and the gradient is right:", torch.equal(grad, buffer[:3].sum(0)))
 
-# Row 3 is none of the rows that were saved. But all views of a tensor share one version number, and
-# it went up; autograd does not look at rows. A write through `.data` leaves the number alone, and
-# then the gradient comes, and it is right.
+# Row 3 is not one of the rows that were saved. But all views of a tensor share one version number,
+# and the write raised it; autograd does not check which rows were written. A write through `.data`
+# leaves the number alone. Then the backward pass runs, and its gradient is right.
 #
 # ## Appending is linear
 #
-# So the function that appends has to be our own, and then it has to say what its gradient is. Take
-# a window $P$ of $S$ rows and a new row $r$. The next window is
+# So we have to write the function that appends ourselves, and then we also have to say what its
+# gradient is. Take a window $P$ of $S$ rows and a new row $r$. The next window is
 #
 # $$P' = \begin{bmatrix} P \\ r \end{bmatrix} = A\,P + e\,r, \qquad
 #   A = \begin{bmatrix} 1 & & \\ & \ddots & \\ & & 1 \\ 0 & \cdots & 0 \end{bmatrix}, \qquad
 #   e = \begin{bmatrix} 0 \\ \vdots \\ 0 \\ 1 \end{bmatrix}$$
 #
-# No square, no product, nothing that depends on the values. If $G$ is the gradient of the loss with
-# respect to $P'$, then a small change of $P$ and $r$ changes the loss by
+# The map is linear: neither $A$ nor $e$ depends on the values in $P$ and $r$. If $G$ is the
+# gradient of the loss with respect to $P'$, then a small change of $P$ and $r$ changes the loss by
 #
 # $$\langle G,\; A\,dP + e\,dr \rangle
 #   = \langle A^\top G,\; dP \rangle + \langle e^\top G,\; dr \rangle$$
 #
-# and the gradients are what these changes are multiplied with, $A^\top G$ and $e^\top G$.
+# and the gradients are the factors that multiply these changes, $A^\top G$ and $e^\top G$.
 
 S = 3
 A, e = torch.eye(S + 1, S), torch.eye(S + 1)[:, -1:]
@@ -206,41 +208,42 @@ assert torch.equal(A.T @ G, G[:-1])
 assert torch.equal(e.T @ G, G[-1:])
 print(A, A.T, sep="\n")
 
-# Transposed, $A$ takes the first $S$ rows and $e$ the last one. That is all: **the gradient of the
+# Transposed, $A$ picks the first $S$ rows and $e$ the last one. That is all: **the gradient of the
 # window is $G$ without its last row, and the gradient of the row is the last row of $G$.** Nothing
-# has to be saved for it.
+# has to be saved for the backward pass.
 #
-# Row $j$ is read by all later steps. Who adds up what they have to say? Not we. The window of
-# step $t$ goes to two places, to the attention and to the next append, and autograd adds the
-# gradients of a tensor that was used twice. What arrives at the append of row $j$
-# is already the sum of everything later.
+# Row $j$ is read by all later steps. What adds up their gradients? Autograd does. The window of
+# step $t$ goes to two places, to attention and to the next append, and autograd adds the gradients
+# of a tensor that was used twice. What arrives at the append of row $j$ is already the sum over all
+# later steps.
 
 class Grow(torch.autograd.Function):
     """The next window, as a view of `buffer`; `window` is `(..., S, K)` and `row` `(..., K)`."""
 
     @staticmethod
     def forward(ctx: Any, window: Tensor, row: Tensor, buffer: Tensor) -> Tensor:
-        """Writes the row behind those of the window."""
+        """Writes the row after those of the window."""
         end = window.shape[-2]
-        # Behind the back of autograd: no version number goes up.
+        # Behind autograd's back: no version number goes up.
         buffer.data[..., end, :] = row
         return buffer[..., : end + 1, :]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The transposes."""
+        """Applies the transposes."""
         return grad[..., :-1, :], grad[..., -1, :], None
 
-# With `.data` we have left the protection of autograd, and owe an argument of our own: **a row is
-# written once, before anybody reads it, and the buffer belongs to one call.** Then a view that
-# was saved never changes.
+# With `.data` we have given up the protection of autograd, so we need an argument of our own: **a
+# row is written once, before any step reads it, and the buffer belongs to one call.** So a view
+# that was saved never changes.
 #
 # ## Is it right?
 #
-# A small recurrence to try it with: each row is made of what attention found in the rows before.
+# Test it on a small recurrence, in which each row is made from what attention found in the rows
+# before it.
 
 def recurrence(x: Tensor, append: Any) -> Tensor:
-    """`x` is `(T, K)`; `append` takes a window and a row to the next window. Returns all rows."""
+    """`x` is `(T, K)`; `append` turns a window and a row into the next window. Returns all rows."""
     window = append(x.new_empty(0, x.shape[1]), x[0])
     for x_t in x[1:]:
         found = (window @ x_t).softmax(0) @ window
@@ -255,11 +258,12 @@ def grow(T: int, K: int) -> Any:
 
 
 def cat(window: Tensor, row: Tensor) -> Tensor:
-    """The plain way."""
+    """Appends by copying."""
     return torch.cat([window, row[None]])
 
-# `torch.autograd.gradcheck` moves every input a little, looks what the outputs do, and
-# compares with the gradients. `gradgradcheck` asks the same of the gradients themselves.
+# `torch.autograd.gradcheck` moves every input a little, measures how the outputs change, and
+# compares that with the gradients. `gradgradcheck` checks the gradients of those gradients in the
+# same way.
 
 x = torch.randn(5, 3, requires_grad=True)
 first = torch.autograd.gradcheck(lambda x: recurrence(x, grow(5, 3)), x)
@@ -268,11 +272,11 @@ assert first and second
 assert torch.equal(recurrence(x, grow(5, 3)), recurrence(x, cat))
 print("gradcheck:", first, " gradgradcheck:", second)
 
-# ## Two failures that nobody reports
+# ## Two silent failures
 #
-# It is tempting to make the buffer once, in the module, and to use it for every call. And
-# if there is a buffer for the rows, why not one for their gradients, in which all the
-# steps add up theirs? That saves an allocation at every step. Here is such a version:
+# It is tempting to make the buffer once, in the module, and to use it for every call. And if there
+# is a buffer for the rows, why not one for their gradients, to which every step adds its own? That
+# saves an allocation at every step. Here is such a version:
 
 class Careless(nn.Module):
     """Rows and their gradients in buffers that belong to the module."""
@@ -292,7 +296,7 @@ class CarelessAppend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, window: Tensor, row: Tensor, owner: Careless) -> Tensor:
-        """Right, for a while."""
+        """Right, until another call writes to the same buffer."""
         ctx.owner, ctx.end = owner, len(window)
         owner.rows.data[ctx.end] = row
         return owner.rows[: ctx.end + 1]
@@ -303,9 +307,10 @@ class CarelessAppend(torch.autograd.Function):
         ctx.owner.grads[: ctx.end + 1] += grad
         return None, ctx.owner.grads[ctx.end].clone(), None
 
-# In the usual order of things, one forward and one backward, it is right, and a training loop would
-# never find out more. Now two unusual ones. A second forward before the backward, as for a
-# loss with two parts; and a backward twice, as for the gradients of two losses.
+# In the usual order, one forward pass and one backward pass, this version is right, and an ordinary
+# training loop would never expose it. Now try two unusual orders: a second forward pass before the
+# backward pass, as for a loss with two parts, and two backward passes, as for the gradients of two
+# losses.
 
 T_small, K_small = 8, 4
 x = torch.randn(T_small, K_small, requires_grad=True)
@@ -314,7 +319,7 @@ direction = torch.randn(T_small, K_small)
 
 
 def gradients(forward: Any) -> dict[str, Tensor]:
-    """The same gradient three times, with something else going on."""
+    """The same gradient three times, in one usual and two unusual orders of passes."""
     found = {}
     (found["one forward, one backward"],) = torch.autograd.grad(forward(x), x, direction)
     y = forward(x)
@@ -334,34 +339,35 @@ for name in ours:
     assert off[1] < 1e-12 and (off[0] < 1e-12) == name.startswith("one")
     print(f"{name}: careless off by {off[0]:4.0%}, ours by {off[1]:.0%}")
 
-# No exception, no warning, and errors of the size of the gradient itself. The formulas are the same
-# in both versions, and both are right. What is wrong is *whose the buffers are*. In the first
+# No exception, no warning, and errors about as large as the gradient itself. The formulas are the
+# same in both versions, and they are right. What is wrong is *who owns the buffers*. In the first
 # failure another call wrote over rows that were still needed; in the second the sums of the first
-# backward were still there. Ours has a buffer for each call, and stores no gradients at all: it
-# leaves adding up to autograd. Neither failure is made up. labml's implementation with shared keys
-# and values has both, as [differences](../../docs/pages/differences.md) tells.
+# backward pass were still there. Our version has a buffer for each call, and stores no gradients at
+# all: it leaves the summing to autograd. Neither failure is made up: labml's implementation with
+# shared keys and values has both, as [differences](../../docs/pages/differences.md) explains.
 #
 # ## The same in the package
 #
-# `Append`, from [append](../../feedback/fast/append.py), can do one thing more. The memory has only
+# `Append`, from [append](../../feedback/fast/append.py), does two things more. The memory has only
 # `mem_len` slots, so when it is full the oldest row slides out of the window. The new window does
-# not have it, so from there it gets a zero: one more row of zeros in $A^\top G$. And it refuses a
-# window that is not the last rows of its buffer, which would get the gradients of other rows.
+# not contain that row and sends it a gradient of zero: one more row of zeros in $A^\top G$. And
+# `Append` refuses a window that is not the last rows of its buffer, because such a window would get
+# the gradients of other rows.
 
 from feedback.fast.append import check_window
 
-# Here it is.
+# Here is the function itself:
 
 from feedback.fast.append import Append  # shown
 
-# The buffer and the place of its end are kept together by a small class that lives as long as
-# one sequence:
+# A small class keeps the buffer together with the position of its end, and lives as long as one
+# sequence:
 
 from feedback.fast.append import GrowingWindow  # shown
 
-# First the row that slides out, with gradients checked again. Then the whole: our own loop around
-# `Grow` with the layers of the model, next to `"reference"` and `"append"`. Outputs, memory, and
-# the gradient of every parameter.
+# First we check the gradients again, for a window from which rows slide out. Then we compare whole
+# loops: our own around `Grow`, with the layers of the model, next to `"reference"` and `"append"`.
+# Outputs, memory, and the gradient of every parameter have to agree.
 
 def sliding(x: Tensor) -> Tensor:
     """Every window of at most three rows out of `x`, `(T, K)`, cubed."""
@@ -382,7 +388,7 @@ print("windows of 3 out of 5 rows:", len(plain) // 2, "rows read, gradients righ
 # And this is our own loop:
 
 def with_grow(x: Tensor) -> tuple[Tensor, Tensor]:
-    """As `with_cat`, with two buffers instead of copies."""
+    """Like `with_cat`, with two buffers instead of copies."""
     buffers = [x.new_empty(x.shape[1], H, len(x), K) for _ in "kv"]
     pair = [buffer[:, :, :0] for buffer in buffers]
     outputs, memory = [], []
@@ -417,9 +423,9 @@ for name, loop in loops.items():
 
 # ## What is kept
 #
-# Now count. Whatever autograd saves for the backward pass goes through a hook, if we ask for it.
-# Many of these tensors are views of one storage, so we count storages, each once, and not the
-# weights.
+# Now count what autograd saves. If we ask for it, every tensor saved for the backward pass goes
+# through a hook. Many of these tensors are views of one storage, so we count each storage once, and
+# leave out the parameters.
 
 def saved_bytes(loop: Any, x: Tensor) -> int:
     """The bytes that a forward pass leaves for its backward pass."""
@@ -451,9 +457,9 @@ assert kept["torch.cat"][-1] > 3.5 * kept["torch.cat"][-2]
 assert kept["Grow"][-1] < 2.5 * kept["Grow"][-2]
 assert kept["torch.cat"][-1] > 10 * kept["Grow"][-1]
 
-# Twice the length costs the first two four times as much, and `"append"` a little more than twice.
-# Why more? The attention weights are still there: one number for each step, slot, head and layer.
-# What grows with the square of the length must be these and nothing else.
+# When the length doubles, the first two keep four times as much, and `"append"` a little more than
+# twice as much. Why more than twice? The attention weights are still there: one number for each
+# step, slot, head and layer. They should be all that grows with the square of the length.
 
 square = 2 * (kept["Grow"][-1] - 2 * kept["Grow"][-2])
 weights = L * H * B * 256**2 / 2 * torch.zeros(1).element_size()
@@ -461,12 +467,12 @@ assert abs(square / weights - 1) < 0.02
 print(f"grows with the square: {square / 2**20:.2f} MiB")
 print(f"the attention weights:  {weights / 2**20:.2f} MiB")
 
-# And how long does it take? Forward and backward, the three taking turns, on one thread: then none
-# of them has to wait for a second core that is busy elsewhere.
+# And how long does it take? We time one forward and backward pass. The three loops take turns, and
+# run on one thread so that none has to wait for a second core that is busy elsewhere.
 
 # NBVAL_IGNORE_OUTPUT
 def seconds(loop: Any, x: Tensor) -> float:
-    """Of one forward and backward pass."""
+    """The time of one forward and backward pass."""
     begun = time.perf_counter()
     y, m = loop(x)
     (y.sum() + m.sum()).backward()
@@ -483,7 +489,7 @@ for name, row in taken.items():
     print(f"{name:9}", *(f"{s:6.3f}" for s in row), "s")
 assert taken["Grow"][-1] < taken["reference"][-1] < 10 * taken["Grow"][-1]
 
-# On the left the bytes, on the right the seconds; all axes have steps of a factor of two.
+# The left plot shows bytes, the right one seconds; on all axes each mark is twice the one before.
 
 # NBVAL_IGNORE_OUTPUT
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
@@ -502,14 +508,14 @@ axes[0].set_ylabel("kept for the backward (MiB)")
 axes[1].set_ylabel("forward and backward (s)")
 axes[0].legend(frameon=False)
 # alt: Two pictures over lengths from 32 to 256. Left, the memory kept: reference and torch.cat rise
-# much more steeply than Grow and end more than ten times higher. Right, the time: the three
-# curves lie close together.
+# much more steeply than Grow and end more than ten times higher. Right, the time: the
+# curves lie far closer together.
 plt.show()
 
 # The memory falls by a factor that grows with the length. The time is a disappointment: nearly all
-# of the projections are saved, and at short lengths nobody can tell. Keys were never what took
-# long. The [log](../../docs/pages/log.md) found what does: the number of small operations, each of
-# them for a few rows. Count those of one step of one layer.
+# of the projections are avoided, and at short lengths it makes no visible difference. Computing
+# keys was never the slow part. The [log](../../docs/pages/log.md) found what is: the number of
+# small operations, each on a few rows. Count those of one step of one layer.
 
 layer, x = stack.layers[0], torch.randn(1, D)
 k, v = torch.randn(2, 1, H, 9, K, requires_grad=True)
@@ -522,8 +528,9 @@ assert 40 < operations < 60
 print(*(name for name, _ in up.made))
 print("with the backward more than 40:", operations > 40)
 
-# Appending saves hardly any of those. It makes some of them smaller: at 32 steps, all of them
-# together put out little more than a third as many numbers as those of the reference.
+# Appending removes hardly any of those operations. It makes some of them smaller: at 32 steps, all
+# its operations together produce little more than a third as many numbers as those of the
+# reference.
 
 made = {}
 for name in ("reference", "Grow"):
@@ -537,13 +544,14 @@ print(f"operations {fewer:.1f} times as many, numbers made {less:.2f} times as m
 
 # ## Exercises
 #
-# 1. Does sharing lose anything? With one head as wide as the model, $K = D$, it does not: for any
-#    matrices of the layers, find queries and outputs that do the same with keys and values shared.
-#    Why does that fail with more heads?
+# 1. Does sharing lose anything? With one head as wide as the model, $K = D$, it does not. Given any
+#    matrices of layers that do not share, find query and output matrices that give the same result
+#    with shared keys and values. Why does that fail with more heads?
 
 # @title Solution
-# $q^\top W_k^l\, m = (W_k^{-\top} W_k^{l\top} q)^\top W_k\, m$: the query can do what the key did,
-# and the output what the value did: $W_o^l W_v^l\, m = (W_o^l W_v^l W_v^{-1})\, W_v\, m$.
+# $q^\top W_k^l\, m = (W_k^{-\top} W_k^{l\top} q)^\top W_k\, m$: the query matrix can do what the
+# key matrix did, and the output matrix what the value matrix did:
+# $W_o^l W_v^l\, m = (W_o^l W_v^l W_v^{-1})\, W_v\, m$.
 L, S, D = 3, 5, 6
 z, m = torch.randn(D), torch.randn(S, D)
 own = torch.randn(L, 4, D, D)
@@ -553,11 +561,11 @@ for W_q_l, W_k_l, W_v_l, W_o_l in own:
     new_q, new_o = W_k.inverse().T @ W_k_l.T @ W_q_l, W_o_l @ W_v_l @ W_v.inverse()
     after = new_o @ (W_v @ m.T) @ (m @ W_k.T @ new_q @ z).softmax(0)
     assert torch.allclose(before, after, atol=1e-6)
-# With more heads $W_k$ of a head is $K \times D$ and has no inverse. The layers of the first head
-# would have to look in the same $K$ directions; without sharing they have $L K$ to choose from. Its
-# scores are $z^\top W_q^{l\top} W_k^l\, m$. Put these matrices of all layers on top of each other:
-# with shared keys they have rank $K$ at most, and the best such matrix leaves the other singular
-# values out.
+# With more heads, $W_k$ of one head is $K \times D$ and has no inverse. In every layer the first
+# head would have to look in the same $K$ directions; without sharing there are up to $L K$ of them.
+# Its scores are $z^\top W_q^{l\top} W_k^l\, m$. Put the matrices $W_q^{l\top} W_k^l$ of all layers
+# on top of each other: with shared keys the result has rank $K$ at most, and the best such matrix
+# leaves the other singular values out.
 scores = torch.cat([W_q_l[:2].T @ W_k_l[:2] for W_q_l, W_k_l, _, _ in own])
 squares = torch.linalg.svdvals(scores) ** 2
 lost = (squares[2:].sum() / squares.sum()).item()
@@ -573,7 +581,7 @@ buffer = torch.cat([P, torch.zeros(1, 1, 1, 1)], 2)
 found = torch.autograd.functional.jacobian(
     lambda P, r: Append.apply(P, r, buffer, 3, 3), (P, r), strict=True
 )
-A = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]])  # each row moves up, the first one out
+A = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, 0, 0]])  # each row moves up, the first one drops out
 e = torch.tensor([[0.0], [0], [1]])
 assert torch.equal(found[0].view(3, 3), A) and torch.equal(found[1].view(3, 1), e)
 print(found[0].view(3, 3))

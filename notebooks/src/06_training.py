@@ -1,11 +1,11 @@
 # # Training on Tiny Shakespeare
 #
-# A million characters of Shakespeare, a model of three quarters of a million numbers, two processor
-# cores and two minutes. How much English can be learnt from that?
+# A million characters of Shakespeare, a model of three quarters of a million parameters, two
+# processor cores and two minutes. How much English can be learnt from that?
 #
-# We write the training loop in the open, run it for less than a minute, and check that it takes
-# the very same steps as the package. Then we look at a run that went on for longer than anybody
-# wants to wait for in a notebook, and at what came out of it, in its first two minutes and in all.
+# We write out the training loop, run it for less than a minute, and check that it takes the very
+# same steps as the package. Then we look at a recorded run that is too long for a notebook: at what
+# it had learnt after its first two minutes, and at what it had learnt by the end.
 
 import math
 import tempfile
@@ -23,16 +23,16 @@ plt.rcParams["figure.dpi"] = 120
 
 # ## The text
 #
-# It is looked for in a cache, then downloaded, and where there is no internet it is rebuilt from
-# the plays, byte for byte. A model of characters needs no more of a tokenizer than their order.
+# The text comes from a cache, or is downloaded; without internet it is rebuilt from the plays, byte
+# for byte. The only tokenizer that a character model needs is a sorted list of the characters.
 
 text = load_tiny_shakespeare()
 characters = "".join(sorted(set(text)))
 print(len(text), "characters,", len(characters), "different ones")
 print(repr(text[:58]))
 
-# Numbers instead of characters, the last tenth put aside for validation. A training batch is a
-# handful of windows, and what is to be predicted is each window moved on by one.
+# Characters become numbers, and the last tenth is put aside for validation. A training batch is a
+# handful of windows, and the targets are the same windows moved on by one character.
 
 number = {character: i for i, character in enumerate(characters)}
 tokens = torch.tensor([number[c] for c in text])
@@ -50,9 +50,9 @@ torch.manual_seed(0)
 x, y = batch(1, 12)
 print("".join(characters[i] for i in x[0]), "->", "".join(characters[i] for i in y[0]))
 
-# ## What does a model know that knows nothing?
+# ## What should an untrained model predict?
 #
-# Before the first step all 65 characters are about as likely as each other, so the loss should be
+# Before the first step all 65 characters should be about equally likely, so the loss should be
 # close to $\ln 65$, which is 4.17 nats. If it is far off, something is wrong before anything has
 # been learnt: a cheap test that finds many mistakes.
 
@@ -68,9 +68,9 @@ print("close to ln 65 =", round(math.log(65), 2), ":", abs(loss.item() - math.lo
 
 # ## The loop
 #
-# Batch, loss, gradient, clip, step. Two habits are worth their lines. The learning rate climbs for
-# 50 steps, since the first gradients of a fresh model are of little use, and then falls along half
-# a cosine:
+# Batch, loss, gradient, clip, step. Two habits are worth the extra lines. First, the learning rate
+# climbs for 50 steps, since the first gradients of an untrained model are of little use, and then
+# falls along half a cosine:
 
 from feedback.training.schedule import learning_rate, make_optimizer
 
@@ -84,8 +84,8 @@ assert max(rates) == settings.learning_rate and rates[-1] < 0.101 * max(rates)
 # to a tenth of it.
 plt.show()
 
-# And the random numbers of a step are seeded by its number. So what a step does depends on nothing
-# that happened to come before it, and a run that was interrupted can go on as if it had not been.
+# Second, the random numbers of a step are seeded by the step's number. So they do not depend on
+# what was drawn before, and an interrupted run can go on as if nothing had happened.
 
 steps = 80
 torch.manual_seed(settings.seed)
@@ -107,8 +107,8 @@ for step in range(steps):
 assert losses[-1] < 2.7
 print(steps, "steps; below 2.7 nats:", losses[-1] < 2.7)
 
-# Is this what `python -m feedback train` does? Its `Trainer` knows a great deal more, about
-# checkpoints, interruptions and GPUs. The losses of its first steps are ours, to the last digit.
+# Is this what `python -m feedback train` does? Its `Trainer` also takes care of checkpoints,
+# interruptions and GPUs. The losses of its first steps equal ours to the last digit.
 
 from feedback.training.train import Trainer
 
@@ -120,8 +120,8 @@ print("the same first five losses:", theirs == losses[:5])
 
 # ## Five thousand steps
 #
-# What do 5000 steps give? The metrics and the weights of such a run are in the package, and its
-# [page](../../docs/runs/shipped) has everything else.
+# What do 5000 steps give? The metrics and the weights of such a run are in the package, and the
+# [page](../../docs/runs/shipped) of the run has everything else.
 
 from feedback.lm.pretrained import TRAINED
 from feedback.training.plot import smooth
@@ -146,15 +146,15 @@ ax.legend(frameon=False)
 # within the first million and slowly after that; validation ends below 1.46, training below 1.3.
 plt.show()
 
-# The last point is the loss of the model that is shipped, over all of the validation text.
+# The last point is the loss of the shipped model over all of the validation text.
 
 last = validated[-1]
 assert last["step"] == 5000 and last["val_loss"] == min(m["val_loss"] for m in validated)
 print(f"{last['tokens']:,} characters, {last['seconds'] / 60:.0f} minutes")
 print(f"validation loss {last['val_loss']:.4f}")
 
-# And the two minutes of the beginning? This run has its learning rate laid out for 5000 steps, so
-# it is not what two minutes could do at best. It is what it had by then:
+# And the two minutes from the introduction? The learning rate of this run is scheduled for 5000
+# steps, so this is not the best that two minutes can do. It is what the run had reached by then:
 
 soon = [m for m in validated if m["seconds"] <= 120][-1]
 choices = {m["step"]: math.exp(m["val_loss"]) for m in (soon, last)}
@@ -162,8 +162,8 @@ assert 5 < choices[soon["step"]] < 7 and choices[last["step"]] < 5
 print(f"{soon['seconds']:.0f} seconds, {soon['step']} steps: loss {soon['val_loss']:.2f}")
 print("as if choosing among", *(f"{n:.1f}" for n in choices.values()), "characters, at first 65")
 
-# More than 85 % of all that the model learnt it learnt in the first tenth of the steps. And
-# although the text has been read ten times over by the end, the validation loss is still falling.
+# More than 85 % of the fall in loss came in the first tenth of the steps. And although the model
+# has read the text ten times over by the end, the validation loss is still falling.
 
 first_tenth = next(m["val_loss"] for m in validated if m["step"] >= 500)
 start = math.log(65)
@@ -173,7 +173,7 @@ print("of the fall from ln 65, the first tenth has more than 85 %:", share > 0.8
 
 # ## What it writes
 #
-# The same prompt for both: our eighty steps, and five thousand.
+# We give the same prompt to two models: ours after eighty steps, and the one after five thousand.
 
 from feedback.data.text import Tokenizer
 
@@ -185,7 +185,7 @@ for name, writer in {"80 steps": model, "5000 steps": shipped}.items():
     generator = torch.Generator().manual_seed(2)
     out = writer.generate(prompt, 160, temperature=0.7, generator=generator)
     written[name] = tokenizer.decode(out[0])
-# How close were the draws? Noise of 1e-5 on the last bias gives the same text.
+# How close were the draws? With noise of 1e-5 on the output bias the text is the same.
 exact, generator = shipped.head.bias.detach().clone(), torch.Generator().manual_seed(2)
 with torch.no_grad():
     shipped.head.bias += 1e-5 * torch.randn(65, generator=torch.Generator().manual_seed(3))
@@ -195,8 +195,8 @@ with torch.no_grad():
 assert tokenizer.decode(noisy[0]) == written["5000 steps"]
 print(written["5000 steps"])
 
-# The other one, after eighty steps of schooling, is shown as its share of real words. Which words
-# are real? Those of the training text.
+# Of the other text, written after eighty steps, we show only whether more than half of its words
+# are real. Which words are real? Those of the training text.
 
 words = set(text[: len(train)].split())
 real = {name: [w in words for w in sample.split()] for name, sample in written.items()}
@@ -207,8 +207,8 @@ for name, known in shares.items():
 
 # ## Short to long
 #
-# The first steps of a run teach which letters follow which, and for that a window of 64 characters
-# is more than is needed. A recurrence pays for every step in turn, so why not begin with short
+# The first training steps teach which letters follow which, and a window of 64 characters is more
+# than that needs. A recurrence pays for every character in turn, so why not begin with short
 # sequences and lengthen them? The paper does. The schedule doubles the length until the middle of
 # the run:
 
@@ -226,16 +226,17 @@ assert lengths[0] == 16 and lengths[500:] == [64] * 500
 # another quarter, 64 from the middle on.
 plt.show()
 
-# The steps are shorter, so there are more of them for the same number of characters.
+# Shorter sequences mean more training steps for the same number of characters.
 
 same = 32 * sum(lengths)
 assert abs(same - 700 * 32 * 64) < 0.02 * same
 print(f"characters: {same:,} in 1000 growing steps, {700 * 32 * 64:,} in 700 whole ones")
 
-# Does it pay? The toys of the [first notebook](01_why_feedback.py) are trained this way. Here are
-# four recorded runs on Shakespeare, of a thousand growing steps and of 700 whole ones: with random
-# windows, each of which begins with an empty memory, and with windows that follow each other and
-# carry the memory on.
+# Does it pay? The toy tasks of the [first notebook](01_why_feedback.py) are trained this way. Here
+# are four recorded runs on Shakespeare, in two pairs. Each pair has a run of a thousand steps with
+# growing sequences and one of 700 steps with whole ones. The first pair draws random windows, each
+# of which begins with an empty memory; the second has windows that follow each other and carry the
+# memory on.
 
 import json
 
@@ -264,9 +265,9 @@ axes[0].legend(frameon=False, fontsize=8)
 # higher, and short to long hardly falls at all.
 plt.show()
 
-# It does not pay: in both ways short to long ends *higher*. The [log](../../docs/pages/log.md) has
-# a reason for the left picture. Of random windows that begin short, hardly any reaches the far
-# slots of the memory, and a long text is read with all of them.
+# It does not pay: in both pairs short to long ends *higher*. The [log](../../docs/pages/log.md) has
+# a reason for the left picture. When random windows begin short, hardly any of them reaches the far
+# slots of the memory, so these slots are hardly trained. But a long text is read with all of them.
 #
 # ## Exercises
 #
@@ -280,8 +281,8 @@ assert 2.0 < bits < 2.2 and 4 < choices < 5
 print(f"{bits:.2f} bits, as many as an even choice among {choices:.1f} characters")
 
 # 2. Training draws windows at random, and each begins with an empty memory. In validation the
-#    memory is carried along the whole text. How much of the loss in training is the price of
-#    beginning anew?
+#    memory is carried along the whole text. How much of the training loss is the price of beginning
+#    with an empty memory?
 
 # @title Solution
 rows = val[: 32 * 64 + 1]
@@ -296,5 +297,5 @@ difference = (sum(anew) - sum(carried)) / len(anew)
 assert 0 < difference < 0.3
 print(f"carrying the memory helps, by {difference:.2f} nats a character")
 
-# How does a trained model write, what does a character cost, and how should one choose? That is the
-# [next notebook](07_prediction.py).
+# How does a trained model write, what does each character cost, and how should the next one be
+# chosen? That is the subject of the [next notebook](07_prediction.py).

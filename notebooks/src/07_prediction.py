@@ -2,11 +2,11 @@
 #
 # A language model does not write. It reads a text and says how likely each character is to be next;
 # somebody chooses one, and the text is read again with one more character at its end. What has to
-# be kept so that the model need not begin from the first character each time? And how should one
-# choose?
+# be kept so that the model need not begin again at the first character each time? And how should
+# one choose?
 #
-# We write the loop in the naive way, then with a cache, weigh and time the cache against that of a
-# parallel Transformer, and end with the knobs of the draw.
+# We write the loop in the naive way, then with a cache, compare the size and the speed of the cache
+# with those of a parallel Transformer's, and end with the knobs of sampling.
 
 import math
 import statistics
@@ -25,8 +25,8 @@ plt.rcParams["figure.dpi"] = 120
 torch.manual_seed(0)
 _ = torch.set_grad_enabled(False)  # nothing is trained here
 
-# The model comes with the package. It has four layers, read Shakespeare, and knows 65 characters. A
-# step of it sees a memory of 64 slots, its window.
+# The model comes with the package. It has four layers, was trained on Shakespeare, and knows 65
+# characters. Each of its steps sees a memory of 64 slots, its window.
 
 model = FeedbackLM.from_pretrained("tiny_shakespeare")
 tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
@@ -50,15 +50,15 @@ assert steps == T * (T - 1) // 2 - S * (S - 1) // 2
 print(tokenizer.decode(naive[0]))
 print(f"\n{steps} steps for {new} characters")
 
-# From one character to $T$ that makes $1 + 2 + \dots + (T - 1)$ steps, about $T^2/2$, and here each
-# step must wait for the one before.
+# To get from one character to $T$ takes $1 + 2 + \dots + (T - 1)$ steps, about $T^2/2$, and here
+# each step must wait for the one before.
 #
-# Likeliest means little if two characters are nearly equally likely: another processor rounds
-# otherwise, and might choose the other one. So for every text below that is written this way we
-# check that the choice was never that close.
+# The likeliest character is not well defined if two are nearly equally likely: another processor
+# rounds differently and might choose the other one. So for every text below that is written this
+# way we check that the choice was never that close.
 
 def margin(logits: Tensor) -> float:
-    """How far the likeliest token was ahead of the next, at the closest call."""
+    """How far the likeliest token was ahead of the second, at the closest call."""
     first, second = logits.topk(2).values.unbind(-1)
     return (first - second).min().item()
 
@@ -68,7 +68,7 @@ print("no close calls:", margin(naive_rows) > 1e-3)
 
 # ## Can the prefix be cut?
 #
-# The window has 64 slots. So why not read just the last 64 characters? Nobody looks back further.
+# The window has 64 slots. So why not read only the last 64 characters? No step looks back further.
 
 whole, _ = model(naive)
 cut, _ = model(naive[:, -mem_len:])
@@ -78,9 +78,9 @@ print(f"{T} characters, or the last {mem_len}: do the logits agree?", far < 0.1)
 
 # They do not. A slot of the memory was itself computed from 64 slots before it, and those from
 # others, back to the first character. In a parallel Transformer this ends after $L$ windows, one
-# for each layer. Here it never ends, because what the layers made of a step is in the memory, and
-# the first layer reads it. Change the first of 40 characters, and see how far the change is felt in
-# two models with two layers and windows of four slots:
+# for each layer. Here it never ends, because the memory holds the results of all layers, and the
+# first layer reads it. Change the first of 40 characters, and see how far the change is felt in two
+# models with two layers and windows of four slots:
 
 sizes = {"vocab_size": 65, "d_model": 16, "n_layers": 2, "n_heads": 2, "mem_len": 4}
 before = torch.randint(65, (1, 40))
@@ -93,14 +93,15 @@ for lm in (TransformerLM(ModelConfig(**sizes)), FeedbackLM(ModelConfig(**sizes))
 assert felt[0] == 2 * 4 < felt[1]
 print(f"parallel: felt up to step {felt[0]}, two windows; with feedback beyond:", felt[1] > 8)
 
-# So the naive way cannot be shortened without changing the answer. (What that costs in loss is
-# asked in the next notebook.) It is the whole prefix, each time.
+# So the naive way cannot be shortened without changing the answer. (The next notebook measures what
+# that costs in loss.) It has to read the whole prefix, each time.
 #
 # ## Keep the memory
 #
 # But the past does not change. A memory vector is computed once, and no later step alters it. So
 # keep its key and its value, and a new character costs one step. The package has such a step,
-# `recurrent_step`: embedding, keys and values in, the top layer and a new memory vector out.
+# `recurrent_step`: embedding, keys and values in, the state of the top layer and a new memory
+# vector out.
 
 from feedback.reference import recurrent_step
 
@@ -110,7 +111,7 @@ cached, rows, steps = tokens, [], 0
 for t in range(T - 1):
     x, m = recurrent_step(stack, model.embedding(cached[:, t]), [(keys, values)])
     steps += 1
-    # One row more, and never more rows than the window has.
+    # One more row, but never more rows than the window has.
     ((k, v),) = stack.project(m)
     keys = torch.cat([keys, k.unsqueeze(2)], dim=2)[:, :, -mem_len:]
     values = torch.cat([values, v.unsqueeze(2)], dim=2)[:, :, -mem_len:]
@@ -122,8 +123,8 @@ assert torch.equal(cached, naive) and error < 1e-3
 print("same text:", torch.equal(cached, naive), " logits agree:", error < 1e-3)
 print(f"{steps} steps, and a cache of {tuple(keys.shape)} keys and as many values")
 
-# Two tensors, and all is in them. Note what is *not* kept: no states of layers, no text, and no
-# second pair for the second layer, since all four layers read this one.
+# Two tensors hold all that later steps need. Note what is *not* kept: no states of layers, no text,
+# and no second pair for the second layer, since all four layers read this one.
 #
 # ## The same in the package
 #
@@ -132,7 +133,7 @@ print(f"{steps} steps, and a cache of {tuple(keys.shape)} keys and as many value
 
 from feedback.lm.decode import Window  # shown
 
-# What it gives to read is what our slices gave, at every step:
+# At every step, reading from it gives the same rows as our slices:
 
 window, plain = Window(torch.zeros(1, 1, 0, 2), mem_len=5, steps=50), torch.zeros(1, 1, 0, 2)
 for row in torch.randn(50, 1, 1, 2):
@@ -141,9 +142,9 @@ for row in torch.randn(50, 1, 1, 2):
     assert torch.equal(window.read(), plain)
 print("50 rows through a buffer of", window.buffer.shape[2], "rows, the last 5 always in order")
 
-# And the whole loop is `generate`: the prompt in one call of the model, which may use its fast
-# implementation, then one step for each character. On a CPU with a compiler that step is a single
-# call of C++.
+# And the whole loop is `generate`: it reads the prompt in one call of the model, which may use its
+# fast implementation, and then takes one step for each character. On a CPU with a compiler that
+# step is a single call into C++.
 
 written = model.generate(tokens, new, temperature=0)
 assert torch.equal(written, naive)
@@ -152,8 +153,8 @@ print("generate writes the same text:", torch.equal(written, naive))
 # ## What a character costs to remember
 #
 # A step leaves a key and a value behind, $H$ heads of $K$ numbers each: $2HK$. In a parallel
-# Transformer each layer reads its own past, so it leaves $2LHK$. We count in the tensors with which
-# decoding begins, for four layers and for twelve.
+# Transformer each layer reads its own past, so a step leaves $2LHK$. We count the bytes of the
+# tensors with which decoding begins, for four layers and for twelve.
 
 def cache_bytes(lm: FeedbackLM | TransformerLM, length: int) -> int:
     """Bytes of the keys and values that are kept after reading `length` tokens."""
@@ -176,10 +177,10 @@ for L in (4, 12):
         kib[name] = [n / 1024 for n in counted]
         print(f"{name:30} {counted[0] // 16:6} bytes a character, {kib[name][-1]:4.0f} KiB at most")
 
-# So the cache does not depend on the number of layers: 1 KiB a character, be it four layers or
-# twelve. That is the work of `share_kv`. Where each layer has its own key and value projection, as
-# in the third row, the keys and values are as many as those of `TransformerLM`.
-# (One could then keep the memory vectors, $D$ numbers each, and project them anew at every step.)
+# So the cache does not depend on the number of layers: it is 1 KiB a character with four layers and
+# with twelve. This is due to `share_kv`. Where each layer has its own key and value projection, as
+# in the rows with "own keys", there are as many keys and values as in `TransformerLM`.
+# (One could then keep the memory vectors, $D$ numbers each, and project them again at every step.)
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 for name, style in {
@@ -197,20 +198,20 @@ ax.legend(frameon=False, fontsize=8)
 assert kib["Feedback, 4 layers"] == kib["Feedback, 12 layers"]
 # alt: Size of the cache against characters read. All lines rise up to the window of 64 characters
 # and are level after it: a Transformer of twelve layers at 768 KiB, one of four at 256, and the
-# Feedback Transformer at 64, with four layers or with twelve: its two lines are one.
+# Feedback Transformer at 64, with four layers or with twelve, so that its two lines coincide.
 plt.show()
 
 # ## What a character costs to write
 #
-# In training the feedback is paid for: a Transformer computes all steps of a text at once, and this
-# model cannot. In writing everybody goes step by step. Is the smaller cache also a faster one? We
-# time a character after prefixes of different length, in four ways that take turns: the whole
-# prefix again; one step with a cache in PyTorch, as we wrote it above; the same for a parallel
-# Transformer with *its* cache; and the step of the package. The weights are random, the
-# windows 1024 slots wide.
+# In training, feedback has its price: a Transformer computes all steps of a text at once, and this
+# model cannot. In writing, every model goes step by step. Is the smaller cache also a faster one?
+# We time a character after prefixes of different lengths, in four ways that take turns: reading the
+# whole prefix again; one step with a cache in PyTorch, as we wrote it above; the same for a
+# parallel Transformer with *its* cache; and the step of the package. The weights are random, and
+# the windows are 1024 slots wide.
 
 # NBVAL_IGNORE_OUTPUT
-from feedback.fast.library import library
+from feedback.fast.compiled import library
 from feedback.lm.decode import Windows, decoder
 
 threads = torch.get_num_threads()
@@ -249,8 +250,8 @@ assert 1 / 3 < in_pytorch / parallel < 3
 assert whole_prefix > 2 * milliseconds["whole prefix"][0] and whole_prefix > 4 * with_cache
 assert library() is None or with_cache < in_pytorch
 
-# The picture has a logarithmic axis on both sides, where a cost in proportion to the prefix is a
-# straight line: twice the prefix, twice the time.
+# Both axes of the picture are logarithmic, so a cost in proportion to the prefix is a straight
+# line: twice the prefix, twice the time.
 
 # NBVAL_IGNORE_OUTPUT
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -261,22 +262,22 @@ ax.minorticks_off()
 ax.set_xlabel("characters before")
 ax.set_ylabel("time for one more (ms)")
 ax.legend(frameon=False, fontsize=8)
-# alt: Time for one more character against the length of the prefix. To read the whole prefix again
+# alt: Time for one more character against the length of the prefix. Reading the whole prefix again
 # costs more the longer it is. The three ways with a cache rise slowly; the step of the package is
 # far below the two in PyTorch, which lie close together.
 plt.show()
 
-# The two caches in PyTorch take times of the same order, though one has four times the bytes. At
-# this size a step is not waiting for memory, nor computing, but calling. Each of its many small
-# operations takes a few microseconds to be asked for, whatever the architecture. The large gap is
-# between those two and the step of the package, which is one call where there is a compiler. The
-# [log](../../docs/pages/log.md) has that story, and the [results](../../docs/runs/README.md) a
-# benchmark of decoding with more contestants. So the smaller cache is first of all what it says,
-# smaller.
+# The two ways with a cache in PyTorch take times of the same order, though one cache has four times
+# the bytes. At this size a step spends its time neither on memory nor on arithmetic, but on
+# dispatch: each of its many small operations takes a few microseconds to call, whatever the
+# architecture. The large gap is between those two and the step of the package, which is one call
+# where there is a compiler. The [log](../../docs/pages/log.md) has that story, and the
+# [results](../../docs/runs/README.md) a benchmark of decoding with more contestants. So at this
+# size what the smaller cache saves is, first of all, memory.
 #
 # ## From probabilities to a character
 #
-# We have always taken the likeliest. Look at more of such a text:
+# So far we have always taken the likeliest character. Look at more of such a text:
 
 greedy = model.generate(tokenizer.encode("JULIET:\n")[None], 400, temperature=0)
 logits, _ = model(greedy)
@@ -285,19 +286,19 @@ text = tokenizer.decode(greedy[0])
 assert text.count("I will not see the court?") >= 3
 print(text)
 
-# It is afraid of every risk, so it goes in circles. The remedy is to draw by lot. After `ROMEO:`
-# and `I` many things may follow, and the **temperature** $\tau$ decides how much of the lot is left
-# to the unlikely ones:
+# The model never takes a risk, so it goes in circles. The remedy is sampling. After `ROMEO:` and
+# `I` many characters may follow, and the **temperature** $\tau$ decides how much probability is
+# left to the unlikely ones:
 #
 # $$p_i \propto \exp(\mathrm{logit}_i / \tau)$$
 
 def next_logits(prompt: str) -> Tensor:
-    """What the model says after `prompt`, `(V,)`."""
+    """The logits for the character after `prompt`, `(V,)`."""
     return model(tokenizer.encode(prompt)[None])[0][0, -1]
 
 
 def entropy(p: Tensor) -> Tensor:
-    """In bits: the number of fair coins that are as uncertain."""
+    """In bits: the number of fair coin tosses that are as uncertain."""
     return -(p * p.clamp_min(1e-30).log2()).sum(-1)
 
 
@@ -322,8 +323,8 @@ assert spread[2][shown:].sum() > 10 * spread[1][shown:].sum()
 # the others together, hardly visible at 1, have become a large bar.
 plt.show()
 
-# The order never changes, only the contrast. And see what happens on the right: no single one of
-# the other characters is likely, but there are many of them, and together they become a danger. How
+# The order never changes, only the contrast. And see what happens on the right: none of the other
+# characters is likely by itself, but there are many of them, and together they become a danger. How
 # often, on real text, does a draw fall on a character that has less than one chance in a hundred?
 
 from feedback.data.text import split
@@ -342,14 +343,15 @@ many = unlikely.float().sum(-1).mean().item()
 assert many > 55
 print("of 65 characters, more than 55 are as unlikely as that")
 
-# One in about forty, at temperature 1: that is one in a line of verse. It need not be a mistake,
-# for a model that is right about its chances *should* draw such characters that often. But where it
-# is wrong, it must then go on from a text that nobody would have written. So one cuts off the tail.
+# One in about forty, at temperature 1: that is one in a line of verse. It need not be a mistake: a
+# model whose probabilities are right *should* draw such characters that often. But where they are
+# wrong, the model must then go on from a text that nobody would have written. So one cuts off the
+# tail.
 #
 # ## Cutting the tail
 #
 # There are two ways to cut: keep the `top_k` likeliest characters, or keep as many as it takes for
-# their probability to reach `top_p`. This is the whole of it, in the package:
+# their total probability to reach `top_p`. This is all of it, in the package:
 
 from feedback.lm.generate import choose  # shown
 
@@ -383,7 +385,8 @@ axes[1].set_xlabel("next character, likeliest first (dashed: the cut of top_k = 
 plt.show()
 
 # `top_k` is the same everywhere: too wide where one letter is nearly certain, too narrow where any
-# word may begin. `top_p` asks how sure the model is. Over the text from above:
+# word may begin. `top_p` adapts to how sure the model is. Measured on the validation text from
+# above:
 
 sorted_p = read.softmax(-1).sort(descending=True).values
 kept = (sorted_p.cumsum(-1) - sorted_p < 0.9).sum(-1)
@@ -395,8 +398,8 @@ print(f"top_k = 5 cuts off more than a quarter at {(five < 0.75).float().mean():
 
 # ## Write
 #
-# Change what you like. On Colab the two are a field and a slider; elsewhere they are plain
-# assignments. The seed makes it the same text each time.
+# Change the prompt and the temperature as you like. On Colab they are a field and a slider;
+# elsewhere they are plain assignments. The fixed seed makes it the same text each time.
 
 prompt = "ROMEO:"  # @param {type:"string"}
 temperature = 0.8  # @param {type:"slider", min:0, max:2, step:0.1}
@@ -406,7 +409,7 @@ written = model.generate(
 )
 print(tokenizer.decode(written[0]))
 
-# How close were these draws? Noise of 1e-5 on the last bias does not change one of them.
+# How close were these draws? Noise of 1e-5 on the output bias does not change any of them.
 
 exact = model.head.bias.clone()
 model.head.bias += 1e-5 * torch.randn(len(exact), generator=torch.Generator().manual_seed(3))
@@ -420,11 +423,11 @@ print("the same with noise of 1e-5:", torch.equal(noisy, written))
 # ## Exercises
 #
 # 1. `generate` returns a text, and no memory. Let it write 60 characters, and then 60 more, without
-#    reading the first 60 naively again and again. What must the second call be given so that both
-#    together write what one call of 120 would have written?
+#    reading the first 60 again for every new character. What must the second call be given so that
+#    both together write what one call of 120 would have written?
 
 # @title Solution
-# The memory after all characters but the last; the last is then the prompt. It has not been read.
+# The memory after all characters but the last. The last has not been read yet; it is the prompt.
 once = model.generate(tokens, 120, temperature=0)
 first = model.generate(tokens, 60, temperature=0)
 _, memory = model(first[:, :-1])
@@ -432,12 +435,13 @@ second = model.generate(first[:, -1:], 60, temperature=0, memory=memory)
 assert torch.equal(torch.cat([first[:, :-1], second], dim=1), once)
 print(f"a memory of {len(memory)} slots and one character: the text goes on as if in one call")
 
-# 2. Here is a third cut: keep what has at least a tenth of the probability of the likeliest
-#    character. Write it. Where does it differ from `top_p`, and what does it cut from a
+# 2. Here is a third cut: keep every character that has at least a tenth of the probability of the
+#    likeliest one. Write it. Where does it differ from `top_p`, and what does it cut from a
 #    distribution over 65 characters that are all equally likely?
 
 # @title Solution
-# It compares with the best and not with a sum. Of equals it cuts none; `top_p` cuts a tenth.
+# It compares each character with the likeliest, not with a sum. If all are equally likely it cuts
+# none; `top_p = 0.9` cuts a tenth of the probability.
 def min_p(logits: Tensor, share: float) -> Tensor:
     """Which tokens stay, `(B, V)`."""
     p = logits.softmax(-1)
@@ -451,5 +455,5 @@ assert len(choose(equal, top_p=0.9).unique()) == math.ceil(0.9 * 65)
 for name, prompt in places.items():
     print(f"after {name!r}: keeps {min_p(next_logits(prompt)[None], 0.1).sum()}")
 
-# We have asked the model what comes next. What it keeps in mind in order to answer is the question
-# of the [next notebook](08_inside_a_trained_model.py).
+# We have asked the model what comes next. What does it keep in memory in order to answer? That is
+# the question of the [next notebook](08_inside_a_trained_model.py).

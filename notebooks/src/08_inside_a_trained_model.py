@@ -1,8 +1,8 @@
 # # Looking inside a trained model
 #
-# A Feedback Transformer may write into its memory whatever it likes. Nobody tells it what to keep,
-# only to say what comes next. So what does it keep, how far back does it look, and what is all that
-# worth?
+# A Feedback Transformer may write into its memory whatever it likes. It is only trained to predict
+# the next character, and nobody tells it what to keep. So what does it keep, how far back does it
+# look, and what is all that worth?
 #
 # We open the model that comes with the package and let it read plays that it was not trained
 # on. Some of what we find is not what we would have guessed.
@@ -29,8 +29,9 @@ plt.rcParams["figure.dpi"] = 120
 _ = torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # a step is too little work to share
 
-# It was [trained](../../docs/runs/README.md) on windows of 64 characters from the first nine tenths
-# of Tiny Shakespeare, each with an empty memory at its beginning. We read the last tenth.
+# The model was [trained](../../docs/runs/README.md) on windows of 64 characters from the first nine
+# tenths of Tiny Shakespeare, each with an empty memory at its beginning. It now reads the last
+# tenth.
 
 model = FeedbackLM.from_pretrained("tiny_shakespeare")
 tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
@@ -43,9 +44,9 @@ print(f"{len(val):,} characters; L = {L}, H = {H}, D = {D}, {mem_len} slots of m
 
 # ## A model of glass
 #
-# The fast implementations say nothing about what happens on the way. So here is the recurrence once
-# more, written so that everything stays to be looked at: the states of all layers, the attention of
-# all heads, and the memory vectors.
+# The fast implementations do not show what happens on the way. So here is the recurrence once more,
+# written so that everything can be inspected: the states of all layers, the attention of all heads,
+# and the memory vectors.
 
 def look(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
@@ -83,14 +84,15 @@ print("the logits and the memory of the package:", torch.allclose(ours, theirs, 
 
 # ## What goes in, and what it is worth
 #
-# A memory vector is $m_t = \sum_l \alpha_l x_t^l$. The weights can be read off. What a layer is
-# *worth* is another question: leave it out of the memory, let the others share its weight, and see
-# what the loss becomes. And the other extreme: a memory made of one layer alone. Both are far from
-# the model that was trained, and such a model amplifies: what rounding does to it shows in the
-# second digit of its loss, and processors round differently. So we ask for bounds, not for digits.
+# A memory vector is $m_t = \sum_l \alpha_l x_t^l$. The weights $\alpha_l$ can be read off. What a
+# layer is *worth* is another question. To answer it, leave the layer out of the memory, let the
+# others share its weight, and see what the loss becomes. Then try the other extreme, a memory made
+# of one layer alone. Both take the model far from what was trained, and such a model amplifies
+# rounding: processors round differently, and that shows in the second digit of its loss. So we ask
+# for bounds, not for digits.
 
 def loss_with(alpha: Tensor) -> float:
-    """The loss on some validation text, with other weights of the mix."""
+    """The loss on some validation text, with `alpha` as the weights of the mix."""
     learned = stack.mix.weight.clone()
     stack.mix.weight.copy_(alpha.log())
     loss = evaluate(model, val[:6400], seq_len=64, batch_size=32)
@@ -99,7 +101,7 @@ def loss_with(alpha: Tensor) -> float:
 
 
 def bound(cost: float) -> float:
-    """The largest of some numbers that `cost` exceeds, with room on both sides."""
+    """The largest of some bounds that `cost` exceeds, with a margin to it and to the next."""
     bounds = (0.001, 0.01, 0.05, 0.1, 0.5, 1, 2, 3, 5)
     below, above = max(b for b in bounds if b < cost), min(b for b in bounds if b > cost)
     assert 1.1 * below < cost < above / 1.1
@@ -116,14 +118,14 @@ for l in range(L + 1):
     missed, only = bound(without[l] - whole), bound(alone[l] - whole)
     print(f"{name:9}: weight {alpha[l]:.2f}; nats: left out costs over {missed}, alone over {only}")
 
-# In a picture, with the cost of leaving out on a logarithmic axis:
+# The same in a picture, with the cost of leaving a layer out on a logarithmic axis:
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
 names = ["embedding", *(f"layer {l}" for l in range(1, L + 1))]
 axes[0].barh(names, alpha)
 axes[0].axvline(1 / (L + 1), color="0.4", linestyle=":")
 axes[0].set_xlabel("weight in the memory (dotted: equal)")
-# On a logarithmic axis a length means nothing, a place does.
+# On a logarithmic axis the position of a point has a meaning, but the length of a bar has none.
 axes[1].plot([loss - whole for loss in without], names, "o", color="C5")
 axes[1].set_xscale("log")
 axes[1].grid(axis="x", alpha=0.3)
@@ -132,22 +134,22 @@ axes[0].invert_yaxis()
 assert alpha.argmax() == 0 and alpha[1:].argmax() == 2
 assert without[1] - whole < 0.3 * (without[4] - whole) and min(without) > whole
 assert max(alone) == alone[L] > math.log(65)
-# alt: Two pictures over the embedding and the four layers. Left bars, the weights in the memory:
-# the embedding has nearly half, layer 3 a quarter, the others a tenth each. Right points, the cost
-# of leaving one out: about one nat for the embedding, a tenth for layers 3 and 4, much less for 1
-# and 2.
+# alt: Two pictures over the embedding and the four layers. Bars on the left show the weights in the
+# memory: the embedding has nearly half, layer 3 a quarter, the others a tenth each. Points on the
+# right show the cost of leaving one out: about one nat for the embedding, a tenth for layers 3 and
+# 4, much less for 1 and 2.
 plt.show()
 
-# Two things to notice. Layers 1 and 4 weigh about the same, and leaving out layer 4 costs many
-# times as much; a weight is not a worth. And no single layer will do. The top layer alone, which is
-# what a recurrent network would remember, is the worst of all, worse than guessing among 65
-# characters. (This model was trained on the mix. One trained on a single layer would have arranged
-# itself.)
+# There are two things to notice. Layers 1 and 4 have about the same weight, yet leaving out layer 4
+# costs many times as much: the weight of a layer does not say what it is worth. And no single layer
+# will do. The top layer alone, which is what a recurrent network would remember, is the worst of
+# all, worse than guessing among 65 characters. (This model was trained on the mix. One trained on a
+# single layer would have adapted to it.)
 #
 # ## How far back it looks
 #
-# In the [notebook on attention](02_attention.py) we saw the preference that a layer has for
-# distances whatever is written there, and found it weak. Here is what it does with real text.
+# In the [notebook on attention](02_attention.py) we saw which distances a layer prefers regardless
+# of content, and found that preference weak. Here is where it looks in real text.
 
 real = attn[:, :, mem_len:].mean((1, 2, 3)).flip(-1)  # nearest first
 bias = torch.stack([layer.attn.pos_bias / math.sqrt(config.head_dim) for layer in stack.layers])
@@ -165,15 +167,15 @@ ax.legend(frameon=False, fontsize=8)
 near, habit = real[:, :8].sum(-1), bias[:, :8].sum(-1)
 assert near.min() > 0.7 and habit.max() < 0.16 and real[:, 31:60].max() < 0.01
 # alt: Share of attention against distance, both logarithmic. All four layers fall from about 0.4 at
-# one character to well below 0.01 beyond thirty, and shoot up at the very end, at distance 64. The
-# line for the bias alone is nearly flat.
+# one character to well below 0.01 beyond thirty, and rise sharply at the very end, at distance 64.
+# The line for the bias alone is nearly flat.
 plt.show()
 print("the 8 nearest of 64 slots get more than 70 % in each layer:", bool(near.min() > 0.7))
 print("and by the bias alone less than 16 %:", bool(habit.max() < 0.16))
 
-# So the nearness is not in $s_d$. It comes with the query, through $q^\top k_j$ or $q^\top p_d$.
-# Through which? Take the last step of each row, with the keys that it meets, and let one term at a
-# time make the attention.
+# So the preference for near slots is not in $s_d$. Does it come through $q^\top k_j$, $u^\top k_j$
+# or $q^\top p_d$? Take the last step of each row, with the keys that it sees, and
+# compute the attention from one term at a time.
 
 k = stack.kv(m[:, -1 - mem_len : -1])[0].transpose(1, 2)
 for l, layer in enumerate(stack.layers):
@@ -192,12 +194,14 @@ for l, layer in enumerate(stack.layers):
     print(f"layer {l + 1}, to the 8 nearest:", *(f"{n} {x:.1f} " for n, x in shares.items()))
 
 # Eight slots of 64 are an eighth of them, and content alone, $q^\top k_j$ or $u^\top k_j$, gives
-# them about that. The nearness is $q^\top p_d$: what a step looks for says how far back to look.
+# them about that share. The preference for near slots comes from $q^\top p_d$: the query itself
+# says how far back to look.
 #
 # ## The slot that nobody trained
 #
-# But what is that at the right end of the picture? At distance 64 all layers look up, more than
-# they do at 20. What is so interesting 64 characters ago? Look at the parameters of that distance.
+# But what is that at the right end of the picture? At distance 64 the attention of all layers rises
+# above what it is at 20. What is so interesting 64 characters ago? Look at the parameters of that
+# distance.
 
 furthest = [layer.attn.pos_key[0] for layer in stack.layers]
 furthest += [layer.attn.pos_bias[0] for layer in stack.layers]
@@ -206,14 +210,14 @@ assert all((layer.attn.pos_key[1] != 0).all() for layer in stack.layers)
 assert (real[:, 63] > 2 * real[:, 19:50].amax(1)).all()
 print("p and s of distance 64, all layers:", {row.abs().max().item() for row in furthest})
 
-# Exactly zero, as on the first day. The windows of the training had 64 characters and began with an
-# empty memory, so their last step saw 63 slots, and no step ever 64. Distance 63 had a lesson once
-# in a window, distance 62 twice, and so on: the line rises where the lessons become few. Distance
-# 64 never had one. Would the model be better off without it? A shorter memory is the same model
-# with fewer rows of $p$ and $s$:
+# They are exactly zero, as they were before training. The training windows had 64 characters and
+# began with an empty memory, so their last step saw 63 slots, and no step ever saw 64. Distance 63
+# was trained once in each window, distance 62 twice, and so on: the line rises where training
+# becomes rare. Distance 64 was never trained. Would the model be better off without it? A shorter
+# memory is the same model with fewer rows of $p$ and $s$:
 
 def shortened(slots: int) -> FeedbackLM:
-    """The same model, which remembers less."""
+    """The same model with a memory of only `slots` slots."""
     lm = FeedbackLM(replace(config, mem_len=slots)).eval()
     ends = ("pos_key", "pos_bias")
     rows = {n: w[-slots:] if n.endswith(ends) else w for n, w in model.state_dict().items()}
@@ -226,13 +230,13 @@ assert 0.001 < whole - shorter[63] < 0.01 and 0.03 < shorter[8] - whole < 0.1
 print("63 slots are better than 64:", shorter[63] < whole)
 print(f"8 slots cost {shorter[8] - whole:.2f} nats")
 
-# A little better, by forgetting. And a memory of eight slots, an eighth of it, costs less than a
-# tenth of a nat.
+# Forgetting makes it a little better. And with only eight slots, an eighth of its memory, it loses
+# less than a tenth of a nat.
 #
 # ## A head with an interest
 #
-# The layers look alike in the mean. Their heads do not. For each of the 16: how much of its
-# attention falls on the last line break, wherever it is?
+# On average over their heads the layers look alike. The heads themselves do not. For each of the
+# 16, how much of its attention falls on the last line break, wherever that is?
 
 windows = tokens.unfold(1, mem_len, 1)[:, :-1]  # what a step can see, `(B, T - 64, 64)`
 breaks = windows == tokenizer.encode("\n")[0]
@@ -245,7 +249,7 @@ assert (l, h) == (2, 1) and on_last[l, h] > 0.3 and others < 0.15
 print(f"layer {l + 1}, head {h + 1}: a third of its attention is on the last line break")
 print("each of the other 15 heads: below 15 %")
 
-# Watch it while it reads.
+# Watch that head while it reads.
 
 start = val_text.index("\n\nPETRUCHIO:\n", 2000) + 2
 line = val_text[start : start + 30]
@@ -272,16 +276,16 @@ bar.set_label("attention")
 # stripes instead: one at the line break after the name, paler ones at spaces.
 plt.show()
 
-# The dark stripe on the right is the line break after the name, which is where the speech began.
-# The paler ones are spaces, where a word did.
+# The dark stripe on the right is the line break after the name, where the speech began. The paler
+# ones are spaces, where a word began.
 #
 # ## What a memory vector knows
 #
 # Now the memory itself. A *probe* is a linear map, fitted by least squares, that tries to read
 # something off $m_t$: the present character, or the one before, or the eighth before. It is fitted
-# on some rows of the text and judged on others. And lest we marvel at nothing, the same
-# probe reads the embedding alone, which knows of the past only what the present letter gives away.
-# Another is fitted to shuffled answers.
+# on some rows of the text and judged on others. There are two controls. One is the same kind of
+# probe on the embedding alone, which knows of the past only what the present character gives away.
+# The other is fitted to shuffled answers.
 
 from feedback.fast.sequence import sequence_forward
 
@@ -292,7 +296,7 @@ m, x = m.transpose(0, 1), x.transpose(0, 1)
 
 
 def probe(features: Tensor, labels: Tensor, test: Tensor) -> float:
-    """Fits where not `test`, `(N,)`; the share of right answers where `test`."""
+    """Fits on rows outside `test`, `(N,)`; returns the share of right answers on those inside."""
     f = torch.cat([features, torch.ones_like(features[:, :1])], dim=1).double()
     known, answers = f[~test], F.one_hot(labels)[~test].double()
     gram = known.T @ known
@@ -313,7 +317,7 @@ right["shuffled"] = [probe(m[:, some].flatten(0, 1), labels[order], test_rows)] 
 for d, share in zip(back[:3], right["memory"], strict=False):
     print(f"{d} characters back: {share:.1f}")
 
-# The picture has all three.
+# Here are all three probes in one picture.
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 for (name, share), style in zip(right.items(), ("o-", "s--", ":"), strict=True):
@@ -325,20 +329,21 @@ ax.legend(frameon=False)
 assert right["memory"][0] > 0.98 and right["memory"][1] > 0.7 and right["embedding"][1] < 0.4
 assert max(right["memory"][6:]) < 0.2 and max(right["shuffled"]) < 0.2
 assert all(a - b < 0.03 for a, b in zip(right["memory"][6:], right["embedding"][6:], strict=True))
-# alt: Share of characters that a linear probe reads off, against how far back they are. The memory
-# has all of the present one, four fifths of the one before, half of the one before that, and from
-# eight back on no more than the embedding and the shuffled control, a sixth.
+# alt: Share of characters that a linear probe reads off, against how far back they are. From the
+# memory it is all for the present one, four fifths for the one before, half for the one before
+# that, and from eight back on no more than for the embedding and the shuffled control, a sixth.
 plt.show()
 
-# A memory vector holds the present letter, most of the letter before, half of the one before that,
-# and from the eighth on next to nothing that the probe can find. It is a small word ending, not a
-# record of the play. This is less of a loss than it seems, since 63 other slots stand beside it.
+# A memory vector holds the present character, the one before in most cases, the one before that in
+# half of them, and from the eighth on next to nothing that the probe can find. It is a small word
+# ending, not a record of the play. This is less of a loss than it seems, since there are 63 other
+# slots beside it.
 #
 # ## Who is speaking
 #
-# Not letters alone, though. A play says `PETRUCHIO:`, and then come his words. Does the memory of
-# the colon, or of the words, know who speaks? Take the eight most frequent names, and a probe at
-# each place before and after the end of the name line.
+# It may hold more than letters, though. A play says `PETRUCHIO:`, and then come his words. Does the
+# memory vector of the colon, or of the words, know who is speaking? Take the eight most frequent
+# names, and fit a probe at each place before and after the end of the name line.
 
 marks = [(s.end(), s[1]) for s in re.finditer(r"\n\n([^\n]*):\n", val_text[: 48 * 1000])]
 cast = [name for name, _ in Counter(name for _, name in marks).most_common(8)]
@@ -372,19 +377,19 @@ print(f"{len(ends)} speeches of {len(cast)}; at the line break more than 95 % ar
 # The line break is the same character after every name, and yet the probe of its memory vector is
 # hardly ever wrong about whose speech begins. (The last letters of a name may be enough to tell
 # eight names apart; we did not check.) Then the speech begins, and within five characters the name
-# is gone from the vectors that are written. It still stands in the slots of the name line, for
-# whoever looks there, until the window has moved on.
+# is gone from the new memory vectors. It is still in the slots of the name line, where every later
+# step can read it until the window has moved on.
 #
 # ## Reading on, with and without a past
 #
 # What is a memory worth in nats? Read the same characters twice: with an empty memory at the
-# beginning, and with the memory of 128 characters before.
+# beginning, and with the memory of the 128 characters before.
 
 starts = torch.arange(96) * 1150 + 128
 
 
 def losses(before: int, T: int, memory: Memory | None = None) -> Tensor:
-    """The loss at each of `T` places from `starts`, `(96, T)`, after reading `before` more."""
+    """The loss at `T` places from `starts`, `(96, T)`, with `before` characters read first."""
     part = val[starts[:, None] + torch.arange(-before, T + 1)]
     logits = model(part[:, :-1], memory)[0][:, before:]
     return F.cross_entropy(logits.mT, part[:, before + 1 :], reduction="none")
@@ -409,9 +414,10 @@ assert max(abs(a - b) for a, b in zip(means[0][5:], means[1][5:], strict=True)) 
 # one nat above the loss with a carried one, and after sixteen characters the two are the same.
 plt.show()
 
-# The first characters cost dearly; after sixteen the past is hardly missed. And beyond the
-# window? Each slot was made from slots that have left long ago, so the model *could* know what
-# was said a thousand characters before. Let it read up to 128 characters before the same sixteen.
+# Without a past the first characters are expensive; after sixteen it is hardly missed. And the past
+# beyond the window? Each slot was computed from earlier ones, which have left the window since, so
+# the model *could* know what was said a thousand characters before. Let it read up to 128
+# characters before the same first sixteen.
 
 table = {n: losses(n, 16).mean().item() for n in (0, 4, 16, 64, 128)}
 for n in (0, 4, 16, 64):
@@ -419,15 +425,15 @@ for n in (0, 4, 16, 64):
     print(f"{n:3} characters before instead of 128: {extra:.2f} nats more")
 assert abs(table[64] - table[128]) < 0.005 and table[0] > table[4] > table[16] + 0.01
 
-# Nothing. Past the window's 64 characters the loss stays where it was. The recurrence has the
-# reach, and this model makes no use of it: it learnt from windows of 64 characters, where nothing
-# further back was ever to be had. What [parity](01_why_feedback.py) showed is what feedback *can*
-# do.
+# It gains nothing. Beyond the window's 64 characters the loss stays where it was. The recurrence
+# reaches further, but this model makes no use of that: it learnt from windows of 64 characters, in
+# which there was nothing further back to be used. With [parity](01_why_feedback.py) we saw what
+# feedback *can* do.
 #
 # ## What a slot is worth
 #
 # So is a slot that was written with a long past at least better than one without? Take the
-# carried memory and keep the last $n$ slots of it. Against that, a model that has read no more than
+# carried memory and keep its last $n$ slots. Compare this with a model that has read no more than
 # those $n$ characters, so that its slots know of nothing else.
 
 read = val[starts[:, None] + torch.arange(-128, 0)]
@@ -450,10 +456,10 @@ assert max(map(abs, differences)) < 0.05 and differences[3] > 0.01
 # at eight and sixteen those of a short past are a little lower.
 plt.show()
 
-# It is not. The two lines lie within a twentieth of a nat, and where they differ most, at eight
-# slots, those *without* a long past serve better. Our guess: in training a memory of eight slots
-# was always the beginning of a text, and now it is not, which is one more thing that nobody
-# trained.
+# It is not. The two lines lie within a twentieth of a nat of each other, and where they differ
+# most, at eight slots, those *without* a long past serve better. Our guess: in training, a memory
+# of eight slots was always the beginning of a text, and here it is not. That is one more case for
+# which the model was never trained.
 #
 # ## Exercises
 #
@@ -461,7 +467,7 @@ plt.show()
 #    an empty one, and for how long?
 
 # @title Solution
-# Much worse: it expects the end of another word. After sixteen characters it has got over it.
+# Much worse: the model expects the end of another word. After sixteen characters it has recovered.
 wrong = losses(0, 64, Memory(full.m.roll(1, 0), config)).mean(0)
 right_memory, empty = losses(0, 64, full).mean(0), losses(0, 64).mean(0)
 for i, j in ((0, 1), (1, 4), (4, 16)):
@@ -483,5 +489,5 @@ pair = [probe(f[:, some].flatten(0, 1), position, test_rows) for f in (m, x)]
 assert pair[0] > 0.75 and pair[0] > pair[1] + 0.15
 print("right at more than 75 % of the places, and 15 more than the embedding:", pair[0] > 0.75)
 
-# What this model keeps is what the next few characters need, and it was never asked for more. To
-# see something kept for longer, go back to [parity](01_why_feedback.py).
+# This model keeps what helps to predict the next few characters, and it was never asked for more.
+# To see something kept for longer, go back to [parity](01_why_feedback.py).

@@ -1,18 +1,19 @@
 // # The arguments
 //
-// Everything that a sweep is told, in one struct, which Python fills. It is listed once, below: the
-// struct is made of the list, and so is the text from which `feedback.fast.library` makes its own.
+// Everything that a sweep needs, in one struct, which Python fills. Its fields are listed once,
+// below: the struct is made from this list, and so is the text from which `feedback.fast.compiled`
+// makes the same struct in Python.
 #pragma once
 
 #include <cstdint>
 
 #if !defined(MARGIN) || !defined(EPSILON) || !defined(RELU) || !defined(GELU) || !defined(SWIGLU)
-#error "compiled by feedback.fast.library, which gives the constants that Python has too"
+#error "compiled by feedback.fast.compiled, which gives the constants that Python has too"
 #endif
 
 typedef int64_t Int;
 
-// The sizes of the call, and what kind of call it is. `first` and `steps` are the part of it to
+// The sizes of the call, and what kind of call it is. `first` and `steps` say which part of it to
 // compute now, by `threads` threads in `groups` groups.
 #define SIZES(INTEGER, REAL)                                                              \
   INTEGER(T) INTEGER(B) INTEGER(D) INTEGER(H) INTEGER(K) INTEGER(L) INTEGER(F) INTEGER(P) \
@@ -20,7 +21,8 @@ typedef int64_t Int;
   INTEGER(relu_only) INTEGER(recording) INTEGER(lean) INTEGER(mask_slots)                 \
   INTEGER(threads) INTEGER(groups) INTEGER(first) INTEGER(steps) REAL(dropout)
 
-// Weights, packed matrices and the rest as they are; the tape; what is recomputed; the adjoint.
+// The weights, with the matrices packed; the tape; what is recomputed; the adjoint, and gradients
+// of keys and values.
 #define TENSORS(NUMBERS)                                                                   \
   NUMBERS(wq) NUMBERS(wo) NUMBERS(w1) NUMBERS(w2) NUMBERS(gain_attn) NUMBERS(offset_attn)  \
   NUMBERS(gain_ff) NUMBERS(offset_ff) NUMBERS(alpha) NUMBERS(u) NUMBERS(p) NUMBERS(s)      \
@@ -32,7 +34,7 @@ typedef int64_t Int;
   NUMBERS(dx0) NUMBERS(dx) NUMBERS(dpre) NUMBERS(dy) NUMBERS(ds) NUMBERS(dq) NUMBERS(dm)   \
   NUMBERS(dkv) NUMBERS(dk) NUMBERS(dv)
 
-// Gradients of the small weights, a part for each thread; what comes in, and what goes out.
+// Gradients of the small weights, one part per thread; inputs and outputs; scratch; dropout masks.
 #define SUMS(NUMBERS, BYTES)                                                               \
   NUMBERS(d_gain_attn) NUMBERS(d_offset_attn) NUMBERS(d_gain_ff) NUMBERS(d_offset_ff)      \
   NUMBERS(d_alpha) NUMBERS(d_u) NUMBERS(d_s) NUMBERS(d_bo) NUMBERS(d_b1) NUMBERS(d_b2)     \

@@ -1,8 +1,8 @@
 // # Attention
 //
-// One query against the window of one head and row, and the way back. The slots of a row lie side
-// by side, `(K, slots)`, so a vector holds neighbouring slots, and windows are whole vectors: no
-// loop has a remainder.
+// One query against the window of one head and row, forward and backward. The slots of a row lie
+// side by side, `(K, slots)`, so a vector holds neighbouring slots, and windows are padded to whole
+// vectors: no loop has a remainder.
 #pragma once
 
 #include <cmath>
@@ -12,12 +12,12 @@
 
 // ## Exponentials
 //
-// $e^x$ for $x \le 0$. In float $x = n \ln 2 + r$ with $|r| \le \ln(2) / 2$, so $e^x = 2^n e^r$, with
-// the Taylor series of $e^r$ up to $r^7$. It has no branch and no call, so a loop over it is a loop
-// over vectors.
+// $e^x$ for $x \le 0$. In float $x = n \ln 2 + r$ with $|r| \le \ln(2) / 2$, so $e^x = 2^n e^r$,
+// with the Taylor series of $e^r$ up to $r^7$. It has no branch and no call, so the compiler can
+// turn a loop of exponentials into a loop over vectors.
 inline float exponential(float x) {
   x = std::max(x, -87.0f);
-  // Added to this, a number loses its fraction, and can be read off the last bits.
+  // Adding this rounds a number to an integer, which can then be read off the last bits of the sum.
   const float shift = 12582912.0f, shifted = x * 1.44269504f + shift, n = shifted - shift;
   const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
   float series = 1.0f / 5040;
@@ -32,18 +32,18 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
-// ## Rows of slots
+// ## Slots
 //
 // Keys, values or positions from some slot on: `(K, stride)`.
 template <typename Real>
-struct Rows {
+struct Slots {
   const Real *at;
   Int stride;
 };
 
 // N vectors of slots: `out_j = sum_i a_i k_ij (+ b_i p_ij)`.
 template <typename Real, int N>
-inline void score(Int K, const Real *a, Rows<Real> k, const Real *b, Rows<Real> p, Real *out) {
+inline void score(Int K, const Real *a, Slots<Real> k, const Real *b, Slots<Real> p, Real *out) {
   typedef typename Vector<Real>::type V;
   constexpr int width = Vector<Real>::width;
   V first[N] = {}, second[N] = {};
@@ -60,7 +60,7 @@ inline void score(Int K, const Real *a, Rows<Real> k, const Real *b, Rows<Real> 
 
 // All n slots of a window, n a multiple of the vector width.
 template <typename Real>
-void scores(Int n, Int K, const Real *a, Rows<Real> k, const Real *b, Rows<Real> p, Real *out) {
+void scores(Int n, Int K, const Real *a, Slots<Real> k, const Real *b, Slots<Real> p, Real *out) {
   constexpr int width = Vector<Real>::width;
   Int j = 0;
   for (; j + 4 * width <= n; j += 4 * width)
@@ -71,7 +71,7 @@ void scores(Int n, Int K, const Real *a, Rows<Real> k, const Real *b, Rows<Real>
 
 // R numbers: `out_i = sum_j a_j (v_ij + p_ij)`, over n slots, n a multiple of the vector width.
 template <typename Real, int R>
-inline void read(Int n, const Real *a, Rows<Real> v, Rows<Real> p, Real *out) {
+inline void read(Int n, const Real *a, Slots<Real> v, Slots<Real> p, Real *out) {
   typedef typename Vector<Real>::type V;
   constexpr int width = Vector<Real>::width;
   V sum[R] = {};
@@ -93,9 +93,9 @@ inline void read(Int n, const Real *a, Rows<Real> v, Rows<Real> p, Real *out) {
 
 // All K numbers of a head.
 template <typename Real>
-void reads(Int n, Int K, const Real *a, Rows<Real> v, Rows<Real> p, Real *out) {
-  const auto from = [](Rows<Real> rows, Int i) {
-    return Rows<Real>{rows.at ? rows.at + i * rows.stride : nullptr, rows.stride};
+void reads(Int n, Int K, const Real *a, Slots<Real> v, Slots<Real> p, Real *out) {
+  const auto from = [](Slots<Real> slots, Int i) {
+    return Slots<Real>{slots.at ? slots.at + i * slots.stride : nullptr, slots.stride};
   };
   Int i = 0;
   for (; i + 8 <= K; i += 8) read<Real, 8>(n, a, from(v, i), from(p, i), out + i);
@@ -104,16 +104,16 @@ void reads(Int n, Int K, const Real *a, Rows<Real> v, Rows<Real> p, Real *out) {
 
 // The window of a step in the caches of keys or values, and the positions of its slots.
 template <typename Real>
-inline Rows<Real> window_of(const Worker<Real> &at, Real *cache, Int l, Int h, Int b) {
+inline Slots<Real> window_of(const Worker<Real> &at, Real *cache, Int l, Int h, Int b) {
   return {at.cache(cache, l, h, b) + at.start, at.a.slots};
 }
 template <typename Real>
-inline Rows<Real> positions_of(const Worker<Real> &at, Int l, Int h) {
+inline Slots<Real> positions_of(const Worker<Real> &at, Int l, Int h) {
   const Int reach = at.a.W + MARGIN;
   return {at.a.p + (l * at.a.H + h) * at.a.K * reach + at.a.W - at.n, reach};
 }
 
-// A window of this thread's own; with dropout, if there is any.
+// Copies a row to a window of this thread's own, padded with zeros; with dropout, if there is any.
 template <typename Real>
 inline void Worker<Real>::copy(const Real *from, Real *to, const uint8_t *kept) const {
   std::copy_n(from, n, to);
@@ -167,7 +167,7 @@ inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
   add(mine(a.d_s, l, a.H * a.W) + (h + 1) * a.W - n, ds, n);
 }
 
-// The gradients of a step that attended to nothing.
+// A step that attended to nothing: these gradients are zero.
 template <typename Real>
 inline void Worker<Real>::forget(Int l, Int b) {
   std::fill_n(stretch(a.dy, l, a.D, b), a.D, Real(0));
@@ -175,8 +175,8 @@ inline void Worker<Real>::forget(Int l, Int b) {
   for (Int h = 0; h < a.H; ++h) std::fill_n(gradients(l, h, b) - a.W, a.W, Real(0));
 }
 
-// Adds what this step has asked of each slot of its window, in the layers that read projection p.
-// Behind the window lie slots that are done with, so whole vectors do no harm.
+// Adds to the gradients of all slots that this step read, in the layers that read projection p.
+// The slots after the window are finished, so adding whole vectors does no harm.
 template <typename Real>
 inline void Worker<Real>::accumulate(Int p, Int h, Int b) {
   typedef typename Vector<Real>::type V;

@@ -1,7 +1,7 @@
 // # Products
 //
-// A product of a few rows with a large matrix, at every step: most of the arithmetic there is. The
-// matrix comes packed in panels of columns, in the order in which it is read, and the sums of a tile
+// The product of a few rows with a large matrix, at every step: this is most of the arithmetic. The
+// matrix is packed in panels of columns, in the order in which it is read, and the sums of a tile
 // stay in registers.
 #pragma once
 
@@ -23,11 +23,11 @@ struct Vector {
   typedef Real type __attribute__((vector_size(BYTES), aligned(sizeof(Real)), may_alias));
 };
 
-// Columns of a packed panel: two vectors.
+// How many columns a packed panel has: two vectors.
 template <typename Real>
 constexpr int PANEL = 2 * Vector<Real>::width;
 
-// The numbers of a packed `(depth, columns)` matrix.
+// How many numbers a packed `(depth, columns)` matrix has.
 template <typename Real>
 Int packed(Int depth, Int columns) {
   return (columns + PANEL<Real> - 1) / PANEL<Real> * PANEL<Real> * depth;
@@ -36,7 +36,7 @@ Int packed(Int depth, Int columns) {
 // ## A tile
 //
 // R rows of `x`, `(R, depth)`, times one panel, `(depth, PANEL)`. Meanwhile a part of the next
-// panel, from `ahead` on, is fetched from memory, `step` numbers for each row of the panel.
+// panel, from `ahead` on, is prefetched, `step` numbers for each row of this panel.
 template <typename Real, int R>
 __attribute__((noinline)) void tile(const Real *x, Int depth, const Real *panel, const Real *ahead,
                                     Int step, Real *sums) {
@@ -63,9 +63,9 @@ __attribute__((noinline)) void tile(const Real *x, Int depth, const Real *panel,
 
 // ## Rows times a panel
 //
-// Six rows fill the registers; the last two tiles share evenly what is left. `f(b, sums)` takes the
-// sums of row b. (Left to itself the compiler makes a call of this, and the backward sweep takes
-// 8 % longer.)
+// Six rows fill the registers; the last two tiles share the remaining rows evenly. `f(b, sums)`
+// gets the sums of row b. (Without `always_inline` the compiler makes this a call, and the backward
+// sweep takes 8 % longer.)
 template <typename Real, typename Each>
 inline __attribute__((always_inline)) void rows_times_panel(const Real *x, Int row0, Int row1,
                                                             Int depth, const Real *panel, Each f) {
@@ -91,8 +91,8 @@ inline __attribute__((always_inline)) void rows_times_panel(const Real *x, Int r
 
 // ## Packing
 //
-// A matrix `(rows, columns)`, or its transpose, as panels of columns one after the other: in the
-// order in which `tile` reads them. The last panel is filled up with zeros.
+// A matrix `(rows, columns)`, or its transpose, as panels of columns one after the other, in the
+// order in which `tile` reads them. The last panel is padded with zeros.
 template <typename Real>
 void pack(const Real *from, Int rows, Int columns, Int transpose, Real *to) {
   const Int depth = transpose ? columns : rows, width = transpose ? rows : columns;

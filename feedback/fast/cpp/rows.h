@@ -1,6 +1,6 @@
 // # Rows
 //
-// What is done to one row of the batch by itself: norms, activations, and the mix of the layers.
+// What is computed for each row of the batch by itself: norms, activations, the mix of the layers.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 
 // ## Norms
 //
-// `z = gain (x - mean) / sigma + offset`; without a gain, 1 and 0.
+// `z = gain (x - mean) / sigma + offset`; if there is no gain, they are 1 and 0.
 template <typename Real>
 inline void Worker<Real>::normalise(const Real *x, const Real *gain, const Real *offset,
                                     Real *z) const {
@@ -28,7 +28,7 @@ inline void Worker<Real>::normalise(const Real *x, const Real *gain, const Real 
     for (Int d = 0; d < a.D; ++d) z[d] = (x[d] - mean) * scale;
 }
 
-// `f(d, value)` with `value = (g - mean(g) - x_hat mean(g x_hat)) / sigma`, where `g = gain dz`.
+// Calls `f(d, value)` with `value = (g - mean(g) - x_hat mean(g x_hat)) / sigma`, `g = gain dz`.
 // Adds `dz x_hat` and `dz` to the gradients of gain and offset, if there is a gain.
 template <typename Real>
 template <typename Each>

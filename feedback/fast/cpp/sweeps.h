@@ -1,7 +1,7 @@
 // # The two sweeps
 //
-// Those of `feedback.fast.forward` and `feedback.fast.backward`, with the same names and buffers,
-// layer by layer.
+// The sweeps of `feedback.fast.forward` and `feedback.fast.backward`, with the same names and
+// buffers, layer by layer.
 #pragma once
 
 #include "attention.h"
@@ -169,7 +169,7 @@ void Worker<Real>::backward_attention(Int l) {
     Real *x = below + b * D;
     for (Int d = 0; d < D; ++d) x[d] = y[d] + alpha * m[d];
     mix(l, b, m);
-    // Nothing was attended to, and the weights of attention get nothing.
+    // Nothing was attended to, so the parameters of attention get no gradient.
     if (n == 0) return forget(l, b);
     normalise_backward(dz + b * D, a.gain_attn + l * D, at(a.x, l, D, b),
                        *stretch(a.x_mean, l, 1, b), *stretch(a.x_rstd, l, 1, b),

@@ -1,7 +1,7 @@
 // # One thread
 //
-// What a thread knows of its place in the grid, where in the arrays it stands, and its share of what
-// there is to do. What it does is in the chapters on attention, rows and sweeps.
+// What a thread knows: its place in the grid, its position in the arrays, its share of the work.
+// What it computes is in the chapters on attention, rows and sweeps.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@
 
 #include "products.h"
 
-// ## Meeting
+// ## The barrier
 class Barrier {
  public:
   explicit Barrier(int members) : members_(members) {}
@@ -40,8 +40,8 @@ struct Worker {
   const Int row0, row1, member, members, thread;
   const Int wide = a.activation == SWIGLU ? 2 * a.F : a.F, HK = a.H * a.K;
   bool backwards = false;
-  // The step, its row on the tape, the window that it reads, from start to end; n slots, `padded`
-  // to whole vectors; and the slots that the steps on the tape before it read.
+  // The step t; its row r on the tape; the window that it reads, n slots from start to end,
+  // `padded` to whole vectors; and how many slots the steps on the tape `before` it read in total.
   Int t = 0, r = 0, start = 0, end = 0, n = 0, padded = 0, before = 0;
 
   void at(Int step) {
@@ -65,12 +65,12 @@ struct Worker {
   Real *at(Real *base, Int l, Int width, Int b = 0) const {
     return base + ((l * (a.recording ? a.T : 1) + r) * a.B + b) * width;
   }
-  // The same of a stretch, `(L, steps, B, width)`, which begins with step `first`.
+  // The same for a stretch, `(L, steps, B, width)`, which begins with step `first`.
   Real *stretch(Real *base, Int l, Int width, Int b = 0) const {
     return base + ((l * a.steps + t - a.first) * a.B + b) * width;
   }
-  // The inner units of this layer and step: on the tape, or, where it is lean, those of one step in
-  // the forward sweep and of a stretch in the backward sweep.
+  // The inner units of this layer and step. They are on the tape; if the tape is lean, their buffer
+  // holds one step in the forward sweep and one stretch in the backward sweep.
   Real *inner(Int l, Int b = 0) const {
     if (!a.lean) return at(a.pre, l, wide, b);
     return backwards ? stretch(a.pre, l, wide, b) : a.pre + (l * a.B + b) * wide;
@@ -79,13 +79,13 @@ struct Worker {
   Real *cache(Real *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * a.slots;
   }
-  // Where column c of `(P, 2, H, K)` lives in the caches of keys and values, at this step.
+  // The place of column c of `(P, 2, H, K)` in the caches of keys and values, at this step.
   Real *memory(Real *k, Real *v, Int c, Int b) const {
     const Int i = c % a.K, h = c / a.K % a.H, value = c / HK % 2, p = c / (2 * HK);
     return cache(value ? v : k, p, h, b) + i * a.slots + end;
   }
-  // Attention weights of one head and row, `(n,)`; gradients of its scores, aligned right; and
-  // which of the weights survive dropout.
+  // Attention weights of one head and row, `(n,)`; the gradients of its scores, aligned right; and
+  // which attention weights survive dropout.
   Real *weights(Int l, Int h, Int b) const {
     const Int all = a.recording ? read_before(a.T) : a.W;
     return a.attn + ((l * a.H + h) * all + before) * a.B + b * n;
@@ -116,11 +116,11 @@ struct Worker {
   Real *scratch_h() const { return a.scratch + a.B * 2 * a.D; }
   Real *scratch_o(Int l) const { return a.scratch + a.B * (2 * a.D + a.F + l * HK); }
   // One of this thread's own windows, `(padded,)`: whole vectors, so that no loop has a remainder.
-  // What lies behind slot n is zero or never used.
+  // What comes after the first n slots is zero or never used.
   Real *own(Int i) const {
     return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) + (thread * 2 * a.L + i) * own_size(a);
   }
-  // This thread's own part of a gradient of `width` numbers a layer.
+  // This thread's own part of a gradient of `width` numbers per layer.
   Real *mine(Real *base, Int l, Int width, Int layers) const {
     return base + (thread * layers + l) * width;
   }
@@ -132,14 +132,14 @@ struct Worker {
 
   // ## Shares
   //
-  // `f(i)` for the share of this member in `count` things; then all members meet.
+  // Calls `f(i)` for this member's share of `count` items, then waits for the other members.
   template <typename Each>
   void share(Int count, Each f) {
     const Int from = count * member / members, to = count * (member + 1) / members;
     for (Int i = from; i < to; ++i) f(i);
     barrier.wait();
   }
-  // `f(b)` for rows, and `f(h, b)` for heads of rows.
+  // Calls `f(b)` for rows, and `f(h, b)` for heads of rows.
   template <typename Each>
   void rows(Each f) {
     share(row1 - row0, [&](Int i) { f(row0 + i); });
@@ -148,7 +148,7 @@ struct Worker {
   void heads(Each f) {
     share((row1 - row0) * a.H, [&](Int i) { f(i / (row1 - row0), row0 + i % (row1 - row0)); });
   }
-  // `x`, `(B, depth)`, times a packed matrix, `(depth, columns)`; `f(b, c, width, sums)` takes
+  // `x`, `(B, depth)`, times a packed matrix, `(depth, columns)`; `f(b, c, width, sums)` gets
   // `width` sums of row b from column c on.
   template <typename Each>
   void product(const Real *x, Int depth, const Real *matrix, Int columns, Each f) {
@@ -165,7 +165,7 @@ struct Worker {
     });
   }
 
-  // ## What it does
+  // ## What it computes
   //
   // Rows:
   void normalise(const Real *x, const Real *gain, const Real *offset, Real *z) const;

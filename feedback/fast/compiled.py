@@ -6,10 +6,10 @@ summary: The C++ loop, compiled on first use, and the one struct that Python and
 
 # The compiled library
 
-The loop is compiled by whatever `c++` there is, in a few seconds, on first use, and kept in the
-folder of all caches. Nothing that Python and C++ both have to know is written twice. Constants are
-handed to the compiler, and the struct of arguments is listed in C++, from where the library tells
-Python the names, kinds and size of its fields.
+The loop is compiled on first use by whatever `c++` is installed, which takes a few seconds, and is
+kept in the cache folder. Nothing that Python and C++ both have to know is written twice. Constants
+are passed to the compiler, and the struct of arguments is listed only in C++: the compiled library
+tells Python the names and kinds of its fields, and its size.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 
@@ -44,36 +44,35 @@ FLAGS = (
     *(f"-D{name}={value}" for name, value in CONSTANTS.items()),
 )
 
-FIELD_KINDS = {
+FIELD_KINDS: dict[str, Any] = {
     "integer": ctypes.c_int64,
     "real": ctypes.c_double,
     "numbers": ctypes.c_void_p,
     "bytes": ctypes.c_void_p,
 }
-"""What the fields of the struct are to `ctypes`."""
+"""The `ctypes` type for each kind of field in the struct."""
 
 
 def compiler() -> tuple[str, ...]:
     """
-    The command that compiles: `$CXX`, or the `c++` there is; empty if there is none. `$CXX` may be
-    several words, as in `ccache g++`, and its options stand behind ours, so that
-    `CXX="c++ -march=x86-64"` builds for another processor than this one.
+    The command that compiles: `$CXX`, or else the installed `c++` or `g++`; empty if there is none.
+    `$CXX` may be several words, as in `ccache g++`, and its options come after ours, so that
+    `CXX="c++ -march=x86-64"` builds for a processor other than this one.
     """
-    words = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++")]
-    if words == [None]:
-        return ()
+    there = shutil.which("c++") or shutil.which("g++")
+    words = shlex.split(os.environ.get("CXX", "")) or ([there] if there else [])
     options = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return (*words[:options], *FLAGS, *words[options:])
+    return (*words[:options], *FLAGS, *words[options:]) if words else ()
 
 
 def build(command: tuple[str, ...], target: Path) -> None:
     """
-    Compiles the loop, with OpenMP if there is any: then it runs on PyTorch's own threads. Other
-    threads would have to share the cores with those, which spin for a while after each operation,
-    waiting for the next. Raises `CalledProcessError` if it cannot be compiled.
+    Compiles the loop, with OpenMP if available: then it runs on PyTorch's own threads. Separate
+    threads would have to share the cores with PyTorch's, which spin for a while after each
+    operation, waiting for the next. Raises `CalledProcessError` if the compilation fails.
     """
     whole = [*command, str(SOURCE), "-o", str(target)]
-    options = {"check": True, "capture_output": True, "text": True, "timeout": 300}
+    options: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 300}
     try:
         subprocess.run([*whole, "-fopenmp"], **options)
     except subprocess.CalledProcessError:
@@ -81,9 +80,9 @@ def build(command: tuple[str, ...], target: Path) -> None:
 
 
 def file_name(command: tuple[str, ...]) -> str:
-    """What the library is called: by its sources, its compiler, and the processor it is for."""
+    """The library's file name: a hash of its sources, the compiler command and the processor."""
     sources = [path.read_bytes() for path in (SOURCE, *sorted(SOURCE.parent.glob("cpp/*.h")))]
-    # `-march=native` makes a library for this processor, so its features are part of the name.
+    # `-march=native` builds for this processor, so the processor's features are part of the name.
     features = [platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()]
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -116,19 +115,19 @@ class Library:
             raise OSError(f"{path} lays out its arguments in another way than this Python does")
 
     def arguments(self, **values: object) -> ctypes.Structure:
-        """The struct with these values; a name that it does not have is an error."""
+        """The struct with these values; an unknown name is an error."""
         unknown = values.keys() - self.names
         assert not unknown, f"the library knows no {', '.join(sorted(unknown))}"
         return self.Arguments(**values)
 
     def call(self, name: str, kind: str, *arguments: object) -> int:
-        """Calls a function for numbers of a kind, `float` or `double`."""
+        """Calls the version of a function for one kind of numbers, `float` or `double`."""
         return getattr(self.functions, f"{name}_{kind}")(*arguments)
 
 
 @functools.cache
 def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str | None]:
-    """The library that `command` makes, from `folder` if it is there; or `None`, and why."""
+    """The library that `command` builds, from `folder` if it is there; or `None` and the reason."""
     if not command:
         return None, "there is no C++ compiler here; install one, or name it in $CXX"
     name = file_name(command)
@@ -149,7 +148,7 @@ def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str | 
 
 @functools.cache
 def look_up(*environment: str | None) -> tuple[Library | None, str | None]:
-    """The same for the compiler and the folder that these variables choose; asked often."""
+    """`load` for the compiler and folder that these variables choose; cached, as it runs often."""
     return load(compiler(), cache_folder())
 
 
@@ -159,7 +158,7 @@ def found() -> tuple[Library | None, str | None]:
 
 
 def library() -> Library | None:
-    """The compiled loop; `None` where it cannot be had."""
+    """The compiled loop; `None` if there is none."""
     return found()[0]
 
 
