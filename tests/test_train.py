@@ -437,6 +437,7 @@ def test_tensorboard_events(tmp_path):
     """With the package, the losses of the run are in its events."""
     require_or_skip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     config = settings(tmp_path, tensorboard=True)
     quiet(SMALL, config)
@@ -446,6 +447,13 @@ def test_tensorboard_events(tmp_path):
     assert losses == pytest.approx([row["train_loss"] for row in metrics(config)])
     assert len(events.Scalars("val_loss")) == 3
     (old,) = config.run.glob("events.out.tfevents.*")
+    quiet(SMALL, config, overwrite=True)
+    # A new file, with its beginning: the old one is gone, and the new one was not cleared away.
+    (new,) = config.run.glob("events.out.tfevents.*")
+    assert new != old
+    versions = [event.file_version for event in EventFileLoader(str(new)).Load()]
+    assert versions[0].startswith("brain.Event")
+    old = new
     (config.run / "notes.txt").write_text("mine")
     quiet(SMALL, dataclasses.replace(config, tensorboard=False), overwrite=True)
     assert not old.exists()

@@ -19,8 +19,8 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -238,24 +238,30 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-@contextmanager
-def event_writer(config: TrainConfig) -> Any:
-    """Yields a function that records metrics for TensorBoard, or does nothing."""
+def event_writer(config: TrainConfig) -> AbstractContextManager[Callable[[dict], None]]:
+    """
+    Opens to a function that records metrics for TensorBoard, or does nothing. Raises `ValueError`
+    at once if the package is not there, and writes nothing until it is opened.
+    """
     if not config.tensorboard:
-        yield lambda metrics: None
-        return
+        return nullcontext(lambda metrics: None)
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("--tensorboard needs a package: pip install tensorboard") from error
-    with SummaryWriter(str(config.run)) as writer:
 
-        def write(metrics: dict[str, Any]) -> None:
-            for name in ("train_loss", "val_loss", "learning_rate"):
-                if metrics[name] is not None:
-                    writer.add_scalar(name, metrics[name], metrics["step"])
+    @contextmanager
+    def events() -> Iterator[Callable[[dict], None]]:
+        with SummaryWriter(str(config.run)) as writer:
 
-        yield write
+            def write(metrics: dict[str, Any]) -> None:
+                for name in ("train_loss", "val_loss", "learning_rate"):
+                    if metrics[name] is not None:
+                        writer.add_scalar(name, metrics[name], metrics["step"])
+
+            yield write
+
+    return events()
 
 
 def train(
@@ -281,7 +287,8 @@ def train(
     elif config.warm_start is not None:
         warm_start(trainer.model, TransformerLM.from_pretrained(config.warm_start))
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    with event_writer(config) as record, Interrupt() as interrupt:
+    writer = event_writer(config)
+    with Interrupt() as interrupt:
         if not resume:
             run.clear()
             trainer.write_model()
@@ -289,7 +296,8 @@ def train(
             f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters to train on, "
             f"{len(trainer.val_tokens):,} to validate, {trainer.device}"
         )
-        run_steps(trainer, record, interrupt)
+        with writer as record:
+            run_steps(trainer, record, interrupt)
     trainer.save()
     if trainer.step > 0:
         plot_runs([run.folder], run / PLOT)

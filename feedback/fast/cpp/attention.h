@@ -1,4 +1,4 @@
-// # Attention
+// # Attention in C++
 //
 // One query against the window of one head and row, forward and backward. The slots of a row lie
 // side by side, `(K, slots)`, so a vector holds neighbouring slots, and windows are padded to whole

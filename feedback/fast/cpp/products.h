@@ -1,4 +1,4 @@
-// # Products
+// # Products in C++
 //
 // The product of a few rows with a large matrix, at every step: this is most of the arithmetic. The
 // matrix is packed in panels of columns, in the order in which it is read, and the sums of a tile

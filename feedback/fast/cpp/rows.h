@@ -1,4 +1,4 @@
-// # Rows
+// # Rows in C++
 //
 // What is computed for each row of the batch by itself: norms, activations, the mix of the layers.
 #pragma once

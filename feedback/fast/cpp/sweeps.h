@@ -1,4 +1,4 @@
-// # The two sweeps
+// # The two sweeps in C++
 //
 // The sweeps of `feedback.fast.forward` and `feedback.fast.backward`, with the same names and
 // buffers, layer by layer.
