@@ -63,20 +63,20 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
         for name, svg in draw().items():
             (HERE / name).write_text(svg, encoding="utf-8")
     elif command == "extract":
-        print("\n".join(extract(ROOT)))
+        print("\n".join(extract(settings)))
     elif command == "pull":
         for name in names:
             path = pull(settings, name, force)
             print(f"{path.relative_to(ROOT)}; now run: python -m docs build")
     elif command == "build":
         execute.update(settings, set(names))
-        site = build(ROOT)
+        site = build(settings)
         site.write(SITE)
         print(f"{len(site.files)} files in {SITE.relative_to(ROOT)}")
     else:
-        problems = check(ROOT, SITE)
+        problems = check(settings, SITE)
         print("\n".join(problems) or "notebooks and docs/site are in step with their sources")
-        print("\n".join(catalogue.coverage() for catalogue in catalogues(ROOT)))
+        print("\n".join(catalogue.coverage() for catalogue in catalogues(settings)))
         return 1 if problems else 0
     return 0
 

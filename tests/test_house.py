@@ -12,7 +12,7 @@ from docs.annotate.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = Settings.read(ROOT)
-FILES = module_files(ROOT, "feedback")
+FILES = module_files(SETTINGS)
 ORDER = [name for names in reading_order(SETTINGS).values() for name in names]
 FOLDERS = sorted({path.parent for path in (ROOT / "feedback").rglob("*.py")})
 

@@ -122,7 +122,7 @@ def test_a_definition_that_is_not_there():
     """A cell that shows something the package does not have."""
     cell = Cell("code", "from feedback.layers import LayerMixx  # shown", 7)
     with pytest.raises(Mistake, match=r"x.py:7: feedback/layers.py defines no LayerMixx"):
-        definition(ROOT, "x.py", cell)
+        definition(SETTINGS, "x.py", cell)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_the_tree_is_the_tree():
     assert listed.pop("feedback/trained/") == []
     expected: dict[str, list[str]] = {}
     settings = Settings.read(ROOT)
-    files = module_files(ROOT, "feedback")
+    files = module_files(settings)
     for names in reading_order(settings).values():
         for name in names:
             folder, _, file = files[name].rpartition("/")

@@ -32,7 +32,7 @@ from feedback import FeedbackLM
 ROOT = Path(__file__).parent.parent
 PARTS = "pages", "runs", "figures", "locale"
 SITE, FIGURES = ROOT / "docs" / "site", ROOT / "docs" / "figures"
-FILES = module_files(ROOT, "feedback")
+FILES = module_files(Settings.read(ROOT))
 MODULES = [ROOT / path for path in FILES.values()] + sorted((ROOT / "docs/annotate").glob("*.py"))
 
 
@@ -145,17 +145,17 @@ def test_highlighting_changes_no_character():
 @pytest.fixture(scope="session")
 def site(katex):
     """The site of this repository."""
-    return build(ROOT)
+    return build(Settings.read(ROOT))
 
 
 def test_two_builds_are_the_same(site):
     """Byte for byte."""
-    assert build(ROOT).files == site.files
+    assert build(Settings.read(ROOT)).files == site.files
 
 
 def test_the_site_is_in_step(katex):
     """docs/site is what the sources give now: each file, each line of code, each link."""
-    assert check(ROOT, SITE) == []
+    assert check(Settings.read(ROOT), SITE) == []
 
 
 def test_every_line_of_code_is_on_a_page(site):
@@ -189,7 +189,7 @@ def test_notebook_pages(site):
             if cell.kind == "code":
                 path, first, text = f"notebooks/src/{name}.py", cell.line, cell.text
                 if cell.shown:
-                    path, first, text = definition(ROOT, path, cell)
+                    path, first, text = definition(settings, path, cell)
                 for n, line in enumerate(text.split("\n"), first):
                     if (path, n) in shown:
                         assert shown[path, n].rstrip("\n") == line
@@ -234,10 +234,10 @@ def copy(tmp_path, katex):
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("feedback/layers.py", "$m = \\sum_l", "$m = \\summ_l", "layers.py:123: the formula"),
+        ("feedback/layers.py", "$m = \\sum_l", "$m = \\summ_l", "layers.py:{line}: the formula"),
         ("feedback/layers.py", "`share_kv=True`", "`LayerMixx`", "`LayerMixx` looks like a name"),
         ("feedback/layers.py", "class LayerMix(", "class LayerMix((", "layers.py:"),
-        ("docs/pages/index.md", "(log.md)", "(lost.md)", "index.md:68: the link to lost.md"),
+        ("docs/pages/index.md", "(log.md)", "(lost.md)", "index.md:{line}: the link to lost.md"),
         ("docs/pages/index.md", "memory.svg", "lost.svg", "the image ../figures/lost.svg"),
         ("docs/pages/notation.md", "title: Notation", "titel: Notation", "there is no title"),
         ("feedback/__init__.py", "`memory`", "`memori`", "the reading order lacks ['memory']"),
@@ -249,7 +249,8 @@ def test_mistakes(copy, file, old, new, words):
     assert old in text
     (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(Mistake) as error:
-        build(copy)
+        build(Settings.read(copy))
+    words = words.format(line=text[: text.index(old)].count("\n") + 1)
     assert words in str(error.value) and "; " in str(error.value)
 
 
@@ -257,7 +258,7 @@ def test_html_in_prose_is_shown_and_not_run(copy):
     """Angle brackets are shown as characters."""
     path = copy / "docs/pages/notation.md"
     path.write_text(path.read_text() + "\n<script>alert(1)</script> and <b>bold</b>\n")
-    page = build(copy).files["notation.html"].decode()
+    page = build(Settings.read(copy)).files["notation.html"].decode()
     assert "&lt;script&gt;alert(1)" in page and "&lt;b&gt;bold" in page
     assert "<script>alert" not in page
 
@@ -265,13 +266,13 @@ def test_html_in_prose_is_shown_and_not_run(copy):
 def test_check_names_what_is_stale(copy):
     """A page whose source has changed, one that is missing, one without a source, a broken link."""
     folder = copy / "docs/site"
-    build(copy).write(folder)
-    assert check(copy, folder) == []
+    build(Settings.read(copy)).write(folder)
+    assert check(Settings.read(copy), folder) == []
     path = copy / "feedback/memory.py"
     path.write_text(path.read_text().replace("# The memory\n", "# The memory!\n"))
     (folder / "log.html").unlink()
     (folder / "old.html").write_text("")
-    assert check(copy, folder) == [
+    assert check(Settings.read(copy), folder) == [
         "docs/site/assets/search.js is stale; run: python -m docs build",
         "docs/site/log.html is missing; run: python -m docs build",
         "docs/site/memory.html is stale; run: python -m docs build",
@@ -302,7 +303,7 @@ def test_a_fork_changes_one_line(copy):
     text = path.read_text().replace(old.repository, "https://github.com/me/mine")
     path.write_text(text)
     assert Settings.read(copy).site == "https://me.github.io/mine/"
-    for name, content in build(copy).files.items():
+    for name, content in build(Settings.read(copy)).files.items():
         if name.endswith((".html", ".xml")):
             assert old.repository.encode() not in content and old.site.encode() not in content
     with pytest.raises(ValueError, match=r"expected .https://github.com/OWNER/NAME'"):
@@ -328,9 +329,9 @@ def test_another_package(tmp_path, katex):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    site = build(tmp_path)
+    site = build(Settings.read(tmp_path))
     site.write(tmp_path / "docs/site")
-    assert check(tmp_path, tmp_path / "docs/site") == []
+    assert check(Settings.read(tmp_path), tmp_path / "docs/site") == []
     assert "<title>One · Mini</title>" in site.files["one.html"].decode()
     assert '<a href="one.html#L12">x</a>' in site.files["two.html"].decode()
     assert not any(b"eedback" in text for name, text in site.files.items() if "html" in name)
@@ -361,11 +362,11 @@ def test_what_is_not_translated_stands_in_english(copy, sinhala):
     sinhala.find("two-commands", by="msgctxt").msgstr = ""
     sinhala.find("to-cite", by="msgctxt").flags = ["fuzzy"]
     sinhala.save()
-    page = build(copy).files["si/index.html"].decode()
+    page = build(Settings.read(copy)).files["si/index.html"].decode()
     assert page.count('<div class="prose" lang="en">') == 2
     assert "Train one on Tiny Shakespeare" in page and "Please cite the paper" in page
     assert page.count('<p class="note" lang="si">') == 2
-    assert any("4 of 6 messages" in line for line in extract(copy))
+    assert any("4 of 6 messages" in line for line in extract(Settings.read(copy)))
 
 
 def test_a_catalogue_of_another_version(copy, sinhala, capsys, monkeypatch):
@@ -375,30 +376,30 @@ def test_a_catalogue_of_another_version(copy, sinhala, capsys, monkeypatch):
     path = copy / "docs/pages/index.md"
     path.write_text(path.read_text().replace("Please cite the paper", "Please do cite the paper"))
     with pytest.raises(Mistake, match=r"index.po:\d+: .*'to-cite'.*; run: python -m docs extract"):
-        build(copy)
+        build(Settings.read(copy))
     monkeypatch.setattr("docs.__main__.ROOT", copy)
     assert main(["extract"]) == 0
     assert "index.po: 5 of 6 messages are translated" in capsys.readouterr().out
-    assert "Please do cite the paper" in build(copy).files["si/index.html"].decode()
+    assert "Please do cite the paper" in build(Settings.read(copy)).files["si/index.html"].decode()
     (copy / "docs/locale/si/LC_MESSAGES/nothing.po").write_text('msgid ""\nmsgstr ""\n')
     with pytest.raises(Mistake, match=r"nothing.po:1: there is no page nothing"):
-        build(copy)
+        build(Settings.read(copy))
 
 
 def test_code_does_not_come_from_a_translation(copy):
     """A module page in another language has the lines of the module."""
     path = copy / "docs/locale/si/LC_MESSAGES/memory.po"
     path.write_text('msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n')
-    extract(copy)
+    extract(Settings.read(copy))
     catalogue = polib.pofile(str(path))
     for entry in catalogue:
         entry.msgstr = "පෙළ ```python\nx = 1\n```"
     catalogue.save()
-    site = build(copy)
+    site = build(Settings.read(copy))
     ours, theirs = (Reader(site.files[f"{lang}memory.html"].decode()) for lang in ("", "si/"))
     assert ours.lines == theirs.lines and ours.lines
     site.write(copy / "docs/site")
-    assert check(copy, copy / "docs/site") == []
+    assert check(Settings.read(copy), copy / "docs/site") == []
 
 
 def test_names_link_to_their_definitions():
@@ -463,13 +464,13 @@ def test_options_and_formulas_stay_together():
 
 def test_parts_of_the_contents(copy):
     """They are the headings in the package's docstring; a text that does not exist is named."""
-    page = build(copy).files["log.html"].decode()
+    page = build(Settings.read(copy)).files["log.html"].decode()
     assert re.search(r'<li class="part">The recurrence</li>\s*<li><a href="config.html"', page)
     assert page.count('<li class="part">') == len(set(re.findall(r'"part">([^<]+)', page)))
     path = copy / "pyproject.toml"
     path.write_text(path.read_text().replace("pages/log.md", "lag.md"))
     with pytest.raises(Mistake, match=r"there is no docs/lag.md; correct the path"):
-        build(copy)
+        build(Settings.read(copy))
 
 
 def test_moved_pages_lead_to_their_new_address(site):

@@ -76,10 +76,11 @@ class Reader(HTMLParser):
             self.lines[self.path, self.number] += data
 
 
-def check_lines(name: str, reader: Reader, root: Path) -> list[str]:
+def check_lines(name: str, reader: Reader, settings: Settings) -> list[str]:
     """A message for each line of code on the page that differs from the line of the file."""
     sources = {
-        path: (root / path).read_text(encoding="utf-8").split("\n") for path, _ in reader.lines
+        path: (settings.root / path).read_text(encoding="utf-8").split("\n")
+        for path, _ in reader.lines
     }
     return [
         f"{name}: line {number} is not line {number} of {path}; {REPAIR}"
@@ -107,11 +108,11 @@ def check_links(
     return problems
 
 
-def check(root: Path, folder: Path) -> list[str]:
+def check(settings: Settings, folder: Path) -> list[str]:
     """All that is wrong with the site in `folder`, one line per problem, with file and remedy."""
-    problems = [str(why) for _, why in execute.stale(Settings.read(root))]
+    problems = [str(why) for _, why in execute.stale(settings)]
     try:
-        site = build(root)
+        site = build(settings)
     except Mistake as error:
         return problems if str(error) in problems else [*problems, str(error)]
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
@@ -127,6 +128,6 @@ def check(root: Path, folder: Path) -> list[str]:
     }
     readers = {name: Reader(html) for name, html in pages.items()}
     for name, reader in readers.items():
-        problems += check_lines(name, reader, root)
+        problems += check_lines(name, reader, settings)
         problems += check_links(name, reader, readers, set(site.files))
     return problems

@@ -23,6 +23,7 @@ from pathlib import Path
 import polib
 
 from .mistake import Mistake
+from .settings import Settings
 
 NAMES = {"en": "English", "si": "සිංහල"}
 """The name of each language, in that language."""
@@ -51,9 +52,9 @@ class Catalogue:
     file: polib.POFile
 
     @classmethod
-    def read(cls, root: Path, path: Path) -> "Catalogue":
+    def read(cls, settings: Settings, path: Path) -> "Catalogue":
         """Raises `Mistake` if the file is not a catalogue."""
-        relative = path.relative_to(root).as_posix()
+        relative = path.relative_to(settings.root).as_posix()
         try:
             file = polib.pofile(str(path))
         except (OSError, ValueError, UnicodeDecodeError) as error:
@@ -103,7 +104,7 @@ class Catalogue:
         self.file = new
 
 
-def catalogues(root: Path) -> list[Catalogue]:
+def catalogues(settings: Settings) -> list[Catalogue]:
     """All catalogues, by language and page."""
-    paths = sorted((root / "docs/locale").glob("*/LC_MESSAGES/*.po"))
-    return [Catalogue.read(root, path) for path in paths]
+    paths = sorted((settings.root / "docs/locale").glob("*/LC_MESSAGES/*.po"))
+    return [Catalogue.read(settings, path) for path in paths]

@@ -117,7 +117,7 @@ def address(settings: Settings, name: str, cell: Cell, target: str) -> str:
         )  # fmt: skip
     relative = path.relative_to(root).as_posix()
     pages = {file: page for page, file in settings.pages.items()}
-    modules = module_files(root, settings.package).values()
+    modules = module_files(settings).values()
     if relative in (*pages, *modules, *map(source_path, settings.notebooks)):
         return f"{settings.site}{pages.get(relative, path.stem)}.html"
     return settings.source(relative)
@@ -136,7 +136,7 @@ def convert(settings: Settings, name: str, cells: list[Cell]) -> list[Cell]:
         if cell.kind == "prose":
             text = LINK.sub(partial(linked, settings, name, cell), text)
         elif cell.shown:
-            file, _, text = definition(settings.root, source_path(name), cell)
+            file, _, text = definition(settings, source_path(name), cell)
             text = f"# {cell.shown[3]}, from {file}\n{text}"
         made.append(Cell(cell.kind, text, cell.line, cell.id))
     title, *rest = made

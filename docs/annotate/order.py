@@ -19,23 +19,23 @@ from .mistake import Mistake
 from .settings import Settings
 
 
-def module_files(root: Path, package: str) -> dict[str, str]:
+def module_files(settings: Settings) -> dict[str, str]:
     """The modules of the package, from their names to their files."""
-    paths = sorted((root / package).rglob("*.py"))
-    return {p.stem: p.relative_to(root).as_posix() for p in paths if p.stem != "__init__"}
+    paths = sorted((settings.root / settings.package).rglob("*.py"))
+    return {p.stem: p.relative_to(settings.root).as_posix() for p in paths if p.stem != "__init__"}
 
 
 def reading_order(settings: Settings) -> dict[str, list[str]]:
     """The names of the modules, part by part, as the docstring of the package lists them."""
-    root, package = settings.root, settings.package
-    text = (root / package / "__init__.py").read_text(encoding="utf-8")
+    package = settings.package
+    text = (settings.root / package / "__init__.py").read_text(encoding="utf-8")
     parts: dict[str, list[str]] = {"": []}
     for line in (ast.get_docstring(ast.parse(text)) or "").split("\n"):
         if heading := re.fullmatch(r"## (.+)", line):
             parts[heading[1]] = []
         elif re.match(r"\d+\. ", line):
             parts[list(parts)[-1]] += re.findall(r"`(\w+)`", line)
-    names, files = [name for part in parts.values() for name in part], module_files(root, package)
+    names, files = [name for part in parts.values() for name in part], module_files(settings)
     missing, extra = sorted(files.keys() - set(names)), sorted(set(names) - files.keys())
     if missing or extra or len(names) > len(files):
         raise Mistake(

@@ -14,7 +14,6 @@ import base64
 import re
 import struct
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from . import notebook
@@ -57,7 +56,7 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         section, first = sections[-1], cell.line
         text = cell.text
         if cell.shown:
-            section.path, first, text = definition(settings.root, path, cell)
+            section.path, first, text = definition(settings, path, cell)
         # A first line that marks the kind of cell and the alternative text of a picture are not
         # shown as code: the page has them elsewhere.
         hidden = {n for m in notebook.ALT.finditer(text) for n in lines_of(text, m)}
@@ -107,7 +106,7 @@ def render_outputs(
     return html, files
 
 
-def assets(root: Path, names: list[str]) -> dict[str, bytes]:
+def assets(settings: Settings) -> dict[str, bytes]:
     """The notebooks themselves, for download."""
-    paths = [notebook.notebook_path(name) for name in names]
-    return {f"assets/{path}": (root / path).read_bytes() for path in paths}
+    paths = [notebook.notebook_path(name) for name in settings.notebooks]
+    return {f"assets/{path}": (settings.root / path).read_bytes() for path in paths}

@@ -39,11 +39,11 @@ class Builder:
     """Turns sources into pages."""
 
     def __init__(self, settings: Settings):
-        self.settings, root = settings, settings.root
+        self.settings = settings
         self.formulas = Formulas()
         self.render = renderer(self.formulas)
         parts = reading_order(settings)
-        files = module_files(root, settings.package)
+        files = module_files(settings)
         modules = {name: self.read(name, file) for name, file in files.items()}
         self.symbols = Symbols.of(settings, list(modules.values()))
         self.modules = {module.path: module for module in modules.values()}

@@ -49,7 +49,7 @@ class Site:
             new.rename(target)
 
 
-def assets(root: Path) -> dict[str, bytes]:
+def assets() -> dict[str, bytes]:
     """Style, script, and KaTeX with its fonts: everything that pages load."""
     katex_folder = THEME / "node_modules/katex"
     files = {f"assets/{p.name}": p.read_bytes() for p in sorted(THEME.glob("*.*"))
@@ -90,7 +90,7 @@ def translated(builder: Builder) -> tuple[list[Page], dict[str, dict[str, str]]]
     """The translated pages, and for each language the words that every page has."""
     sources = {source.name: source for source in builder.sources}
     pages, interface = [], {"en": {text: text for text in INTERFACE}}
-    for catalogue in catalogues(builder.settings.root):
+    for catalogue in catalogues(builder.settings):
         if catalogue.page == "interface":
             catalogue.check((text, text) for text in INTERFACE)
             interface[catalogue.lang] = {
@@ -106,14 +106,13 @@ def translated(builder: Builder) -> tuple[list[Page], dict[str, dict[str, str]]]
     return pages, interface
 
 
-def build(root: Path) -> Site:
+def build(settings: Settings) -> Site:
     """
     ## The build
 
     Reads all sources and returns all files. Raises `Mistake` if something is wrong in a source, and
     `ValueError` if something is not installed.
     """
-    settings = Settings.read(root)
     builder = Builder(settings)
     english = [builder.page(source) for source in builder.sources]
     others, interface = translated(builder)
@@ -123,7 +122,7 @@ def build(root: Path) -> Site:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("template.html")
-    files = assets(root) | outputs.assets(root, settings.notebooks) | builder.files
+    files = assets() | outputs.assets(settings) | builder.files
     files["assets/search.js"] = search_index(english)
     for page in english + others:
         i = [p.source.name for p in english].index(page.source.name)
@@ -136,7 +135,7 @@ def build(root: Path) -> Site:
             next=english[i + 1] if i + 1 < len(english) else None,
         )  # fmt: skip
         files[page.path] = builder.formulas.fill(html, rendered).encode()
-    for run in sorted((root / "docs/runs").glob("*/*.png")):
+    for run in sorted((settings.root / "docs/runs").glob("*/*.png")):
         files[f"assets/runs/{run.parent.name}.png"] = run.read_bytes()
     for name in ("404.html", "sitemap.xml"):
         text = environment.get_template(name).render(pages=english + others, settings=settings)
@@ -148,11 +147,11 @@ def build(root: Path) -> Site:
     return Site(files)
 
 
-def extract(root: Path) -> list[str]:
+def extract(settings: Settings) -> list[str]:
     """Brings all catalogues into step with the sources; returns how much of each is translated."""
-    sources = {source.name: source for source in Builder(Settings.read(root)).sources}
+    sources = {source.name: source for source in Builder(settings).sources}
     lines = []
-    for catalogue in catalogues(root):
+    for catalogue in catalogues(settings):
         messages = [(text, text) for text in INTERFACE]
         if catalogue.page != "interface":
             if catalogue.page not in sources:
@@ -161,6 +160,6 @@ def extract(root: Path) -> list[str]:
                 )
             messages = sources[catalogue.page].messages()
         catalogue.update(messages)
-        catalogue.file.save(str(root / catalogue.path))
+        catalogue.file.save(str(settings.root / catalogue.path))
         lines.append(catalogue.coverage())
     return lines

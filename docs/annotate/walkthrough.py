@@ -30,11 +30,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import Any, Literal
 
 from .mistake import Mistake
 from .sections import first_line
+from .settings import Settings
 
 with warnings.catch_warnings():
     # pylit 0.8.0 has an invalid escape sequence in a docstring.
@@ -171,15 +171,15 @@ def write_cells(cells: list[Cell], path: str) -> str:
     return to_source("\n\n".join(parts) + "\n")
 
 
-def definition(root: Path, path: str, cell: Cell) -> tuple[str, int, str]:
+def definition(settings: Settings, path: str, cell: Cell) -> tuple[str, int, str]:
     """
     For a cell that shows a definition: the file that has it, its first line, and its text. Raises
     `Mistake` if there is no such definition.
     """
     package, module, name = cell.shown.groups() if cell.shown else ("", "", "")
     file = f"{package.replace('.', '/')}/{module}.py"
-    if (root / file).exists():
-        source = (root / file).read_text(encoding="utf-8")
+    if (settings.root / file).exists():
+        source = (settings.root / file).read_text(encoding="utf-8")
         for node in ast.parse(source).body:
             if getattr(node, "name", None) == name:
                 first = first_line(node)
