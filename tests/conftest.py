@@ -32,5 +32,5 @@ def require_or_skip(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
-        skip_or_fail(f"{module} is not installed (see tests/requirements.txt and tests/judges.txt)")
+        skip_or_fail(f"{module} is not installed; see the two requirements.txt below tests")
         raise

@@ -52,6 +52,16 @@ def test_a_folder_can_be_overlooked(folder):
     assert "title: " in text and "summary: " in text
 
 
+def test_tests_mirror_what_they_test():
+    """Each folder of tests has the name of a folder that it tests, or holds the judges."""
+    there = {path.parent.relative_to(ROOT / "tests").as_posix()
+             for path in (ROOT / "tests").rglob("*.py")}  # fmt: skip
+    folders = {folder.relative_to(ROOT / "feedback").as_posix() for folder in FOLDERS}
+    assert there - {"docs", "judges"} <= folders
+    for folder in there:
+        assert len(list((ROOT / "tests" / folder).glob("*.py"))) <= 12, folder
+
+
 def test_functions_and_modules_are_short():
     """At most 250 lines of code a module and 40 a function; prose and blank lines are not code."""
     for file in FILES.values():

@@ -368,9 +368,9 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
     device = choose_device(settings.device)
     # A GPU's libraries allocate workspace at the first product: here, so that no contestant pays.
     torch.ones(8, 8, device=device).mm(torch.ones(8, 8, device=device))
-    missing = [package for package in PEERS if not installed(package)]
+    absent = [package for package in PEERS if not installed(package)]
     results: dict[str, Any] = {
-        "machine": machine(device), "settings": asdict(settings), "not_installed": missing
+        "machine": machine(device), "settings": asdict(settings), "not_installed": absent
     }  # fmt: skip
     print(", ".join(f"{key} {value}" for key, value in results["machine"].items() if value))
     if (results["machine"]["load"] or 0) > (os.cpu_count() or 1) / 2:

@@ -45,10 +45,10 @@ FLAGS = (
 )
 
 FIELD_KINDS: dict[str, Any] = {
-    "integer": ctypes.c_int64,
-    "real": ctypes.c_double,
-    "numbers": ctypes.c_void_p,
-    "bytes": ctypes.c_void_p,
+    "Int": ctypes.c_int64,
+    "double": ctypes.c_double,
+    "Numbers": ctypes.c_void_p,
+    "Bytes": ctypes.c_void_p,
 }
 """The `ctypes` type for each kind of field in the struct."""
 

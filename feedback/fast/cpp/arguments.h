@@ -13,52 +13,47 @@
 
 typedef int64_t Int;
 
-// The sizes of the call, and what kind of call it is. `first` and `steps` say which part of it to
+// The sizes of the call, and what kind of call it is. `first` and `steps` are the part of it to
 // compute now, by `threads` threads in `groups` groups.
-#define SIZES(INTEGER, REAL)                                                              \
-  INTEGER(T) INTEGER(B) INTEGER(D) INTEGER(H) INTEGER(K) INTEGER(L) INTEGER(F) INTEGER(P) \
-  INTEGER(S) INTEGER(W) INTEGER(slots) INTEGER(activation) INTEGER(norm_memory)           \
-  INTEGER(relu_only) INTEGER(recording) INTEGER(lean) INTEGER(mask_slots)                 \
-  INTEGER(threads) INTEGER(groups) INTEGER(first) INTEGER(steps) REAL(dropout)
+#define SIZES(X)                                                                                \
+  X(Int, T) X(Int, B) X(Int, D) X(Int, H) X(Int, K) X(Int, L) X(Int, F) X(Int, P) X(Int, S)     \
+  X(Int, W) X(Int, slots) X(Int, activation) X(Int, norm_memory) X(Int, relu_only)              \
+  X(Int, recording) X(Int, lean) X(Int, mask_slots) X(Int, threads) X(Int, groups)              \
+  X(Int, first) X(Int, steps) X(double, dropout)
 
-// The weights, with the matrices packed; the tape; what is recomputed; the adjoint, and gradients
-// of keys and values.
-#define TENSORS(NUMBERS)                                                                   \
-  NUMBERS(wq) NUMBERS(wo) NUMBERS(w1) NUMBERS(w2) NUMBERS(gain_attn) NUMBERS(offset_attn)  \
-  NUMBERS(gain_ff) NUMBERS(offset_ff) NUMBERS(alpha) NUMBERS(u) NUMBERS(p) NUMBERS(s)      \
-  NUMBERS(bo) NUMBERS(b1) NUMBERS(b2) NUMBERS(wkv) NUMBERS(bkv)                            \
-  NUMBERS(x) NUMBERS(m) NUMBERS(attn) NUMBERS(o) NUMBERS(y) NUMBERS(pre) NUMBERS(k)        \
-  NUMBERS(v)                                                                               \
-  NUMBERS(x_mean) NUMBERS(x_rstd) NUMBERS(y_mean) NUMBERS(y_rstd) NUMBERS(q)               \
-  NUMBERS(m_mean) NUMBERS(m_rstd)                                                          \
-  NUMBERS(dx0) NUMBERS(dx) NUMBERS(dpre) NUMBERS(dy) NUMBERS(ds) NUMBERS(dq) NUMBERS(dm)   \
-  NUMBERS(dkv) NUMBERS(dk) NUMBERS(dv)
+// Weights: packed matrices, and the rest as they are.
+#define WEIGHTS(X)                                                                              \
+  X(Numbers, wq) X(Numbers, wo) X(Numbers, w1) X(Numbers, w2) X(Numbers, gain_attn)             \
+  X(Numbers, offset_attn) X(Numbers, gain_ff) X(Numbers, offset_ff) X(Numbers, alpha)           \
+  X(Numbers, u) X(Numbers, p) X(Numbers, s) X(Numbers, bo) X(Numbers, b1) X(Numbers, b2)        \
+  X(Numbers, wkv) X(Numbers, bkv)
 
-// Gradients of the small weights, one part per thread; inputs and outputs; scratch; dropout masks.
-#define SUMS(NUMBERS, BYTES)                                                               \
-  NUMBERS(d_gain_attn) NUMBERS(d_offset_attn) NUMBERS(d_gain_ff) NUMBERS(d_offset_ff)      \
-  NUMBERS(d_alpha) NUMBERS(d_u) NUMBERS(d_s) NUMBERS(d_bo) NUMBERS(d_b1) NUMBERS(d_b2)     \
-  NUMBERS(d_bkv)                                                                           \
-  NUMBERS(in) NUMBERS(dout) NUMBERS(dm_out) NUMBERS(out) NUMBERS(scratch)                  \
-  BYTES(mask_attn) BYTES(mask_ff)
+// The tape; what is recomputed from it; and the adjoint.
+#define TENSORS(X)                                                                              \
+  X(Numbers, x) X(Numbers, m) X(Numbers, attn) X(Numbers, o) X(Numbers, y) X(Numbers, pre)      \
+  X(Numbers, k) X(Numbers, v)                                                                   \
+  X(Numbers, x_mean) X(Numbers, x_rstd) X(Numbers, y_mean) X(Numbers, y_rstd) X(Numbers, q)     \
+  X(Numbers, m_mean) X(Numbers, m_rstd)                                                         \
+  X(Numbers, dx0) X(Numbers, dx) X(Numbers, dpre) X(Numbers, dy) X(Numbers, ds) X(Numbers, dq)  \
+  X(Numbers, dm) X(Numbers, dkv) X(Numbers, dk) X(Numbers, dv)
 
-#define FIELDS(INTEGER, REAL, NUMBERS, BYTES) \
-  SIZES(INTEGER, REAL) TENSORS(NUMBERS) SUMS(NUMBERS, BYTES)
+// Gradients of the small weights, a part for each thread; then inputs and outputs.
+#define SUMS(X)                                                                                 \
+  X(Numbers, d_gain_attn) X(Numbers, d_offset_attn) X(Numbers, d_gain_ff)                       \
+  X(Numbers, d_offset_ff) X(Numbers, d_alpha) X(Numbers, d_u) X(Numbers, d_s) X(Numbers, d_bo)  \
+  X(Numbers, d_b1) X(Numbers, d_b2) X(Numbers, d_bkv)                                           \
+  X(Numbers, in) X(Numbers, dout) X(Numbers, dm_out) X(Numbers, out) X(Numbers, scratch)        \
+  X(Bytes, mask_attn) X(Bytes, mask_ff)
 
-#define AN_INTEGER(name) Int name;
-#define A_REAL(name) double name;
-#define SOME_NUMBERS(name) Real *name;
-#define SOME_BYTES(name) const uint8_t *name;
+#define FIELDS(X) SIZES(X) WEIGHTS(X) TENSORS(X) SUMS(X)
+#define DECLARED(kind, name) kind name;
+#define NAMED(kind, name) #kind ":" #name " "
 
 template <typename Real>
 struct Arguments {
-  FIELDS(AN_INTEGER, A_REAL, SOME_NUMBERS, SOME_BYTES)
+  using Numbers = Real *;
+  using Bytes = const uint8_t *;
+  FIELDS(DECLARED)
 };
 
-#define SAID(kind, name) kind ":" #name " "
-#define SAY_INTEGER(name) SAID("integer", name)
-#define SAY_REAL(name) SAID("real", name)
-#define SAY_NUMBERS(name) SAID("numbers", name)
-#define SAY_BYTES(name) SAID("bytes", name)
-
-constexpr const char *FIELD_NAMES = FIELDS(SAY_INTEGER, SAY_REAL, SAY_NUMBERS, SAY_BYTES);
+constexpr const char *FIELD_NAMES = FIELDS(NAMED);

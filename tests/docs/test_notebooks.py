@@ -17,7 +17,7 @@ from docs.annotate.pull import pull
 from docs.annotate.settings import Settings
 from docs.annotate.walkthrough import Cell, definition, read_cells, write_cells
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings.read(ROOT)
 NAMES = list(SETTINGS.notebooks)
 

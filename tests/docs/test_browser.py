@@ -9,7 +9,7 @@ from conftest import require_or_skip, skip_or_fail
 from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.settings import Settings
 
-SITE = Path(__file__).parent.parent / "docs" / "site"
+SITE = Path(__file__).parents[2] / "docs" / "site"
 ELSEWHERE = {"404.html", *(f"{name}.html" for name in Settings.read(SITE.parent.parent).moved)}
 PAGES = sorted(path.name for path in SITE.glob("*.html") if path.name not in ELSEWHERE)
 AXE = THEME / "node_modules/axe-core/axe.min.js"

@@ -1,7 +1,7 @@
 """
 Tiny Shakespeare arrives whole, whichever of three ways is open, or an error says why not.
 
-Run: `python -m pytest tests/test_tiny_shakespeare.py`
+Run: `python -m pytest tests/data/test_tiny_shakespeare.py`
 """
 
 import contextlib

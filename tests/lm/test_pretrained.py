@@ -16,7 +16,7 @@ from feedback.lm.pretrained import TRAINED, read_config, shipped
 from feedback.training.evaluate import evaluate
 from feedback.training.runs import Run
 
-RUNS = Path(__file__).parent.parent / "docs" / "runs"
+RUNS = Path(__file__).parents[2] / "docs" / "runs"
 
 X = torch.arange(8)[None]
 

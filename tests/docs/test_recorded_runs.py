@@ -12,7 +12,7 @@ from feedback.__main__ import parse
 from feedback.lm.pretrained import TRAINED
 from feedback.training.runs import Run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "docs" / "runs"
 ROWS = re.findall(
     r"^\| \[`(\w+)`\]\(\1\) \| ([\d.]+) \| (\d+) \| ([\d,]+) \| ([\d,]+) \|"
