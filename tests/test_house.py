@@ -44,7 +44,7 @@ def test_nothing_is_imported_for_types_alone():
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.relative_to(ROOT).as_posix())
-def test_a_folder_can_be_overlooked(folder):
+def test_a_folder_is_seen_at_a_glance(folder):
     """At most a dozen Python files, and an `__init__` that says what the folder is for."""
     files = list(folder.glob("*.py"))
     assert len(files) <= 12
