@@ -34,7 +34,7 @@ from .config import FAIR, ModelConfig
 from .data.text import Tokenizer
 from .lm.language_model import FeedbackLM, TransformerLM
 from .lm.pretrained import find
-from .support.checks import require
+from .support.checks import expect, require
 from .training.plot import Axis, plot_runs
 from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
 from .training.train import SEEDS, choose_device, train
@@ -125,11 +125,8 @@ class Generate:
     def main(self) -> int:
         """Prints the samples."""
         require(len(self.prompt) > 0, "the prompt is empty, expected at least one character")
-        require(self.samples >= 1, f"samples is {self.samples}, expected at least 1")
-        require(
-            self.stop is None or len(self.stop) == 1,
-            f"stop is {self.stop!r}, expected a single character",
-        )
+        expect(self.samples >= 1, "samples", self.samples, "at least 1")
+        expect(len(self.stop or " ") == 1, "stop", self.stop, "a single character")
         folder = find(self.run)
         if self.run == TrainConfig.run and Run(folder).is_empty():
             print(f"{folder} holds no run: the model of the package writes", file=sys.stderr)

@@ -29,7 +29,7 @@ The names are the usual ones, and each of these stands for one letter in the for
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
-from .support.checks import require, require_kinds, require_positive
+from .support.checks import expect, require, require_kinds, require_positive
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,8 @@ class ModelConfig:
         else:
             require_positive(self, "d_k")
         require_kinds(self)
-        require(
-            0.0 <= self.dropout < 1.0,
-            f"dropout is {self.dropout!r}, expected a probability from 0 up to but not including 1",
-        )
+        words = "a probability from 0 up to but not including 1"
+        expect(0.0 <= self.dropout < 1.0, "dropout", self.dropout, words)
 
     @property
     def head_dim(self) -> int:

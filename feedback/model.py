@@ -32,7 +32,7 @@ from .fast.sequence import sequence_forward
 from .layers import DropoutMasks
 from .memory import Memory
 from .reference import Pairs, Recurrence, recurrent_step, reference_forward
-from .support.checks import require, require_batch
+from .support.checks import expect, require_batch
 
 Implementation = Literal["auto", "native", "sequence", "append", "reference"]
 
@@ -59,10 +59,8 @@ class FeedbackTransformer(Recurrence):
         super().__init__(config)
         implementation = ALIASES.get(implementation, implementation)
         names = ["auto", *IMPLEMENTATIONS]
-        require(
-            implementation in names,
-            f"implementation is {implementation!r}, expected one of {', '.join(names)}",
-        )
+        words = f"one of {', '.join(names)}"
+        expect(implementation in names, "implementation", implementation, words)
         self.implementation = implementation
         self.norm = nn.LayerNorm(config.d_model)
 

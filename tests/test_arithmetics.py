@@ -14,7 +14,7 @@ from feedback.fast.compiled import missing
 
 CELLS = {
     "threads": "import torch\nprint(torch.get_num_threads())",
-    "library": "from feedback.fast import compiled\nprint(compiled.library() is None)",
+    "library": "from feedback.fast import compiled\nprint(compiled.missing() is not None)",
     "compiler": "print([w for w in compiled.compiler() if 'march' in w][-1])",
     "vectors": "print(torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'NO AVX'))",
     "loaded": "from feedback import FeedbackLM, ModelConfig\n"

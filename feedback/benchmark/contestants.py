@@ -142,15 +142,9 @@ def lucidrains(config: ModelConfig) -> nn.Module:
     """feedback-transformer-pytorch, one step at a time."""
     from feedback_transformer_pytorch import FeedbackTransformer
 
-    return FeedbackTransformer(
-        num_tokens=config.vocab_size,
-        dim=config.d_model,
-        depth=config.n_layers,
-        mem_len=config.mem_len,
-        seq_len=1,
-        heads=config.n_heads,
-        dim_head=config.head_dim,
-    )
+    c = config
+    widths = {"dim": c.d_model, "depth": c.n_layers, "heads": c.n_heads, "dim_head": c.head_dim}
+    return FeedbackTransformer(num_tokens=c.vocab_size, mem_len=c.mem_len, seq_len=1, **widths)
 
 
 class Contestant(NamedTuple):

@@ -46,9 +46,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..fast.compiled import missing
+from ..fast.compiled import missing, processor
 from ..model import IMPLEMENTATIONS, Implementation
-from ..support.checks import require
+from ..support.checks import expect, require
 from ..support.files import write_whole
 from ..training.train import choose_device
 from .contestants import (
@@ -98,7 +98,7 @@ class Settings:
     """auto takes a GPU if there is one; or cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
-        require(self.rounds >= 1, f"rounds is {self.rounds}, expected at least 1")
+        expect(self.rounds >= 1, "rounds", self.rounds, "at least 1")
         for name in ("parts", "configs", "implementations"):
             require(len(getattr(self, name)) > 0, f"{name} is empty, expected at least one")
 
@@ -335,13 +335,8 @@ MEASURES = {"train": measure_train, "growth": measure_growth, "decode": measure_
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on."""
-    processor, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        processor = named[0] if named else processor
     return {
-        "processor": processor,
+        "processor": processor("model name"),
         "cores": os.cpu_count(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..support.checks import require
+from ..support.checks import expect, require
 from .tiny_shakespeare import load_tiny_shakespeare
 
 
@@ -95,10 +95,8 @@ def load_text(data: str) -> str:
         require(bool(files), f"the folder {path} has no .txt file")
         text = "\n".join(read_text(file) for file in files)
     else:
-        require(
-            path.exists(),
-            f"data is {data!r}, expected tiny_shakespeare, a text file, or a folder of .txt files",
-        )
+        words = "tiny_shakespeare, a text file, or a folder of .txt files"
+        expect(path.exists(), "data", data, words)
         text = read_text(path)
     require(bool(text), f"{data} is empty, expected some text to learn")
     return text

@@ -26,14 +26,14 @@ from torch import Tensor
 
 from ..layers import DropoutMasks
 from ..reference import Recurrence, recurrent_step
-from ..support.checks import require
+from ..support.checks import expect, require
 
 
 def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len: int) -> None:
     """Raises `ValueError` unless `window` is the last `mem_len` rows of `buffer` before `end`."""
     B, H, rows, K = buffer.shape
     S = min(end, mem_len)
-    require(0 <= end < rows, f"end is {end}, expected a row of the buffer, 0 to {rows - 1}")
+    expect(0 <= end < rows, "end", end, f"a row of the buffer, 0 to {rows - 1}")
     for name, tensor, shape in (("window", window, (B, H, S, K)), ("row", row, (B, H, K))):
         require(
             tensor.shape == shape,

@@ -10,11 +10,8 @@ What does it take to go back through a recurrence by hand? Fewer lines than you 
 line of the forward sweep has a counterpart, and the counterparts come in reverse order. One thing
 has no such counterpart: a memory slot, which is written once and read many times.
 
-Below, $\hat x = (x - \mu)/\sigma$ is the output of a norm without its parameters, and
-$z = \gamma \odot \hat x + \beta$ with them; $1/\sqrt{K}$ is folded into the $\gamma$ and
-$\beta$ of the norm before the query.
-
-With $\delta x^l = \partial\mathcal{L}/\partial x_t^l$ and so on, one layer step backwards is
+With $\delta x^l = \partial\mathcal{L}/\partial x_t^l$ and so on, and $\mathrm{LN}'$ the derivative
+of a norm, whose parameters are part of the matrix after it, one layer step backwards is
 
 $$\begin{aligned}
 \delta h &= W_2^\top \delta x^l & \delta\mathrm{pre} &= \phi'(\mathrm{pre}) \odot \delta h \\
@@ -38,29 +35,18 @@ the terms of all its layers as one product. When the sweep reaches step $j$, all
 have been processed, so $\delta k_j$ and $\delta v_j$ are complete.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .forward import activate, heads, normalise
-from .tape import Call, Gradients, Recomputed, Stretch
+from .forward import activate, heads
+from .tape import Call, Gradients, Stretch
 from .weights import Weights
 
-
-def normalise_backward(
-    dz: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, gain: Tensor | None = None
-) -> tuple[Tensor, Any, Any]:
-    r"""
-    $\delta x = \frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$ with
-    $g = \gamma \odot \delta z$; and, if there is a $\gamma$, the gradients of $\gamma$ and $\beta$,
-    which are the sums of $\delta z \odot \hat x$ and $\delta z$.
-    """
-    wanted = [True, gain is not None, gain is not None]
-    return torch.ops.aten.native_layer_norm_backward(
-        dz.to(x.dtype), x, x.shape[-1:], mean, rstd, gain, gain, wanted
-    )
+AddProduct = Callable[[Tensor, Tensor, Tensor], None]
+r"""A function of the sum, `G` and `X` that adds $G^\top X$ to the sum."""
 
 
 def activate_backward(grad: Tensor, pre: Tensor, activation: str) -> Tensor:
@@ -73,160 +59,105 @@ def activate_backward(grad: Tensor, pre: Tensor, activation: str) -> Tensor:
     return torch.cat([torch.ops.aten.silu_backward(grad * gate, up), grad * F.silu(up)], dim=-1)
 
 
-def recompute(call: Call, first: int, count: int) -> Recomputed:
-    r"""
-    ## What is recomputed in bulk
-
-    With all $x_t^l$ and $y_t^l$ on the tape, everything else about the `count` steps from `first`
-    on takes only a few large operations.
-    """
-    n, w, tape, _ = call
-    x, y, m = tape.x[:, first:][:, :count], tape.y[:, first:][:, :count], tape.m[first:][:count]
-    pre = tape.pre[:, first:][:, :count]
-    if n.lean:
-        pre = pre.new_empty(n.L, count, n.B, n.wide)
-    x_mean, x_rstd, y_mean, y_rstd = (m.new_empty(n.L, count, n.B, 1) for _ in range(4))
-    q, z_attn, z_ff = pre.new_empty(n.L, count, n.B, n.H * n.K), [], []
-    for l in range(n.L):
-        z, x_mean[l], x_rstd[l] = normalise(x[l], w.gain_attn[l], w.offset_attn[l])
-        z_attn.append(z)
-        # $q = W_q z$
-        torch.mm(z.flatten(0, 1).to(q.dtype), w.wq[l].mT, out=q[l].flatten(0, 1))
-        z, y_mean[l], y_rstd[l] = normalise(y[l], w.gain_ff[l], w.offset_ff[l])
-        z_ff.append(z)
-        if n.lean:
-            # $\mathrm{pre} = W_1 z + b_1$
-            inner = pre[l].flatten(0, 1)
-            torch.addmm(w.b1[l], z.flatten(0, 1).to(pre.dtype), w.w1[l].mT, out=inner)
-            if n.relu_only:
-                inner.relu_()
-    m_hat, m_mean, m_rstd = normalise(m) if n.norm_memory else (m, m, m)
-    return Recomputed(
-        tuple(z_attn), tuple(z_ff), x_mean, x_rstd, y_mean, y_rstd, q, pre, m_hat, m_mean, m_rstd
-    )
-
-
 class Backward:
     r"""
     ## Backward sweep
 
     Goes back through one stretch after the other, the last one first. `dout` and `dm_out`,
     `(T, B, D)`, are the gradients of the outputs $x_t^L$ and of the $m_t$; `dm_out` is `None` if
-    the $m_t$ have none. Adds the gradients of the small weights, keys and values to `total`.
+    the $m_t$ have none. Adds the gradients of keys and values to `total`.
     """
 
     def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None):
         self.call, self.total, self.dout, self.dm_out = call, total, dout, dm_out
+        self.n, self.w, self.tape, self.masks = call
+        ones = torch.ones_like(self.tape.m_rstd[0])
+        self.unit = torch.zeros_like(ones), ones
 
-    def sweep(self, stretch: Stretch) -> None:
+    def __call__(self, stretch: Stretch) -> None:
         """Goes back through one stretch and fills its adjoint."""
-        back = BackwardStretch(stretch, self.total)
+        self.g, self.first = stretch.adjoint, stretch.first
         for t in reversed(range(stretch.first, stretch.first + stretch.steps)):
-            back.step(t, self.dout[t], None if self.dm_out is None else self.dm_out[t])
-        back.add_small_gradients()
+            self.step(t)
 
-    def finish(self) -> None:
-        """Completes the gradients of the small weights when all stretches are done."""
-        finish_small_gradients(self.call.weights, self.total.weights)
-
-
-class BackwardStretch:
-    """
-    ## One stretch
-
-    The equations above, line by line: steps and their layers, each from the last to the first.
-    """
-
-    def __init__(self, stretch: Stretch, total: Gradients):
-        self.stretch, self.total = stretch, total
-        self.call, self.first, self.recomputed, self.g = stretch
-        self.n, self.w, self.tape, self.masks = self.call
-        # Steps without memory never write these, so they start at zero.
-        for sometimes in (self.g.ds, self.g.dy, self.g.dq):
-            sometimes.zero_()
-
-    def step(self, t: int, dout: Tensor, dm_out: Tensor | None) -> None:
-        """All layers of step `t`."""
+    def step(self, t: int) -> None:
+        """All layers of step `t`, each from the last line of the equations to the first."""
         n, w, g, r = self.n, self.w, self.g, t - self.first
         start, end = n.window(t)
         # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, complete after all its readers
         dkv = g.dkv[r].copy_(self.total.cache[..., end].permute(3, 1, 0, 2, 4).flatten(1))
         dm = dkv @ w.wkv
         if n.norm_memory:
-            norm = self.tape.m[t], self.recomputed.m_mean[r], self.recomputed.m_rstd[r]
-            dm, _, _ = normalise_backward(dm, *norm)
-        dm = torch.add(0 if dm_out is None else dm_out, dm, out=g.dm[r])
-        dx = torch.add(dout, w.alpha[n.L] * dm, out=g.dx[n.L - 1, r])
-        answers = dout.new_zeros(n.L, n.H, n.B, n.K, dtype=dkv.dtype)
+            dm = self.normalise(dm, self.tape.m_hat[t], self.tape.m_rstd[t])
+        dm = torch.add(0 if self.dm_out is None else self.dm_out[t], dm, out=g.dm[r])
+        dx = torch.add(self.dout[t], w.alpha[n.L] * dm, out=g.dx[n.L, r])
+        answers = dm.new_zeros(n.L, n.H, n.B, n.K, dtype=dkv.dtype)
         for l in reversed(range(n.L)):
             dx = self.feed_forward(l, t, dx)
             if end > start:
                 dx = self.attention(l, t, dx, answers[l])
             # $\dots + \alpha_{l-1}\, \delta m_t$
-            below = g.dx[l - 1, r] if l > 0 else g.dx0[r]
-            dx = torch.add(dx, w.alpha[l] * dm, out=below)
+            dx = torch.add(dx, w.alpha[l] * dm, out=g.dx[l, r])
         if end > start:
             self.read(t, answers)
 
+    def normalise(self, g: Tensor, x_hat: Tensor, rstd: Tensor) -> Tensor:
+        r"""$\frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$"""
+        # PyTorch's function for any mean and deviation, here of what is normalised already.
+        wanted, g = [True, False, False], g.to(x_hat.dtype)
+        grad, _, _ = torch.ops.aten.native_layer_norm_backward(
+            g, x_hat, x_hat.shape[-1:], *self.unit, None, None, wanted
+        )
+        return grad * rstd
+
     def feed_forward(self, l: int, t: int, dx: Tensor) -> Tensor:
         r"""From $\delta x^l$ to $\delta y$, `(B, D)`."""
-        n, w, recomputed, dw = self.n, self.w, self.recomputed, self.total.weights
-        r = t - self.first
+        w, tape = self.w, self.tape
         # $\delta h = W_2^\top \delta x$
         dh = dx.to(w.wkv.dtype) @ w.w2[l]
         if self.masks is not None:
             dh = dh * self.masks.ff[t, l] / (1 - self.masks.rate)
         # $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
-        dpre = activate_backward(dh, recomputed.pre[l, r], n.activation)
-        self.g.dpre[l, r] = dpre
+        dpre = activate_backward(dh, tape.pre[l, t], self.n.activation)
+        self.g.dpre[l, t - self.first] = dpre
         # $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
-        norm = self.tape.y[l, t], recomputed.y_mean[l, r], recomputed.y_rstd[l, r], w.gain_ff[l]
-        dy, gain, offset = normalise_backward(dpre @ w.w1[l], *norm)
-        dw.gain_ff[l] += gain
-        dw.offset_ff[l] += offset
-        return dx + dy
+        return dx + self.normalise(dpre @ w.w1[l], tape.y_hat[l, t], tape.y_rstd[l, t])
 
     def attention(self, l: int, t: int, dy: Tensor, answer: Tensor) -> Tensor:
         r"""From $\delta y$ to $\delta x^{l-1}$; sets `answer` to $\delta o$, `(H, B, K)`."""
-        n, w, recomputed, dw = self.n, self.w, self.recomputed, self.total.weights
-        r = t - self.first
+        n, w, tape, g, r = self.n, self.w, self.tape, self.g, t - self.first
         start, end = n.window(t)
-        S, dtype, g = end - start, w.wkv.dtype, self.g
+        S, dtype = end - start, w.wkv.dtype
         g.dy[l, r] = dy
         # $\delta o = W_o^\top \delta y$
         do = answer.copy_(heads(dy.to(dtype) @ w.wo[l], n))
         # $\delta a_j = \delta o^\top v_j$
-        caches = self.tape.k, self.tape.v
-        k, v = (cache[l % n.P, ..., start:end].flatten(0, 1) for cache in caches)
+        k, v = (cache[l % n.P, ..., start:end].flatten(0, 1) for cache in (tape.k, tape.v))
         da = torch.bmm(do.reshape(-1, 1, n.K), v).view(n.H, n.B, S)
         da = self.call.dropped(da, t, l).to(dy.dtype)
         # $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
-        attn = self.tape.weights(n, t)[l]
+        attn = tape.weights(n, t)[l]
         ds = torch.ops.aten._softmax_backward_data(da, attn, -1, da.dtype)
-        g.ds[l, :, r, :, n.W - S :] = ds
+        g.ds[l, :, r] = F.pad(ds, (n.W - S, 0))
         # $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
         ds = ds.to(dtype)
         dq = torch.bmm(ds.view(-1, 1, S), k.mT).view(n.H, n.B, n.K)
         dq = torch.baddbmm(dq, ds, w.p[l, :, :, -S:].mT)
         dq = g.dq[l, r].copy_(dq.transpose(0, 1).flatten(1))
         # $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q)$
-        norm = self.tape.x[l, t], recomputed.x_mean[l, r], recomputed.x_rstd[l, r], w.gain_attn[l]
-        dx, gain, offset = normalise_backward(dq @ w.wq[l], *norm)
-        dw.gain_attn[l] += gain
-        dw.offset_attn[l] += offset
-        return dy + dx
+        return dy + self.normalise(dq @ w.wq[l], tape.x_hat[l, t], tape.x_rstd[l, t])
 
     def read(self, t: int, answers: Tensor) -> None:
         r"""Adds to the gradients of all slots that step `t` read, for all layers at once."""
-        n, r, (start, end) = self.n, t - self.first, self.n.window(t)
+        n, (start, end) = self.n, self.n.window(t)
         S = end - start
-        queries = (self.recomputed.q[:, r] + self.w.u.unsqueeze(1)).unflatten(-1, (n.H, n.K))
+        queries = (self.tape.q[:, t] + self.w.u.unsqueeze(1)).unflatten(-1, (n.H, n.K))
         attn = self.tape.weights(n, t)
         if self.masks is not None:
             kept = self.masks.attn[t, ..., self.masks.attn.shape[-1] - S :].transpose(1, 2)
             attn = attn * kept / (1 - self.masks.rate)
         # $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l)$
-        scores = self.g.ds[:, :, r, :, n.W - S :]
+        scores = self.g.ds[:, :, t - self.first, :, n.W - S :]
         for d, rows, weights in (0, queries.transpose(1, 2), scores), (1, answers, attn):
             # Layer $l = q P + p$ reads projection $p$.
             rows = rows.unflatten(0, (-1, n.P)).permute(1, 2, 3, 4, 0).flatten(0, 2)
@@ -234,55 +165,56 @@ class BackwardStretch:
             sums = torch.bmm(rows, weights.to(rows.dtype))
             self.total.cache[d, ..., start:end] += sums.view(n.P, n.H, n.B, n.K, S)
 
-    def add_small_gradients(self) -> None:
-        """Adds the gradients that are sums over all rows of the stretch."""
-        g, dw = self.g, self.total.weights
-        for total, grad in zip((dw.bo, dw.b1, dw.b2), (g.dy, g.dpre, g.dx), strict=True):
-            total.add_(grad.sum(dim=(1, 2)))
-        dw.bkv.add_(g.dkv.sum(dim=(0, 1)))
-        # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$
-        dw.s.add_(g.ds.sum(dim=(2, 3)))
-        dw.u.add_(g.dq.sum(dim=(1, 2)))
-        # $m = \sum_l \alpha_l x^l$
-        dw.alpha.add_(torch.stack([(x_l * g.dm).sum() for x_l in self.stretch.of(self.tape.x)]))
+
+def add_product(total: Tensor, grad: Tensor, rows: Tensor) -> None:
+    r"""Adds $G^\top X$ to `total`, in whose precision the sum is."""
+    if total.dtype == rows.dtype:
+        total.addmm_(grad.mT, rows)
+    else:
+        total += grad.mT @ rows
 
 
-def finish_small_gradients(w: Weights, dw: Weights) -> None:
-    r"""
-    So far `dw.u` is the sum of all $\delta q$, which includes the terms $\delta s \cdot p$. The
-    gradient of $u$ does not, so they are subtracted.
-    """
-    dw.u.sub_((dw.s.unsqueeze(-2) * w.p).sum(-1).flatten(1))
-
-
-def add_weight_gradients(stretch: Stretch, dw: Weights) -> None:
+def add_weight_gradients(stretch: Stretch, dw: Weights, add_product: AddProduct) -> None:
     r"""
     ## All weight gradients at once
 
-    Each is one product over the rows of all steps of a stretch, $G^\top X$, added to `dw`.
+    That of a matrix is one product over the rows of all steps of a stretch, $G^\top X$, added to
+    `dw`; that of a bias is the sum of the rows of $G$.
     """
-    (n, w, tape, masks), first, recomputed, g = stretch
-    dtype, o = w.wkv.dtype, stretch.of(tape.o)
+    (n, w, tape, masks), first, steps, g = stretch
+    x_hat, y_hat, o, pre = map(stretch.of, (tape.x_hat, tape.y_hat, tape.o, tape.pre))
+    dtype = w.wkv.dtype
 
     def add(total: Tensor, grad: Tensor, rows: Tensor) -> None:
         # $\partial\mathcal{L}/\partial W = G^\top X$
-        grad, rows = grad.flatten(0, 1).to(dtype), rows.flatten(0, 1).to(dtype)
-        if total.dtype == dtype:
-            total.addmm_(grad.mT, rows)
-        else:
-            total += grad.mT @ rows
+        add_product(total, grad[:steps].flatten(0, 1).to(dtype), rows.flatten(0, 1).to(dtype))
 
     for l in range(n.L):
-        add(dw.wq[l], g.dq[l], recomputed.z_attn[l])
+        add(dw.wq[l], g.dq[l], x_hat[l])
         add(dw.wo[l], g.dy[l], o[l])
-        add(dw.w1[l], g.dpre[l], recomputed.z_ff[l])
-        h = recomputed.pre[l]
-        if not n.relu_only:
-            h = activate(h, n.activation)
+        add(dw.w1[l], g.dpre[l], y_hat[l])
+        h = pre[l] if n.relu_only else activate(pre[l], n.activation)
         if masks is not None:
-            h = h * masks.ff[first : first + stretch.steps, l] / (1 - masks.rate)
-        add(dw.w2[l], g.dx[l], h)
-    add(dw.wkv, g.dkv, recomputed.m_hat)
+            h = h * masks.ff[first : first + steps, l] / (1 - masks.rate)
+        add(dw.w2[l], g.dx[l + 1], h)
+    add(dw.wkv, g.dkv, tape.m_hat[first : first + steps])
+    # $\partial\mathcal{L}/\partial b = \sum_{t,b} G$
+    for total, grad in (dw.bq, g.dq), (dw.bo, g.dy), (dw.b1, g.dpre), (dw.b2, g.dx[1:]):
+        total.add_(grad[:, :steps].sum(dim=(1, 2)))
+    dw.bkv.add_(g.dkv[:steps].sum(dim=(0, 1)))
+    # $\partial\mathcal{L}/\partial s_d = \sum_{t,b} \delta s$
+    ds = g.ds[:, :, :steps].flatten(2, 3)
+    dw.s.add_(ds.sum(dim=2))
     # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
-    q = recomputed.q.flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
-    dw.p.add_(q.mT @ g.ds.flatten(2, 3).to(dtype))
+    q = stretch.of(tape.q).flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
+    dw.p.add_(q.mT @ ds.to(dtype))
+    # $m = \sum_l \alpha_l x^l$
+    dw.alpha.add_(stretch.of(tape.x).flatten(1) @ g.dm[:steps].flatten())
+
+
+def finish(w: Weights, dw: Weights) -> None:
+    r"""
+    The gradient of $u$ is that of $b_q$, the sum of all $\delta q$, without the terms
+    $\delta s \cdot p$ in it.
+    """
+    dw.u.copy_(dw.bq - (dw.s.unsqueeze(-2) * w.p).sum(-1).flatten(1))

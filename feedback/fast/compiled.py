@@ -79,15 +79,20 @@ def build(command: tuple[str, ...], target: Path) -> None:
         subprocess.run([*whole, "-fopenmp-simd"], **options)
 
 
+def processor(*names: str) -> str:
+    """What the system says of the processor under one of these names, or else its plain name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    said = (line.partition(":")[2].strip() for line in lines if line.startswith(names))
+    return next(said, platform.processor() or platform.machine())
+
+
 def file_name(command: tuple[str, ...]) -> str:
     """The library's file name: a hash of its sources, the compiler command and the processor."""
     sources = [path.read_bytes() for path in (SOURCE, *sorted(SOURCE.parent.glob("cpp/*.h")))]
     # `-march=native` builds for this processor, so the processor's features are part of the name.
-    features = [platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()]
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        features += [line for line in lines if line.startswith(("flags", "Features"))][:1]
-    key = repr([sources, command, features])
+    features = torch.backends.cpu.get_cpu_capability(), processor("flags", "Features")
+    key = repr([sources, command, platform.machine(), features])
     return f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 
@@ -101,8 +106,8 @@ class Library:
         for name in ("scratch_float", "scratch_double", "arguments_size"):
             getattr(self.functions, name).restype = ctypes.c_int64
         self.functions.arguments_fields.restype = ctypes.c_char_p
-        lines = self.functions.arguments_fields().decode().split()
-        pairs = [line.split(":") for line in lines]
+        words = self.functions.arguments_fields().decode().split()
+        pairs = [word.split(":") for word in words]
 
         class Arguments(ctypes.Structure):
             """The struct of the same name in C++."""
@@ -121,8 +126,18 @@ class Library:
         return self.Arguments(**values)
 
     def call(self, name: str, kind: str, *arguments: object) -> int:
-        """Calls the version of a function for one kind of numbers, `float` or `double`."""
-        return getattr(self.functions, f"{name}_{kind}")(*arguments)
+        """
+        Calls the version of a function for one kind of numbers, `float` or `double`. Tensors, which
+        must be contiguous, are passed by their address.
+        """
+        return getattr(self.functions, f"{name}_{kind}")(*map(passed, arguments))
+
+
+def passed(argument: Any) -> Any:
+    """An argument as C++ takes it."""
+    if isinstance(argument, torch.Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_int64(argument) if isinstance(argument, int) else argument
 
 
 @functools.cache
@@ -157,9 +172,12 @@ def found() -> tuple[Library | None, str | None]:
     return look_up(*map(os.environ.get, ("CXX", "PATH", "FEEDBACK_CACHE")))
 
 
-def library() -> Library | None:
-    """The compiled loop; `None` if there is none."""
-    return found()[0]
+def library() -> Library:
+    """The compiled loop; raises `ValueError` if there is none."""
+    loop, why = found()
+    if loop is None:
+        raise ValueError(why)
+    return loop
 
 
 def missing() -> str | None:

@@ -22,11 +22,10 @@ EPSILON = 1e-5
 """Added to the variance in each norm, as in `nn.LayerNorm`."""
 
 
-def normalise(
-    x: Tensor, gain: Tensor | None = None, offset: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    r"""$z = \gamma \odot (x - \mu)/\sigma + \beta$ over the last dimension, $\mu$, $1/\sigma$."""
-    return torch.native_layer_norm(x, x.shape[-1:], gain, offset, EPSILON)
+def normalise(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""$\hat x = (x - \mu)/\sigma$ over the last dimension, and $1/\sigma$."""
+    x_hat, _, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, EPSILON)
+    return x_hat, rstd
 
 
 def heads(x: Tensor, n: Sizes) -> Tensor:
@@ -54,15 +53,15 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
     dtype, out = w.wkv.dtype, tape.outputs()
     for t in range(n.T):
         start, end = n.window(t)
-        S = end - start
-        states, answers, ys, pres = (tape.row(it, t) for it in (tape.x, tape.o, tape.y, tape.pre))
-        x_l = states[0].copy_(x[t])
+        S, r = end - start, t % tape.x.shape[1]
+        x_l = tape.x[0, r].copy_(x[t])
         for l in range(n.L):
             y = x_l
             if S > 0:
-                # $q = W_q z$
-                z = F.layer_norm(x_l, (n.D,), w.gain_attn[l], w.offset_attn[l], EPSILON)
-                q = z.to(dtype) @ w.wq[l].mT
+                # $q = W_q \hat x + b_q$
+                x_hat, tape.x_rstd[l, r] = normalise(x_l)
+                tape.x_hat[l, r] = x_hat
+                q = torch.addmm(w.bq[l], x_hat.to(dtype), w.wq[l].mT, out=tape.q[l, r])
                 # $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
                 k, v = (kv[l % n.P, ..., start:end].flatten(0, 1) for kv in (tape.k, tape.v))
                 qu = heads(q + w.u[l], n).reshape(-1, 1, n.K)
@@ -74,25 +73,26 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
                 attn = call.dropped(attn, t, l)
                 # $o = \sum_j a_j v_j$
                 o = torch.bmm(attn.view(-1, 1, S).to(dtype), v.mT).view(n.H, n.B, n.K)
-                o = answers[l].copy_(o.transpose(0, 1).flatten(1))
+                o = tape.o[l, r].copy_(o.transpose(0, 1).flatten(1))
                 # $y = x + W_o o + b_o$
                 y = x_l + torch.addmm(w.bo[l], o, w.wo[l].mT)
-            ys[l] = y
-            # $\mathrm{pre} = W_1 z + b_1$
-            z = F.layer_norm(y, (n.D,), w.gain_ff[l], w.offset_ff[l], EPSILON)
-            pre = torch.addmm(w.b1[l], z.to(dtype), w.w1[l].mT, out=pres[l])
+            # $\mathrm{pre} = W_1 \hat y + b_1$
+            y_hat, tape.y_rstd[l, r] = normalise(y)
+            tape.y_hat[l, r] = y_hat
+            pre = torch.addmm(w.b1[l], y_hat.to(dtype), w.w1[l].mT, out=tape.pre[l, r])
             # $h = \phi(\mathrm{pre})$
             h = pre.relu_() if n.relu_only else activate(pre, n.activation)
             if masks is not None:
                 h = h * masks.ff[t, l] / (1 - masks.rate)
             # $x^l = y + W_2 h + b_2$
-            x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=states[l + 1])
+            x_l = torch.add(y, torch.addmm(w.b2[l], h, w.w2[l].mT), out=tape.x[l + 1, r])
         out[t] = x_l
         # $m_t = \sum_l \alpha_l x_t^l$
-        m = tape.m[t] = torch.einsum("l,lbd->bd", w.alpha, states)
+        m = tape.m[t] = torch.einsum("l,lbd->bd", w.alpha, tape.x[:, r])
         if n.norm_memory:
-            m, _, _ = normalise(m)
-        # $k_t = W_k m_t, \; v_t = W_v m_t$
+            m, tape.m_rstd[t] = normalise(m)
+            tape.m_hat[t] = m
+        # $k_t = W_k \hat m_t, \; v_t = W_v \hat m_t$
         kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
         tape.k[..., end], tape.v[..., end] = kv.permute(2, 1, 3, 0, 4)
     return out

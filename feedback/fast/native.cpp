@@ -2,11 +2,11 @@
 //
 // The two sweeps of `feedback.fast.forward` and `feedback.fast.backward` as one loop in C++.
 //
-// Why: a layer step is some twenty small operations forward, and thirty-five backward. In PyTorch
+// Why: a layer step is some twenty-five small operations forward, and thirty backward. In PyTorch
 // each one costs several microseconds of dispatch, a new output, and weights that the matrix
 // library packs anew at every call. Here nothing is dispatched or allocated, and the weights are
 // packed once for each sweep. The mathematics, the names and the buffers are those of the sweeps
-// in PyTorch. On the way, each thread also adds up its part of the gradients of all small weights.
+// in PyTorch.
 //
 // Threads form a grid: a group owns some rows of the batch from beginning to end and never
 // waits for another group; the members of a group share the columns of each product and meet at
@@ -62,8 +62,12 @@ void run(const Arguments<Real> &a, void (Worker<Real>::*sweep)()) {
 // For both types of numbers: the width of a panel, packing, the size of the scratch, the sweeps.
 #define EXPORT(Real)                                                                       \
   int panel_##Real() { return PANEL<Real>; }                                               \
-  void pack_##Real(const Real *from, Int rows, Int columns, Int transpose, Real *to) {     \
-    pack(from, rows, columns, transpose, to);                                              \
+  void pack_##Real(const Real *from, Int down, Int across, Int depth, Int columns, Real *to) { \
+    pack(Matrix<Real>{from, down, across}, depth, columns, to);                            \
+  }                                                                                        \
+  void add_product_##Real(const Real *g, const Real *x, Int depth, Int rows, Int columns,  \
+                          Real *room, Real *sum) {                                         \
+    add_product(g, x, depth, rows, columns, room, sum);                                    \
   }                                                                                        \
   Int scratch_##Real(const Arguments<Real> *a) { return Worker<Real>::scratch_size(*a); }  \
   void forward_##Real(const Arguments<Real> *a) { run(*a, &Worker<Real>::forward); }       \

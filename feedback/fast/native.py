@@ -7,17 +7,17 @@ summary: The two sweeps in C++, where there is a compiler.
 # The native loop
 
 Half of the time that the whole-sequence function takes on a CPU is not arithmetic. With a width of
-128 and a batch of 32, a layer step is some twenty operations forward and thirty-five backward, each
+128 and a batch of 32, a layer step is some twenty-five operations forward and thirty backward, each
 a few microseconds of work. Each costs about as much again in overhead, anew at every step: for its
 dispatch, for a newly allocated output, or for the packing of its weights for the cache.
 
 The remedy is old: write the loop in a compiled language. `native.cpp` is the two sweeps again,
 with the same buffers and the same names; this module packs the weights, once for each sweep.
-Everything around the sweeps, what is saved and all weight gradients, stays in PyTorch.
+Everything around the sweeps stays in PyTorch.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,17 +26,14 @@ from torch import Tensor
 from ..layers import DropoutMasks
 from ..reference import Pairs, Recurrence
 from ..support.checks import require
-from .backward import finish_small_gradients
-from .compiled import ACTIVATIONS, Library, library, missing
+from . import backward
+from .compiled import ACTIVATIONS, library, missing
 from .sequence import Sweeps, run
 from .tape import MARGIN, Call, Gradients, Sizes, Stretch, Tape, slots_last
-from .weights import MATRICES, SMALL, Weights
+from .weights import MATRICES, Weights
 
 KINDS = {torch.float32: "float", torch.float64: "double"}
 """The types of numbers that the loop supports, with their names in C++."""
-
-RECOMPUTED = ("x_mean", "x_rstd", "y_mean", "y_rstd", "q", "m_mean", "m_rstd")
-"""The recomputed tensors that the loop reads; if the tape is lean, also the inner units."""
 
 
 def obstacle(model: Recurrence, x: Tensor) -> str | None:
@@ -53,13 +50,6 @@ def obstacle(model: Recurrence, x: Tensor) -> str | None:
     return missing()
 
 
-def loaded() -> Library:
-    """The library, which is there if `obstacle` returned `None`."""
-    found = library()
-    assert found is not None
-    return found
-
-
 def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
     """
     Packs matrices of one shape as panels of columns, in the order in which a product reads them;
@@ -67,15 +57,30 @@ def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
     """
     first = matrices[0]
     kind, (rows, columns) = KINDS[first.dtype], first.shape
-    panel = loaded().call("panel", kind)
-    depth, width = (columns, rows) if transpose else (rows, columns)
-    packed = first.new_empty(len(matrices), -(-width // panel) * panel * depth)
-    sizes = [ctypes.c_int64(size) for size in (rows, columns, transpose)]
+    # The distances to the next row and column, and the numbers of rows and columns.
+    layout = (1, columns, columns, rows) if transpose else (columns, 1, rows, columns)
+    packed = first.new_empty(len(matrices), packed_size(first, *layout[2:]))
     for matrix, row in zip(matrices, packed, strict=True):
-        matrix = matrix.contiguous()
-        source, target = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (matrix, row))
-        loaded().call("pack", kind, source, *sizes, target)
+        library().call("pack", kind, matrix.contiguous(), *layout, row)
     return packed
+
+
+def packed_size(like: Tensor, depth: int, columns: int) -> int:
+    """How many numbers a packed `(depth, columns)` matrix has: its last panel may be padded."""
+    panel = library().call("panel", KINDS[like.dtype])
+    return -(-columns // panel) * panel * depth
+
+
+def add_product(total: Tensor, grad: Tensor, rows: Tensor) -> None:
+    """
+    The product of a weight gradient: in C++ if vectors are 64 bytes wide. Some libraries do not use
+    those on every processor; with narrower ones PyTorch's product is as fast or faster.
+    """
+    if library().call("panel", "float") < 32:
+        return backward.add_product(total, grad, rows)
+    (depth, height), width = grad.shape, rows.shape[1]
+    room = rows.new_empty(packed_size(rows, depth, width))
+    library().call("add_product", KINDS[rows.dtype], grad, rows, depth, height, width, room, total)
 
 
 def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
@@ -96,7 +101,8 @@ def choose_groups(n: Sizes, threads: int, bytes_per_number: int) -> int:
     batch, as long as there are enough rows and every core can afford to read all weights at each
     step.
     """
-    if n.matrices * bytes_per_number > 16 * 2**20:
+    matrices = n.D * (n.L * (2 * n.H * n.K + n.wide + n.F) + n.P * 2 * n.H * n.K)
+    if matrices * bytes_per_number > 16 * 2**20:
         return 1
     return next(g for g in range(min(threads, max(1, n.B // 4)), 0, -1) if threads % g == 0)
 
@@ -113,33 +119,33 @@ class Loop:
         x, threads = tensors["x"], torch.get_num_threads()
         self.kind, sizes = KINDS[x.dtype], n._asdict()
         sizes["activation"] = ACTIVATIONS.index(n.activation)
-        self.arguments = loaded().arguments(
+        self.arguments = library().arguments(
             **sizes,
             slots=tensors["k"].shape[-1],
             relu_only=n.relu_only,
-            lean=n.lean,
-            recording=x.shape[1] == len(tensors["m"]),
+            rows=x.shape[1],
+            longest=n.longest,
             mask_slots=0 if masks is None else masks.attn.shape[-1],
             threads=threads,
             groups=choose_groups(n, threads, x.element_size()),
         )
         if masks is not None:
             tensors = {**tensors, "mask_attn": masks.attn, "mask_ff": masks.ff}
-        size = loaded().call("scratch", self.kind, ctypes.byref(self.arguments))
+        size = library().call("scratch", self.kind, ctypes.byref(self.arguments))
         self.tensors = {**tensors, "scratch": x.new_empty(size)}
         self.point(self.tensors)
 
     def point(self, tensors: dict[str, Tensor]) -> None:
         """Makes the arguments of these names point to these tensors."""
         for name, tensor in tensors.items():
-            assert tensor.is_contiguous() and name in loaded().names, name
+            assert tensor.is_contiguous() and name in library().names, name
             setattr(self.arguments, name, tensor.data_ptr())
 
     def run(self, sweep: str, first: int, steps: int, tensors: dict[str, Tensor]) -> None:
         """Runs a sweep over `steps` steps from `first` on, with `tensors` for this run only."""
         self.point(tensors)
         self.arguments.first, self.arguments.steps = first, steps
-        loaded().call(sweep, self.kind, ctypes.byref(self.arguments))
+        library().call(sweep, self.kind, ctypes.byref(self.arguments))
 
 
 def sweep_forward(call: Call, x: Tensor) -> Tensor:
@@ -151,37 +157,20 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
     return out
 
 
-class Backward:
+def sweep_backward(
+    call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None
+) -> Callable[[Stretch], None]:
     """The sweep of `backward`, in C++."""
-
-    def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None):
-        n, w, tape, masks = call
-        self.w, self.total = w, total
-        tensors = {**in_order(w, transpose=False), **tape._asdict(), "dout": dout.contiguous()}
-        tensors |= dict(zip(("dk", "dv"), total.cache, strict=True))
-        if dm_out is not None:
-            tensors["dm_out"] = dm_out.contiguous()
-        # Each thread adds up its own part; `finish` adds the parts.
-        threads = torch.get_num_threads()
-        self.small = {k: tape.x.new_zeros(threads, *getattr(w, k).shape) for k in SMALL}
-        tensors |= {f"d_{name}": parts for name, parts in self.small.items()}
-        self.loop = Loop(n, tensors, masks)
-
-    def sweep(self, stretch: Stretch) -> None:
-        """Goes back through one stretch and fills its adjoint."""
-        names = (*RECOMPUTED, "pre") if stretch.call.sizes.lean else RECOMPUTED
-        recomputed = {name: getattr(stretch.recomputed, name) for name in names}
-        tensors = {**recomputed, **stretch.adjoint._asdict()}
-        self.loop.run("backward", stretch.first, stretch.steps, tensors)
-
-    def finish(self) -> None:
-        """Completes the gradients of the small weights when all stretches are done."""
-        for name, parts in self.small.items():
-            getattr(self.total.weights, name).add_(parts.sum(0))
-        finish_small_gradients(self.w, self.total.weights)
+    n, w, tape, masks = call
+    tensors = {**in_order(w, transpose=False), **tape._asdict(), "dout": dout.contiguous()}
+    tensors |= dict(zip(("dk", "dv"), total.cache, strict=True))
+    if dm_out is not None:
+        tensors["dm_out"] = dm_out.contiguous()
+    loop = Loop(n, tensors, masks)
+    return lambda s: loop.run("backward", s.first, s.steps, s.adjoint._asdict())
 
 
-NATIVE = Sweeps(sweep_forward, Backward)
+NATIVE = Sweeps(sweep_forward, sweep_backward, add_product)
 
 
 def native_forward(

@@ -17,7 +17,6 @@ So the work divides into three parts, and the same division works for any recurr
 
 1. **Sweep forward**, writing what the backward pass will need into preallocated buffers.
 2. **Sweep backward** over activations only, writing the gradient at the output of each weight.
-   What can be recomputed without walking through time is not kept, but recomputed first.
 3. **All weight gradients at once.** With the $T \cdot B$ rows of all steps, each is one large
    matrix product: $\partial\mathcal{L}/\partial W = G^\top X$.
 
@@ -26,43 +25,33 @@ Buffers are time first, `(L, T, B, ...)`, so that the rows of a layer at all ste
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..layers import DropoutMasks
 from ..reference import Recurrence
-from .backward import Backward, add_weight_gradients, recompute
+from .backward import AddProduct, Backward, add_product, add_weight_gradients, finish
 from .forward import sweep_forward
-from .tape import Call, Gradients, Sizes, Stretch, Tape, Workspace, slots_last
+from .tape import Call, Gradients, Sizes, Stretch, Tape, slots_last
 from .weights import Weights
-
-
-class BackwardSweep(Protocol):
-    """A sweep back through the stretches of a call, the last one first."""
-
-    def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None): ...
-
-    def sweep(self, stretch: Stretch) -> None:
-        """Goes back through one stretch and fills its adjoint."""
-
-    def finish(self) -> None:
-        """Completes the gradients of all small weights in `total` when all stretches are done."""
 
 
 class Sweeps(NamedTuple):
     """
     ## The two sweeps of a call
 
-    In PyTorch, as here, or in C++.
+    In PyTorch, as here, or in C++; and the product that makes a weight gradient.
     """
 
     forward: Callable[[Call, Tensor], Tensor]
-    backward: type[BackwardSweep]
+    backward: Callable[[Call, Gradients, Tensor, Tensor | None], Callable[[Stretch], None]]
+    """Returns the function that goes back through one stretch and fills its adjoint."""
+    add_product: AddProduct
 
 
-PYTORCH = Sweeps(sweep_forward, Backward)
+PYTORCH = Sweeps(sweep_forward, Backward, add_product)
 
 
 class Plan(NamedTuple):
@@ -108,17 +97,12 @@ class Sequence(torch.autograd.Function):
         total = Gradients.zeros(call, weights)
         if dout is None:
             dout = torch.zeros_like(tape.m)
-        backward, workspace = ctx.plan.sweeps.backward(call, total, dout, dm), Workspace(n, tape)
-
-        def go_back(first: int, steps: int) -> None:
-            stretch = Stretch(call, first, recompute(call, first, steps), workspace.adjoint(steps))
-            backward.sweep(stretch)
-            add_weight_gradients(stretch, total.weights)
-            total.x[first : first + steps] = stretch.adjoint.dx0
-
-        for first, steps in n.stretches():
-            go_back(first, steps)
-        backward.finish()
+        backward = ctx.plan.sweeps.backward(call, total, dout, dm)
+        for stretch in Stretch.backwards(call):
+            backward(stretch)
+            add_weight_gradients(stretch, total.weights, ctx.plan.sweeps.add_product)
+            total.x[stretch.first :][: stretch.steps] = stretch.adjoint.dx[0, : stretch.steps]
+        finish(call.weights, total.weights)
         past = total.cache[..., : n.S].to(tape.k.dtype)
         return None, total.x, *past, *total.weights.tensors()
 

@@ -7,20 +7,17 @@ summary: What the forward sweep keeps for the backward sweep, and what the weigh
 # The tape
 
 A hand-written backward pass has to make a decision that autograd otherwise makes for us: what to
-keep. The surprise is how little is needed. Only what the recurrence had to *wait* for is worth
-keeping: the states before and after attention, the output of attention, and the attention weights.
-Once these are known nothing waits any more, and all the rest can be recomputed for many steps at
-a time, in a few large operations. Norms and queries always are. The inner units of the
-feed-forward sublayer take more room than anything else, but are also two fifths of the work of the
-products: they are kept, unless the weights need the room more. Then the tape is *lean*.
+keep. Whatever is kept need not be computed again, and all of it together is small: twelve numbers
+for each unit of width, step and layer, where the inner units of the feed-forward sublayer are four
+of them. So everything is kept that a layer step computes on its way: the normalised inputs of both
+sublayers, queries, attention weights, what attention returned, and the inner units.
 
-There are three collections of tensors. The forward sweep writes the *tape*. From the tape, the
-*recomputed* tensors are made for one stretch of steps at a time. The backward sweep writes the
-*adjoint* of a stretch, from which products make the weight gradients. All are time first,
-`(L, T, B, ...)`, so that the rows of a layer at all steps form one matrix.
+There are two collections of tensors. The forward sweep writes the *tape*. The backward sweep
+writes the *adjoint* of one stretch of steps after the other, from which products make the weight
+gradients. Both are time first, `(L, T, B, ...)`, so that the rows of a layer at all steps form one
+matrix.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,7 +29,7 @@ from ..layers import DropoutMasks
 from ..reference import Pairs
 from .weights import Weights
 
-ROWS = 384
+ROWS = 256
 """Rows of a stretch: enough for a fast product, and few enough to need little memory."""
 
 MARGIN = 16
@@ -77,29 +74,13 @@ class Sizes(NamedTuple):
         return self.F * (1 + (self.activation == "swiglu"))
 
     @property
-    def matrices(self) -> int:
-        """How many numbers all large matrices hold together."""
-        HK = self.H * self.K
-        return self.D * (self.L * (2 * HK + self.wide + self.F) + self.P * 2 * HK)
-
-    @property
-    def lean(self) -> bool:
-        """Whether the inner units are fewer than the weights, which then need the room more."""
-        return self.T * self.B * self.L * self.wide < self.matrices
+    def longest(self) -> int:
+        """The steps of the longest stretch of the backward sweep."""
+        return min(self.T, -(-ROWS // self.B))
 
     def window(self, t: int) -> tuple[int, int]:
         """The slots that step `t` reads: from, to."""
         return max(0, self.S + t - self.W), self.S + t
-
-    def stretches(self) -> Iterator[tuple[int, int]]:
-        """
-        The stretches through which the backward sweep goes back, the last one first: the first
-        step of each, and its number of steps.
-        """
-        # A lean tape saves memory, and shorter stretches save more.
-        size = -(-ROWS // (self.B * (1 + self.lean)))
-        for first in reversed(range(0, self.T, size)):
-            yield first, min(size, self.T - first)
 
     def before(self, t: int) -> int:
         """How many slots all steps before `t` read in total."""
@@ -118,19 +99,30 @@ class Tape(NamedTuple):
 
     x: Tensor
     """$x_t^l$, `(L+1, T, B, D)`"""
-    m: Tensor
-    """$m_t$, `(T, B, D)`"""
+    x_hat: Tensor
+    r"""$\hat x$ of the norm before attention, `(L, T, B, D)`"""
+    x_rstd: Tensor
+    r"""Its $1/\sigma$, `(L, T, B, 1)`"""
+    q: Tensor
+    """`(L, T, B, HK)`"""
     attn: Tensor
     """`(L, H, ...)`: the attention weights of each step's window, `(B, S)`, step after step"""
     o: Tensor
     """`(L, T, B, HK)`"""
-    y: Tensor
-    """`(L, T, B, D)`"""
+    y_hat: Tensor
+    """The norm before the feed-forward sublayer, in the same way"""
+    y_rstd: Tensor
     pre: Tensor
     r"""
     The input of $\phi$, `(L, T, B, F)`, or `2F` with a gate; for a ReLU without dropout its output,
-    which is all that the backward sweep needs. A lean tape has room for one step only.
+    which is all that the backward sweep needs.
     """
+    m: Tensor
+    """$m_t$, `(T, B, D)`"""
+    m_hat: Tensor
+    """$m_t$ as it is projected, `(T, B, D)`: normalised, or $m_t$ itself"""
+    m_rstd: Tensor
+    """`(T, B, 1)`"""
     k: Tensor
     """Keys of all slots, carried and new, `(P, H, B, K, S + T)`, and a margin of zeros"""
     v: Tensor
@@ -138,41 +130,40 @@ class Tape(NamedTuple):
     @classmethod
     def make(cls, n: Sizes, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
         """Room for `T` steps, or for one; matrix products use `dtype`, the rest that of `like`."""
-        make, T = like.new_empty, n.T if recording else 1
+        make, rows = like.new_empty, (n.L, n.T if recording else 1, n.B)
         cache = (n.P, n.H, n.B, n.K, n.S + n.T + MARGIN)
+        m = make(n.T, n.B, n.D)
         tape = cls(
-            x=make(n.L + 1, T, n.B, n.D),
-            m=make(n.T, n.B, n.D),
-            attn=make(n.L, n.H, n.B * (n.before(n.T) if recording else n.W)),
-            o=make(n.L, T, n.B, n.H * n.K, dtype=dtype),
-            y=make(n.L, T, n.B, n.D),
-            pre=make(n.L, 1 if n.lean else T, n.B, n.wide, dtype=dtype),
+            x=make(n.L + 1, *rows[1:], n.D),
+            x_hat=make(*rows, n.D),
+            x_rstd=make(*rows, 1),
+            q=make(*rows, n.H * n.K, dtype=dtype),
+            attn=make(n.L, n.H, n.B * (n.before(n.T) if rows[1] > 1 else n.W)),
+            o=make(*rows, n.H * n.K, dtype=dtype),
+            y_hat=make(*rows, n.D),
+            y_rstd=make(*rows, 1),
+            pre=make(*rows, n.wide, dtype=dtype),
+            m=m,
+            m_hat=torch.empty_like(m) if n.norm_memory else m,
+            m_rstd=make(n.T, n.B, 1),
             k=like.new_zeros(cache, dtype=dtype),
             v=like.new_zeros(cache, dtype=dtype),
         )
         if n.S == 0:
-            # The first step attends to nothing and never writes here, so this starts at zero.
-            tape.o[:, 0].zero_()
+            # The first step attends to nothing and never writes these, so they start at zero.
+            for sometimes in (tape.x_hat, tape.q, tape.o):
+                sometimes[:, 0].zero_()
         return tape
-
-    @property
-    def recording(self) -> bool:
-        """Whether there is a row for each step (for a single step, one row is enough)."""
-        return self.x.shape[1] == len(self.m)
-
-    def row(self, tensor: Tensor, t: int) -> Tensor:
-        """The part of a `tensor` of the tape that step `t` writes, `(..., B, D)`."""
-        return tensor[:, t if tensor.shape[1] > 1 else 0]
-
-    def outputs(self) -> Tensor:
-        """Where the outputs of all steps go, `(T, B, D)`: on the tape, if they fit."""
-        return self.x[-1] if self.recording else torch.empty_like(self.m)
 
     def weights(self, n: Sizes, t: int) -> Tensor:
         """The attention weights of step `t`, `(L, H, B, S)`."""
         start, end = n.window(t)
-        first, size = n.before(t) if self.recording else 0, end - start
+        first, size = n.before(t % self.x.shape[1]), end - start
         return self.attn.narrow(-1, n.B * first, n.B * size).unflatten(-1, (n.B, size))
+
+    def outputs(self) -> Tensor:
+        """Where the outputs of all steps go, `(T, B, D)`: on the tape, if they fit."""
+        return self.x[-1] if self.x.shape[1] == len(self.m) else torch.empty_like(self.m)
 
 
 class Call(NamedTuple):
@@ -200,44 +191,16 @@ def slots_last(pairs: Pairs) -> Iterator[Tensor]:
     return (torch.stack(kv).permute(0, 2, 1, 4, 3) for kv in zip(*pairs, strict=True))
 
 
-class Recomputed(NamedTuple):
-    r"""
-    ## What is recomputed
-
-    For a stretch of steps, in large operations: the outputs $z = \gamma \odot \hat x + \beta$ of
-    the norms, the mean and $1/\sigma$ of each, the queries, and, for a lean tape, the inner units.
-    """
-
-    z_attn: tuple[Tensor, ...]
-    """`(T, B, D)`, one per layer"""
-    z_ff: tuple[Tensor, ...]
-    x_mean: Tensor
-    """`(L, T, B, 1)`"""
-    x_rstd: Tensor
-    y_mean: Tensor
-    y_rstd: Tensor
-    q: Tensor
-    """`(L, T, B, HK)`"""
-    pre: Tensor
-    """`(L, T, B, F)`, or `2F` with a gate"""
-    m_hat: Tensor
-    """$m_t$ as it is projected, `(T, B, D)`: normalised, or unchanged"""
-    m_mean: Tensor
-    m_rstd: Tensor
-
-
 class Adjoint(NamedTuple):
     r"""
     ## What the backward sweep leaves for the weights
 
-    For each weight, the gradient of its output. `dx` is $\delta x_t^l$ for
-    $l = 1 \dots L$, and `dx0` is that of the embeddings.
+    For each weight, the gradient of its output. Made once, for the longest stretch; each stretch
+    overwrites the one before, and a shorter one fills only the first steps.
     """
 
-    dx0: Tensor
-    """`(T, B, D)`"""
     dx: Tensor
-    """`(L, T, B, D)`"""
+    r"""$\delta x_t^l$, `(L+1, T, B, D)`"""
     dpre: Tensor
     """`(L, T, B, F)`, or `2F` with a gate"""
     dy: Tensor
@@ -251,41 +214,19 @@ class Adjoint(NamedTuple):
     dkv: Tensor
     """`(T, B, P * 2HK)`"""
 
-
-class Workspace:
-    """
-    ## Room for the adjoint of a stretch
-
-    Allocated once, for the longest stretch; shorter ones use the beginning of it.
-    """
-
-    def __init__(self, n: Sizes, tape: Tape):
-        self.sizes = n
-        longest = max(steps for _, steps in n.stretches())
-        like = {"dpre": tape.o, "dq": tape.o, "dkv": tape.o, "ds": tape.attn}
-        self.flat = {
-            name: like.get(name, tape.x).new_empty(math.prod(shape))
-            for name, shape in self.shapes(longest).items()
-        }
-
-    def shapes(self, T: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of an adjoint of `T` steps."""
-        n, HK = self.sizes, self.sizes.H * self.sizes.K
-        return {
-            "dx0": (T, n.B, n.D),
-            "dx": (n.L, T, n.B, n.D),
-            "dpre": (n.L, T, n.B, n.wide),
-            "dy": (n.L, T, n.B, n.D),
-            "ds": (n.L, n.H, T, n.B, n.W),
-            "dq": (n.L, T, n.B, HK),
-            "dm": (T, n.B, n.D),
-            "dkv": (T, n.B, n.P * 2 * HK),
-        }
-
-    def adjoint(self, T: int) -> Adjoint:
-        """An adjoint of `T` steps, which the next one overwrites."""
-        shapes = self.shapes(T).items()
-        return Adjoint(**{k: self.flat[k][: math.prod(shape)].view(shape) for k, shape in shapes})
+    @classmethod
+    def make(cls, n: Sizes, tape: Tape) -> "Adjoint":
+        """Room for the longest stretch, in the precisions of the tape."""
+        make, half, rows = tape.x.new_empty, tape.o.new_empty, (n.longest, n.B)
+        return cls(
+            dx=make(n.L + 1, *rows, n.D),
+            dpre=half(n.L, *rows, n.wide),
+            dy=make(n.L, *rows, n.D),
+            ds=make(n.L, n.H, *rows, n.W),
+            dq=half(n.L, *rows, n.H * n.K),
+            dm=make(*rows, n.D),
+            dkv=half(*rows, n.P * 2 * n.H * n.K),
+        )
 
 
 class Gradients(NamedTuple):
@@ -315,18 +256,24 @@ class Stretch(NamedTuple):
     """
     ## A stretch of the backward sweep
 
-    Some steps, from `first` on, and what belongs to them.
+    Some steps, from `first` on, and room for their adjoint.
     """
 
     call: Call
     first: int
-    recomputed: Recomputed
+    steps: int
     adjoint: Adjoint
 
-    @property
-    def steps(self) -> int:
-        """How many steps there are."""
-        return len(self.adjoint.dm)
+    @classmethod
+    def backwards(cls, call: Call) -> Iterator["Stretch"]:
+        """The stretches of a call, the last one first."""
+        n, adjoint = call.sizes, Adjoint.make(call.sizes, call.tape)
+        for first in reversed(range(0, n.T, n.longest)):
+            if first == n.S == 0:
+                # The first step attends to nothing: these gradients are zero, and never written.
+                for sometimes in (adjoint.dy, adjoint.dq, adjoint.ds.flatten(0, 1)):
+                    sometimes[:, 0].zero_()
+            yield cls(call, first, min(n.longest, n.T - first), adjoint)
 
     def of(self, rows: Tensor) -> Tensor:
         """The rows of these steps in a tensor of the tape, `(L, T, B, ...)`."""

@@ -10,14 +10,17 @@ A recurrence repeats each of its operations $T$ times, so it pays to have few of
 operand laid out as it is needed. The large matrices are used as they are, one per layer: with a
 small batch, a copy of them would take most of the memory. The small tensors of all layers are
 joined into one, and what is constant over time is multiplied into them once, in ordinary operations
-that autograd differentiates. So $1/\sqrt{K}$ is folded into the norm before the query, because
-$W_q\,(z / \sqrt{K}) = q / \sqrt{K}$, and the norm of the memory is folded into its projection:
+that autograd differentiates. Each norm is followed by a linear map, so its parameters can be folded
+into that map,
 
-$$W\big(\gamma \odot \hat m + \beta\big) = (W \odot \gamma)\,\hat m + W\beta .$$
+$$W\big(\gamma \odot \hat x + \beta\big) + b = (W \odot \gamma)\,\hat x + (W\beta + b) ,$$
+
+and no sweep ever sees a $\gamma$ or a $\beta$: it only normalises. The factor $1/\sqrt{K}$ of the
+scores goes into $W_q$ in the same way.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -30,12 +33,6 @@ from ..reference import Recurrence
 MATRICES = ("wq", "wo", "w1", "w2")
 """The large matrices, kept as one tensor per layer."""
 
-SMALL = (
-    *("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha"),
-    *("u", "s", "bo", "b1", "b2", "bkv"),
-)
-"""Weights that are vectors, except the position vectors: their gradients are sums over all rows."""
-
 Matrices = tuple[Tensor, ...]
 """One matrix for each layer."""
 
@@ -44,7 +41,7 @@ class Weights(NamedTuple):
     r"""
     ## All that is learned, as the sweeps read it
 
-    Queries and scores are scaled by $1/\sqrt{K}$. `P` is the number of key and value
+    Norms and the factor $1/\sqrt{K}$ are folded in. `P` is the number of key and value
     projections: 1 if they are shared, else $L$.
     """
 
@@ -56,14 +53,8 @@ class Weights(NamedTuple):
     """`(F, D)`; with a gate `(2F, D)`, the rows of the gate last"""
     w2: Matrices
     """`(D, F)`"""
-    gain_attn: Tensor
-    r"""$\gamma$ of the norm before attention, `(L, D)`, and its $\beta$, both times $1/\sqrt{K}$"""
-    offset_attn: Tensor
-    gain_ff: Tensor
-    r"""$\gamma$ of the norm before the feed-forward sublayer, `(L, D)`, and its $\beta$"""
-    offset_ff: Tensor
-    alpha: Tensor
-    """`(L+1,)`"""
+    bq: Tensor
+    """`(L, HK)`"""
     u: Tensor
     """`(L, HK)`"""
     p: Tensor
@@ -76,6 +67,8 @@ class Weights(NamedTuple):
     """`(L, F)` or `(L, 2F)`"""
     b2: Tensor
     """`(L, D)`"""
+    alpha: Tensor
+    """`(L+1,)`"""
     wkv: Tensor
     """`(P * 2HK, D)`: keys, then values, of each projection"""
     bkv: Tensor
@@ -85,6 +78,7 @@ class Weights(NamedTuple):
     def of(cls, model: Recurrence, W: int) -> "Weights":
         """The weights of `model`, for a call whose windows are at most `W` wide."""
         layers, c = model.layers, model.config
+        scale = 1 / math.sqrt(c.head_dim)
 
         def each(name: str) -> Matrices:
             return tuple(attrgetter(name)(layer) for layer in layers)
@@ -96,26 +90,28 @@ class Weights(NamedTuple):
         if c.activation == "swiglu":
             w1 = tuple(map(torch.cat, zip(w1, each("ff.gate.weight"), strict=True)))
             b1 = torch.cat([b1, stack("ff.gate.bias")], dim=1)
-        scale = 1 / math.sqrt(c.head_dim)
-        wkv, bkv = project_memory(model)
+        wq, bq = fold(each("attn.query.weight"), each("norm_attn"), scale)
+        w1, bias = fold(w1, each("norm_ff"))
+        owners: list[Any] = [model] if c.share_kv else list(layers)
+        wkv = tuple(torch.cat([owner.kv.key.weight, owner.kv.value.weight]) for owner in owners)
+        bkv = wkv[0].new_zeros(len(wkv), len(wkv[0]))
+        if c.norm_memory:
+            wkv, bkv = fold(wkv, [model.norm_memory] if c.share_kv else each("norm_attn"))
         return cls(
-            wq=each("attn.query.weight"),
+            wq=wq,
             wo=each("attn.output.weight"),
             w1=w1,
             w2=each("ff.down.weight"),
-            gain_attn=scale * stack("norm_attn.weight"),
-            offset_attn=scale * stack("norm_attn.bias"),
-            gain_ff=stack("norm_ff.weight"),
-            offset_ff=stack("norm_ff.bias"),
-            alpha=model.mix.weight.softmax(0),
+            bq=bq,
             u=scale * stack("attn.query_bias").flatten(1),
             p=stack("attn.pos_key")[:, -W:].permute(0, 2, 3, 1),
             s=scale * stack("attn.pos_bias")[:, -W:].mT,
             bo=stack("attn.output.bias"),
-            b1=b1,
+            b1=b1 + bias,
             b2=stack("ff.down.bias"),
-            wkv=wkv,
-            bkv=bkv,
+            alpha=model.mix.weight.softmax(0),
+            wkv=torch.cat(wkv),
+            bkv=bkv.flatten(),
         )
 
     def tensors(self) -> list[Tensor]:
@@ -131,21 +127,13 @@ class Weights(NamedTuple):
         return cls(*fields)
 
     def to(self, dtype: torch.dtype) -> "Weights":
-        """The weights in `dtype`, except those of the norms and the mix, which keep theirs."""
+        """The weights in `dtype`, except the mix, which keeps its own."""
         cast = type(self).from_tensors([w.to(dtype) for w in self.tensors()], len(self.wq))
-        names = ("gain_attn", "offset_attn", "gain_ff", "offset_ff", "alpha")
-        return cast._replace(**{name: getattr(self, name) for name in names})
+        return cast._replace(alpha=self.alpha)
 
 
-def project_memory(model: Recurrence) -> tuple[Tensor, Tensor]:
-    """The projections of the memory, keys and then values, with the memory's norm folded in."""
-    c = model.config
-    owners: list[Any] = [model] if c.share_kv else list(model.layers)
-    wkv = torch.stack([torch.cat([o.kv.key.weight, o.kv.value.weight]) for o in owners])
-    bkv = wkv.new_zeros(wkv.shape[:2])
-    if c.norm_memory:
-        norms = [model.norm_memory] if c.share_kv else [layer.norm_attn for layer in model.layers]
-        gain, offset = (torch.stack([getattr(n, s) for n in norms]) for s in ("weight", "bias"))
-        # $W \odot \gamma, \; W\beta$
-        wkv, bkv = wkv * gain.unsqueeze(-2), (wkv @ offset.unsqueeze(-1)).squeeze(-1)
-    return wkv.flatten(0, 1), bkv.flatten()
+def fold(matrices: Matrices, norms: Sequence[Any], scale: float = 1.0) -> tuple[Matrices, Tensor]:
+    r"""$W \odot \gamma$ of each matrix and the norm before it, and all $W\beta$, both scaled."""
+    pairs = list(zip(matrices, norms, strict=True))
+    folded = tuple(W * (scale * norm.weight) for W, norm in pairs)
+    return folded, torch.stack([W @ (scale * norm.bias) for W, norm in pairs])

@@ -15,7 +15,7 @@ of the draw.
 import torch
 from torch import Tensor
 
-from ..support.checks import require
+from ..support.checks import expect
 
 
 def choose(
@@ -65,16 +65,9 @@ def check_options(
     stop_token: int | None,
 ) -> None:
     """Raises `ValueError` for an option that is out of its range."""
-    require(
-        temperature >= 0,
-        f"temperature is {temperature}, expected 0 (greedy) or a positive number",
-    )
-    require(top_k is None or top_k >= 1, f"top_k is {top_k}, expected at least 1, or None")
-    require(
-        top_p is None or 0 < top_p <= 1,
-        f"top_p is {top_p}, expected a probability above 0 and at most 1, or None",
-    )
-    require(
-        stop_token is None or 0 <= stop_token < vocab_size,
-        f"stop_token is {stop_token}, expected a token id from 0 to {vocab_size - 1}, or None",
-    )
+    expect(temperature >= 0, "temperature", temperature, "0 (greedy) or a positive number")
+    expect(top_k is None or top_k >= 1, "top_k", top_k, "at least 1, or None")
+    words = "a probability above 0 and at most 1, or None"
+    expect(top_p is None or 0 < top_p <= 1, "top_p", top_p, words)
+    known, words = range(vocab_size), f"a token id from 0 to {vocab_size - 1}, or None"
+    expect(stop_token is None or stop_token in known, "stop_token", stop_token, words)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..memory import Memory
 from ..model import FeedbackTransformer, Implementation
-from ..support.checks import require, require_batch
+from ..support.checks import expect, require, require_batch
 from ..transformer import Transformer
 from .decode import decoder
 from .generate import check_options, choose
@@ -88,7 +88,7 @@ class LanguageModel(Pretrained):
         the text before the prompt. Dropout is off during generation; afterwards the model is in the
         mode it was in before. Raises `ValueError` for an option out of its range.
         """
-        require(max_new_tokens >= 0, f"max_new_tokens is {max_new_tokens}, expected at least 0")
+        expect(max_new_tokens >= 0, "max_new_tokens", max_new_tokens, "at least 0")
         check_options(self.config.vocab_size, temperature, top_k, top_p, stop_token)
         training = self.training
         self.eval()

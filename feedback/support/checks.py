@@ -34,14 +34,16 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def expect(good: bool, name: str, value: object, expected: str) -> None:
+    """Raises a `ValueError` that names the value, and says what was expected, unless it is good."""
+    require(good, f"{name} is {value!r}, expected {expected}")
+
+
 def require_positive(config: Any, *names: str) -> None:
     """Raises `ValueError` unless each of these fields is a whole number of at least 1."""
     for name in names:
         value = getattr(config, name)
-        require(
-            is_a(value, int) and value > 0,
-            f"{name} is {value!r}, expected a whole number of at least 1",
-        )
+        expect(is_a(value, int) and value > 0, name, value, "a whole number of at least 1")
 
 
 def is_a(value: Any, kind: type) -> bool:
@@ -61,19 +63,14 @@ def require_kinds(config: Any) -> None:
     for name, hint in get_type_hints(type(config)).items():
         value, choices = getattr(config, name), get_args(hint) or (hint,)
         if get_origin(hint) is Literal:
-            require(value in choices, f"{name} is {value!r}, expected one of {', '.join(choices)}")
+            expect(value in choices, name, value, f"one of {', '.join(choices)}")
         else:
             words = " or ".join(KINDS[kind] for kind in choices)
-            known = any(is_a(value, kind) for kind in choices)
-            require(known, f"{name} is {value!r}, expected {words}")
+            expect(any(is_a(value, kind) for kind in choices), name, value, words)
 
 
 def require_batch(x: Tensor, shape: str) -> None:
     """Raises `ValueError` unless `x` has as many dimensions as `shape` and at least one step."""
-    require(
-        x.dim() == len(shape.split(",")), f"input of shape {tuple(x.shape)}, expected ({shape})"
-    )
-    require(
-        x.shape[0] > 0 and x.shape[1] > 0,
-        f"input of shape {tuple(x.shape)}, expected at least one sequence of at least one step",
-    )
+    good = x.dim() == len(shape.split(",")) and min(x.shape[:2]) > 0
+    expected = f"({shape}), at least one sequence of at least one step"
+    require(good, f"input of shape {tuple(x.shape)}, expected {expected}")

@@ -40,14 +40,8 @@ EVENTS = "events.out.tfevents.*"
 METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
 
 MAY_CHANGE = {
-    "run",
-    "warm_start",
-    "max_steps",
-    "eval_steps",
-    "checkpoint_steps",
-    "device",
-    "implementation",
-    "tensorboard",
+    *("run", "warm_start", "max_steps", "eval_steps", "checkpoint_steps"),
+    *("device", "implementation", "tensorboard"),
 }
 """The settings that may change when a run is resumed."""
 

@@ -19,8 +19,8 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -134,12 +134,9 @@ class Trainer:
         torch.manual_seed(self.seed_at(self.step))
         past = None if batch.new or self.memory is None else self.memory.m
         inputs = batch.tokens.to(self.device), batch.targets.to(self.device), past
-        if self.graphed is not None:
-            loss, norm, m = self.graphed(*inputs)
-            self.check_finite(self.step + 1, loss=loss, gradient=norm)
-        else:
-            loss, norm, m = self.gradients(*inputs)
-            self.check_finite(self.step + 1, loss=loss, gradient=norm)
+        loss, norm, m = (self.graphed or self.gradients)(*inputs)
+        self.check_finite(self.step + 1, loss=loss, gradient=norm)
+        if self.graphed is None:
             self.optimizer.step()
         self.memory = Memory(m.clone(), self.model.config)
         self.step += 1
@@ -172,17 +169,10 @@ class Trainer:
         """
         largest = torch.stack([p.detach().abs().max() for p in self.model.parameters()]).max()
         self.check_finite(self.step, largest_weight=largest)
-        self.run.save_checkpoint(
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "val_loss": self.val_loss,
-                "digest": self.digest,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "memory": None if self.memory is None else self.memory.m,
-            }
-        )
+        memory = None if self.memory is None else self.memory.m
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        own = {name: getattr(self, name) for name in ("step", "seconds", "val_loss", "digest")}
+        self.run.save_checkpoint({**own, **parts, "memory": memory})
         self.write_model()
 
     def write_model(self) -> None:
@@ -238,30 +228,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def event_writer(config: TrainConfig) -> AbstractContextManager[Callable[[dict], None]]:
+def event_writer(config: TrainConfig) -> Callable[[], Any]:
     """
-    Opens to a function that records metrics for TensorBoard, or does nothing. Raises `ValueError`
-    at once if the package is not there, and writes nothing until it is opened.
+    A function that opens the events for TensorBoard, or, if none are wanted, a context of `None`.
+    Raises `ValueError` at once if the package is not there; nothing is written before the call.
     """
     if not config.tensorboard:
-        return nullcontext(lambda metrics: None)
+        return nullcontext
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("--tensorboard needs a package: pip install tensorboard") from error
-
-    @contextmanager
-    def events() -> Iterator[Callable[[dict], None]]:
-        with SummaryWriter(str(config.run)) as writer:
-
-            def write(metrics: dict[str, Any]) -> None:
-                for name in ("train_loss", "val_loss", "learning_rate"):
-                    if metrics[name] is not None:
-                        writer.add_scalar(name, metrics[name], metrics["step"])
-
-            yield write
-
-    return events()
+    return partial(SummaryWriter, str(config.run))
 
 
 def train(
@@ -296,8 +274,8 @@ def train(
             f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters to train on, "
             f"{len(trainer.val_tokens):,} to validate, {trainer.device}"
         )
-        with writer as record:
-            run_steps(trainer, record, interrupt)
+        with writer() as events:
+            run_steps(trainer, events, interrupt)
     trainer.save()
     if trainer.step > 0:
         plot_runs([run.folder], run / PLOT)
@@ -305,9 +283,7 @@ def train(
     return trainer
 
 
-def run_steps(
-    trainer: Trainer, record: Callable[[dict[str, Any]], None], interrupt: Interrupt
-) -> None:
+def run_steps(trainer: Trainer, events: Any, interrupt: Interrupt) -> None:
     """Takes steps, evaluates and saves checkpoints, until the last step or an interrupt."""
     config, started = trainer.config, time.perf_counter() - trainer.seconds
     with tqdm(
@@ -326,7 +302,9 @@ def run_steps(
                 metrics["val_loss"] = trainer.val_loss
             metrics["seconds"] = trainer.seconds = time.perf_counter() - started
             trainer.run.append_metrics(metrics)
-            record(metrics)
+            for name in ("train_loss", "val_loss", "learning_rate"):
+                if events is not None and metrics[name] is not None:
+                    events.add_scalar(name, metrics[name], metrics["step"])
             bar.update(trainer.tokens() - bar.n)
             validation = "" if trainer.val_loss is None else f", validation {trainer.val_loss:.3f}"
             bar.set_postfix_str(f"loss {metrics['train_loss']:.3f}{validation}")

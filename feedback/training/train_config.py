@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..model import ALIASES, Implementation
-from ..support.checks import require, require_kinds, require_positive
+from ..support.checks import expect, require_kinds, require_positive
 
 
 def short_lengths(seq_len: int) -> list[int]:
@@ -81,17 +81,14 @@ class TrainConfig:
         require_positive(
             self, "batch_size", "seq_len", "max_steps", "eval_steps", "checkpoint_steps"
         )
-        start = self.start_seq_len
-        require(
-            start is None or start in short_lengths(self.seq_len),
-            f"start_seq_len is {start!r}, expected a length that doubles to seq_len = "
-            f"{self.seq_len}: "
-            f"{', '.join(map(str, short_lengths(self.seq_len))) or 'there is none'}",
-        )
+        start, lengths = self.start_seq_len, short_lengths(self.seq_len)
+        words = f"a length that doubles to seq_len = {self.seq_len}: "
+        words += ", ".join(map(str, lengths)) or "there is none"
+        expect(start is None or start in lengths, "start_seq_len", start, words)
         require_kinds(self)
         for name in ("learning_rate", "weight_decay", "grad_clip", "warmup_steps", "seed"):
             value = getattr(self, name)
-            require(value >= 0, f"{name} is {value!r}, expected a number of at least 0")
+            expect(value >= 0, name, value, "a number of at least 0")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""

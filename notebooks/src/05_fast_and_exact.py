@@ -335,22 +335,22 @@ assert small["our own"] < small["reference"]
 
 # It is faster, but by less than one would hope. The weight gradients were wasteful, but they were
 # not the only cost. The [log](../../docs/pages/log.md) counts what remains: for the whole model,
-# some twenty small operations forward and thirty-five back, for each step and layer. Each is called
+# some twenty-five small operations forward and thirty back, for each step and layer. Each is called
 # from Python, looks up its kernel, gets memory, and then computes for a few microseconds. That is
 # overhead, not waiting.
 #
 # ## The same in the package
 #
 # The package does the same with the whole model: heads, positions, norms, dropout, three kinds of
-# feed-forward sublayer, a memory that slides, and one that was carried in. Where our tape keeps
-# everything for all steps, the [tape](../../feedback/fast/tape.py) of the package keeps less, and
-# the rest is recomputed for a stretch of steps at a time. And the package has the two sweeps twice,
-# in PyTorch and in C++, where a layer step is a loop and not fifty calls. A `Plan` says which of
-# the two is used, and for which sizes.
+# feed-forward sublayer, a memory that slides, and one that was carried in. Its
+# [tape](../../feedback/fast/tape.py) keeps what ours keeps. But it goes back through one stretch of
+# steps after the other, and adds up their weight gradients before it goes on, so the deltas need
+# little room. And the package has the two sweeps twice, in PyTorch and in C++, where a layer step is
+# a loop and not fifty calls. A `Plan` says which of the two is used, and for which sizes.
 
-from feedback.fast.backward import add_weight_gradients, recompute
+from feedback.fast.backward import add_weight_gradients, finish
 from feedback.fast.sequence import Plan
-from feedback.fast.tape import Call, Gradients, Stretch, Tape, Workspace
+from feedback.fast.tape import Call, Gradients, Stretch, Tape
 from feedback.fast.weights import Weights
 
 # Our function is called `Sequence` there. The loop at its end adds up the weight gradients of each

@@ -211,7 +211,7 @@ plt.show()
 # the windows are 1024 slots wide.
 
 # NBVAL_IGNORE_OUTPUT
-from feedback.fast.compiled import library
+from feedback.fast.compiled import missing
 from feedback.lm.decode import Windows, decoder
 
 threads = torch.get_num_threads()
@@ -248,7 +248,7 @@ torch.set_num_threads(threads)
 whole_prefix, in_pytorch, parallel, with_cache = (row[-1] for row in milliseconds.values())
 assert 1 / 3 < in_pytorch / parallel < 3
 assert whole_prefix > 2 * milliseconds["whole prefix"][0] and whole_prefix > 4 * with_cache
-assert library() is None or with_cache < in_pytorch
+assert missing() or with_cache < in_pytorch
 
 # Both axes of the picture are logarithmic, so a cost in proportion to the prefix is a straight
 # line: twice the prefix, twice the time.

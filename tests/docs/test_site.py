@@ -406,7 +406,7 @@ def test_names_link_to_their_definitions():
     """In code, names are found by the syntax tree; in prose, by their backticks."""
     symbols = Builder(Settings.read(ROOT)).symbols
     assert symbols.resolve("FeedbackAttention") == "attention.html#FeedbackAttention"
-    assert symbols.resolve("Sizes.lean") == "tape.html#Sizes.lean"
+    assert symbols.resolve("Sizes.longest") == "tape.html#Sizes.longest"
     assert symbols.resolve("native.choose_groups") == "native.html#choose_groups"
     assert symbols.resolve("feedback.fast.native") == "native.html"
     assert symbols.resolve("x") is None and symbols.resolve("LayerNorm") is None
@@ -428,7 +428,7 @@ def test_the_tests_that_are_named_exist():
 def test_the_search_finds_symbols(site):
     """The index is a script with an entry for each section that has prose."""
     index = json.loads(site.files["assets/search.js"].decode()[len("const INDEX = ") : -2])
-    assert any(e[0] == "tape.html" and e[1] == "Sizes.lean" for e in index)
+    assert any(e[0] == "tape.html" and e[1] == "Sizes.longest" for e in index)
     english = {n for n in site.files if n.endswith(".html") and "/" not in n} - {"404.html"}
     english -= {f"{name}.html" for name in Settings.read(ROOT).moved}
     assert {e[0] for e in index} == english

@@ -32,85 +32,61 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
-// ## Slots
+// ## Rows of slots
 //
-// Keys, values or positions from some slot on: `(K, stride)`.
-template <typename Real>
-struct Slots {
-  const Real *at;
-  Int stride;
-};
-
-// N vectors of slots: `out_j = sum_i a_i k_ij (+ b_i p_ij)`.
-template <typename Real, int N>
-inline void score(Int K, const Real *a, Slots<Real> k, const Real *b, Slots<Real> p, Real *out) {
+// Keys, values and positions are `(K, slots)`: rows that are `stride` numbers apart. The two products
+// with them go along these rows, a few of them side by side, in the order in which they lie in memory:
+// a long window comes from a cache that is only fast if it can tell what is read next. `n` is a
+// multiple of the vector width.
+//
+// `out_j += sum_r a_r x_rj`
+template <int R, typename Real>
+inline void add_some(Int n, const Real *a, const Real *x, Int stride, Real *out) {
   typedef typename Vector<Real>::type V;
-  constexpr int width = Vector<Real>::width;
-  V first[N] = {}, second[N] = {};
-  for (Int i = 0; i < K; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < N; ++j) {
-      first[j] += a[i] * *(const V *)(k.at + i * k.stride + j * width);
-      if (b) second[j] += b[i] * *(const V *)(p.at + i * p.stride + j * width);
-    }
+  V weight[R];
+  for (int r = 0; r < R; ++r) weight[r] = a[r] + V{};
+  for (Int j = 0; j < n; j += Vector<Real>::width) {
+    V sum = *(const V *)(out + j);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum += weight[r] * *(const V *)(x + r * stride + j);
+    *(V *)(out + j) = sum;
   }
-#pragma GCC unroll 4
-  for (int j = 0; j < N; ++j) *(V *)(out + j * width) = first[j] + second[j];
 }
-
-// All n slots of a window, n a multiple of the vector width.
 template <typename Real>
-void scores(Int n, Int K, const Real *a, Slots<Real> k, const Real *b, Slots<Real> p, Real *out) {
-  constexpr int width = Vector<Real>::width;
-  Int j = 0;
-  for (; j + 4 * width <= n; j += 4 * width)
-    score<Real, 4>(K, a, {k.at + j, k.stride}, b, {p.at + j, p.stride}, out + j);
-  for (; j < n; j += width)
-    score<Real, 1>(K, a, {k.at + j, k.stride}, b, {p.at + j, p.stride}, out + j);
+inline void add_rows(Int rows, Int n, const Real *a, const Real *x, Int stride, Real *out) {
+  Int r = 0;
+  for (; r + 4 <= rows; r += 4) add_some<4>(n, a + r, x + r * stride, stride, out);
+  for (; r < rows; ++r) add_some<1>(n, a + r, x + r * stride, stride, out);
 }
 
-// R numbers: `out_i = sum_j a_j (v_ij + p_ij)`, over n slots, n a multiple of the vector width.
-template <typename Real, int R>
-inline void read(Int n, const Real *a, Slots<Real> v, Slots<Real> p, Real *out) {
+// `out_r += sum_j a_j x_rj`
+template <int R, typename Real>
+inline void read_some(Int n, const Real *a, const Real *x, Int stride, Real *out) {
   typedef typename Vector<Real>::type V;
-  constexpr int width = Vector<Real>::width;
   V sum[R] = {};
-  for (Int j = 0; j < n; j += width) {
+  for (Int j = 0; j < n; j += Vector<Real>::width) {
     const V weight = *(const V *)(a + j);
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      V value = *(const V *)(v.at + i * v.stride + j);
-      if (p.at) value += *(const V *)(p.at + i * p.stride + j);
-      sum[i] += weight * value;
-    }
+    for (int r = 0; r < R; ++r) sum[r] += weight * *(const V *)(x + r * stride + j);
   }
-  for (int i = 0; i < R; ++i) {
-    Real total = 0;
-    for (int lane = 0; lane < width; ++lane) total += sum[i][lane];
-    out[i] = total;
-  }
+  for (int r = 0; r < R; ++r)
+    for (int lane = 0; lane < Vector<Real>::width; ++lane) out[r] += sum[r][lane];
+}
+template <typename Real>
+inline void read_rows(Int rows, Int n, const Real *a, const Real *x, Int stride, Real *out) {
+  Int r = 0;
+  for (; r + 8 <= rows; r += 8) read_some<8>(n, a, x + r * stride, stride, out + r);
+  for (; r < rows; ++r) read_some<1>(n, a, x + r * stride, stride, out + r);
 }
 
-// All K numbers of a head.
+// The window of this step in a cache of keys or values; and its positions, `reach` apart.
 template <typename Real>
-void reads(Int n, Int K, const Real *a, Slots<Real> v, Slots<Real> p, Real *out) {
-  const auto from = [](Slots<Real> slots, Int i) {
-    return Slots<Real>{slots.at ? slots.at + i * slots.stride : nullptr, slots.stride};
-  };
-  Int i = 0;
-  for (; i + 8 <= K; i += 8) read<Real, 8>(n, a, from(v, i), from(p, i), out + i);
-  for (; i < K; ++i) read<Real, 1>(n, a, from(v, i), from(p, i), out + i);
-}
-
-// The window of a step in the caches of keys or values, and the positions of its slots.
-template <typename Real>
-inline Slots<Real> window_of(const Worker<Real> &at, Real *cache, Int l, Int h, Int b) {
-  return {at.cache(cache, l, h, b) + at.start, at.a.slots};
+inline Real *Worker<Real>::window(Real *base, Int l, Int h, Int b) const {
+  return cache(base, l, h, b) + start;
 }
 template <typename Real>
-inline Slots<Real> positions_of(const Worker<Real> &at, Int l, Int h) {
-  const Int reach = at.a.W + MARGIN;
-  return {at.a.p + (l * at.a.H + h) * at.a.K * reach + at.a.W - at.n, reach};
+inline const Real *Worker<Real>::positions(Int l, Int h) const {
+  return a.p + (l * a.H + h) * a.K * reach + a.W - n;
 }
 
 // Copies a row to a window of this thread's own, padded with zeros; with dropout, if there is any.
@@ -125,78 +101,67 @@ inline void Worker<Real>::copy(const Real *from, Real *to, const uint8_t *kept) 
 // ## Forward
 template <typename Real>
 inline void Worker<Real>::attend(Int l, Int h, Int b) {
-  const Real *q = scratch_o(0) + b * HK + h * a.K, *u = a.u + l * HK + h * a.K;
-  const Real *s = a.s + (l * a.H + h) * a.W + a.W - n;
-  Real *attn = weights(l, h, b), *window = own(0), *both = own(1);
-  // `(q + u) k + q p + s`
+  const Real *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
+  Real *attn = weights(l, h, b), *score = own(0), *both = own(1), *o = at(a.o, l, HK, b) + h * a.K;
+  // `s + q p + (q + u) k`
+  copy(a.s + (l * a.H + h) * a.W + a.W - n, score, nullptr);
+  add_rows(a.K, padded, q, positions(l, h), reach, score);
   for (Int i = 0; i < a.K; ++i) both[i] = q[i] + u[i];
-  scores(padded, a.K, both, window_of(*this, a.k, l, h, b), q, positions_of(*this, l, h), window);
-  Real high = window[0] + s[0], sum = 0;
+  add_rows(a.K, padded, both, window(a.k, l, h, b), a.slots, score);
+  Real high = score[0], sum = 0;
 #pragma omp simd reduction(max : high)
-  for (Int j = 0; j < n; ++j) high = std::max(high, window[j] += s[j]);
+  for (Int j = 0; j < n; ++j) high = std::max(high, score[j]);
 #pragma omp simd reduction(+ : sum)
-  for (Int j = 0; j < n; ++j) sum += window[j] = exponential(window[j] - high);
+  for (Int j = 0; j < n; ++j) sum += score[j] = exponential(score[j] - high);
   const Real scale = 1 / sum;
-  for (Int j = 0; j < n; ++j) attn[j] = window[j] * scale;
+  for (Int j = 0; j < n; ++j) attn[j] = score[j] * scale;
   // `o = sum a v`
-  copy(attn, window, kept(l, h, b));
-  reads(padded, a.K, window, window_of(*this, a.v, l, h, b), {nullptr, 0},
-        at(a.o, l, HK, b) + h * a.K);
+  copy(attn, score, kept(l, h, b));
+  std::fill_n(o, a.K, Real(0));
+  read_rows(a.K, padded, score, window(a.v, l, h, b), a.slots, o);
 }
 
 // ## Backward
 template <typename Real>
 inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
   const Real *attn = weights(l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
-  Real *ds = gradients(l, h, b), *window = own(0);
-  std::fill(ds - (a.W - n), ds, Real(0));
+  Real *ds = gradients(l, h, b), *da = own(0), *dq = adjoint(a.dq, l, HK, b) + h * a.K;
   // `da = do v`
-  scores<Real>(padded, a.K, g_o, window_of(*this, a.v, l, h, b), nullptr, {nullptr, 0}, window);
+  std::fill_n(da, padded, Real(0));
+  add_rows(a.K, padded, g_o, window(a.v, l, h, b), a.slots, da);
   if (const uint8_t *survives = kept(l, h, b))
-    for (Int j = 0; j < n; ++j) window[j] *= survives[j] * rescale();
+    for (Int j = 0; j < n; ++j) da[j] *= survives[j] * rescale();
   // `ds = a (da - sum a da)`
   Real dot = 0;
 #pragma omp simd reduction(+ : dot)
-  for (Int j = 0; j < n; ++j) dot += attn[j] * window[j];
-  for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (window[j] - dot);
+  for (Int j = 0; j < n; ++j) dot += attn[j] * da[j];
+  std::fill(ds - (a.W - n), ds, Real(0));
+  for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (da[j] - dot);
   // `dq = sum ds (k + p)`
-  copy(ds, window, nullptr);
-  Real *dq = stretch(a.dq, l, HK, b) + h * a.K;
-  reads(padded, a.K, window, window_of(*this, a.k, l, h, b), positions_of(*this, l, h), dq);
-  add(mine(a.d_u, l, HK) + h * a.K, dq, a.K);
-  add(mine(a.d_s, l, a.H * a.W) + (h + 1) * a.W - n, ds, n);
+  copy(ds, da, nullptr);
+  std::fill_n(dq, a.K, Real(0));
+  read_rows(a.K, padded, da, window(a.k, l, h, b), a.slots, dq);
+  read_rows(a.K, padded, da, positions(l, h), reach, dq);
 }
 
-// A step that attended to nothing: these gradients are zero.
-template <typename Real>
-inline void Worker<Real>::forget(Int l, Int b) {
-  std::fill_n(stretch(a.dy, l, a.D, b), a.D, Real(0));
-  std::fill_n(stretch(a.dq, l, HK, b), HK, Real(0));
-  for (Int h = 0; h < a.H; ++h) std::fill_n(gradients(l, h, b) - a.W, a.W, Real(0));
-}
-
-// Adds to the gradients of all slots that this step read, in the layers that read projection p.
-// The slots after the window are finished, so adding whole vectors does no harm.
+// Adds to the gradients of all slots that this step read, in the layers that read projection p:
+// `dk = sum ds (q + u)` and `dv = sum a do`. The slots after the window are finished, so adding whole
+// vectors does no harm.
 template <typename Real>
 inline void Worker<Real>::accumulate(Int p, Int h, Int b) {
-  typedef typename Vector<Real>::type V;
   const Int readers = a.L / a.P;
+  Real *ds = own(0), *attn = own(readers), *query = own(2 * a.L), *answer = query + a.L;
   for (Int i = 0; i < readers; ++i) {
-    copy(gradients(p + i, h, b), own(2 * i), nullptr);
-    copy(weights(p + i, h, b), own(2 * i + 1), kept(p + i, h, b));
+    copy(gradients(p + i, h, b), own(i), nullptr);
+    copy(weights(p + i, h, b), own(readers + i), kept(p + i, h, b));
   }
-  Real *dk = cache(a.dk, p, h, b) + start, *dv = cache(a.dv, p, h, b) + start;
-  const Int each = own(1) - own(0);
-  for (Int i = 0; i < a.K; ++i, dk += a.slots, dv += a.slots) {
-    const Int c = h * a.K + i;
-    for (Int l = 0; l < readers; ++l) {
-      const V query = stretch(a.q, p + l, HK, b)[c] + a.u[(p + l) * HK + c] + V{};
-      const V answer = scratch_o(p + l)[b * HK + c] + V{};
-      const Real *ds = own(2 * l), *attn = ds + each;
-      for (Int j = 0; j < padded; j += Vector<Real>::width) {
-        *(V *)(dk + j) += query * *(const V *)(ds + j);
-        *(V *)(dv + j) += answer * *(const V *)(attn + j);
-      }
+  Real *dk = window(a.dk, p, h, b), *dv = window(a.dv, p, h, b);
+  for (Int c = h * a.K; c < (h + 1) * a.K; ++c, dk += a.slots, dv += a.slots) {
+    for (Int i = 0; i < readers; ++i) {
+      query[i] = at(a.q, p + i, HK, b)[c] + a.u[(p + i) * HK + c];
+      answer[i] = scratch_o(p + i)[b * HK + c];
     }
+    add_rows(readers, padded, query, ds, own_size(a), dk);
+    add_rows(readers, padded, answer, attn, own_size(a), dv);
   }
 }

@@ -9,12 +9,15 @@
 
 #include "arguments.h"
 
+// The bytes of a vector register, and how many rows of two vectors fit into the registers: a tile.
 #if defined(__AVX512F__)
-constexpr int BYTES = 64;
+constexpr int BYTES = 64, TILE = 14;
 #elif defined(__AVX__)
-constexpr int BYTES = 32;
+constexpr int BYTES = 32, TILE = 6;
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, TILE = 12;
 #else
-constexpr int BYTES = 16;
+constexpr int BYTES = 16, TILE = 6;
 #endif
 
 template <typename Real>
@@ -27,18 +30,29 @@ struct Vector {
 template <typename Real>
 constexpr int PANEL = 2 * Vector<Real>::width;
 
-// How many numbers a packed `(depth, columns)` matrix has.
+// How many panels n columns make, and how many numbers a packed `(depth, columns)` matrix has.
 template <typename Real>
-Int packed(Int depth, Int columns) {
-  return (columns + PANEL<Real> - 1) / PANEL<Real> * PANEL<Real> * depth;
+constexpr Int panels(Int columns) {
+  return (columns + PANEL<Real> - 1) / PANEL<Real>;
 }
+template <typename Real>
+constexpr Int packed(Int depth, Int columns) {
+  return panels<Real>(columns) * PANEL<Real> * depth;
+}
+
+// A matrix, or its transpose: the distances from a number to the next row and to the next column.
+template <typename Real>
+struct Matrix {
+  const Real *at;
+  Int down, across;
+};
 
 // ## A tile
 //
 // R rows of `x`, `(R, depth)`, times one panel, `(depth, PANEL)`. Meanwhile a part of the next
 // panel, from `ahead` on, is prefetched, `step` numbers for each row of this panel.
 template <typename Real, int R>
-__attribute__((noinline)) void tile(const Real *x, Int depth, const Real *panel, const Real *ahead,
+__attribute__((noinline)) void tile(Matrix<Real> x, Int depth, const Real *panel, const Real *ahead,
                                     Int step, Real *sums) {
   typedef typename Vector<Real>::type V;
   constexpr int width = Vector<Real>::width;
@@ -47,65 +61,77 @@ __attribute__((noinline)) void tile(const Real *x, Int depth, const Real *panel,
     const V left = *(const V *)(panel + i * 2 * width);
     const V right = *(const V *)(panel + i * 2 * width + width);
     __builtin_prefetch(ahead + i * step, 0, 2);
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const Real a = x[r * depth + i];
+      const Real a = x.at[r * x.down + i * x.across];
       sum[r][0] += a * left;
       sum[r][1] += a * right;
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     *(V *)(sums + r * 2 * width) = sum[r][0];
     *(V *)(sums + r * 2 * width + width) = sum[r][1];
   }
 }
 
+// The tile of `size` rows, at most R.
+template <int R, typename Real, typename... Rest>
+inline void tile_of(Int size, Matrix<Real> x, Rest... rest) {
+  if (size == R) return tile<Real, R>(x, rest...);
+  if constexpr (R > 1) tile_of<R - 1>(size, x, rest...);
+}
+
 // ## Rows times a panel
 //
-// Six rows fill the registers; the last two tiles share the remaining rows evenly. `f(b, sums)`
-// gets the sums of row b. (Without `always_inline` the compiler makes this a call, and the backward
-// sweep takes 8 % longer.)
+// All `count` rows, in tiles of nearly the same size. `f(r, sums)` gets the sums of row r. (Without
+// `always_inline` the compiler makes this a call, and the backward sweep takes 8 % longer.)
 template <typename Real, typename Each>
-inline __attribute__((always_inline)) void rows_times_panel(const Real *x, Int row0, Int row1,
-                                                            Int depth, const Real *panel, Each f) {
-  alignas(64) Real sums[6 * PANEL<Real>];
-  const Int tiles = (row1 - row0 + 5) / 6, step = PANEL<Real> / tiles;
+inline __attribute__((always_inline)) void rows_times_panel(Matrix<Real> x, Int count, Int depth,
+                                                            const Real *panel, Each f) {
+  alignas(64) Real sums[TILE * PANEL<Real>];
+  const Int tiles = (count + TILE - 1) / TILE, step = PANEL<Real> / tiles;
   const Real *ahead = panel + depth * PANEL<Real>;
-  for (Int b = row0; b < row1; ahead += depth * step) {
-    const Int left = row1 - b, count = left > 6 && left < 12 ? (left + 1) / 2 : left;
-    const Int size = std::min<Int>(count, 6);
-    const Real *rows = x + b * depth;
-    switch (size) {
-      case 1: tile<Real, 1>(rows, depth, panel, ahead, step, sums); break;
-      case 2: tile<Real, 2>(rows, depth, panel, ahead, step, sums); break;
-      case 3: tile<Real, 3>(rows, depth, panel, ahead, step, sums); break;
-      case 4: tile<Real, 4>(rows, depth, panel, ahead, step, sums); break;
-      case 5: tile<Real, 5>(rows, depth, panel, ahead, step, sums); break;
-      default: tile<Real, 6>(rows, depth, panel, ahead, step, sums);
-    }
-    for (Int i = 0; i < size; ++i) f(b + i, sums + i * PANEL<Real>);
-    b += size;
+  for (Int i = 0, r = 0; i < tiles; ++i, ahead += depth * step) {
+    const Int size = count * (i + 1) / tiles - r;
+    tile_of<TILE>(size, Matrix<Real>{x.at + r * x.down, x.down, x.across}, depth, panel, ahead,
+                  step, sums);
+    for (Int j = 0; j < size; ++j) f(r++, sums + j * PANEL<Real>);
   }
 }
 
 // ## Packing
 //
-// A matrix `(rows, columns)`, or its transpose, as panels of columns one after the other, in the
-// order in which `tile` reads them. The last panel is padded with zeros.
+// A matrix `(depth, columns)` as panels of columns one after the other, in the order in which `tile`
+// reads them. The last panel is padded with zeros.
 template <typename Real>
-void pack(const Real *from, Int rows, Int columns, Int transpose, Real *to) {
-  const Int depth = transpose ? columns : rows, width = transpose ? rows : columns;
-  const Int down = transpose ? 1 : columns, across = transpose ? columns : 1;
-  const Int panels = (width + PANEL<Real> - 1) / PANEL<Real>;
+void pack(Matrix<Real> from, Int depth, Int columns, Real *to) {
 #pragma omp parallel for
-  for (Int i = 0; i < panels; ++i) {
-    const Int valid = std::min<Int>(PANEL<Real>, width - i * PANEL<Real>);
-    const Real *source = from + i * PANEL<Real> * across;
+  for (Int i = 0; i < panels<Real>(columns); ++i) {
+    const Int valid = std::min<Int>(PANEL<Real>, columns - i * PANEL<Real>);
     Real *panel = to + i * depth * PANEL<Real>;
-    for (Int d = 0; d < depth; ++d, panel += PANEL<Real>, source += down) {
-      for (Int j = 0; j < valid; ++j) panel[j] = source[j * across];
+    for (Int d = 0; d < depth; ++d, panel += PANEL<Real>) {
+      const Real *row = from.at + d * from.down + i * PANEL<Real> * from.across;
+      for (Int j = 0; j < valid; ++j) panel[j] = row[j * from.across];
       for (Int j = valid; j < PANEL<Real>; ++j) panel[j] = 0;
     }
+  }
+}
+
+// ## Weight gradients
+//
+// Adds `G^T X`, `(rows, columns)`, to `sum`, for `g`, `(depth, rows)`, and `x`, `(depth, columns)`;
+// `room` is for x as panels.
+template <typename Real>
+void add_product(const Real *g, const Real *x, Int depth, Int rows, Int columns, Real *room,
+                 Real *sum) {
+  pack(Matrix<Real>{x, columns, 1}, depth, columns, room);
+#pragma omp parallel for
+  for (Int i = 0; i < panels<Real>(columns); ++i) {
+    const Int c = i * PANEL<Real>, width = std::min<Int>(PANEL<Real>, columns - c);
+    rows_times_panel(Matrix<Real>{g, 1, rows}, rows, depth, room + c * depth,
+                     [&](Int r, const Real *sums) {
+                       for (Int j = 0; j < width; ++j) sum[r * columns + c + j] += sums[j];
+                     });
   }
 }

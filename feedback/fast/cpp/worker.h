@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "products.h"
@@ -38,22 +39,20 @@ struct Worker {
   const Arguments<Real> &a;
   Barrier &barrier;
   const Int row0, row1, member, members, thread;
-  const Int wide = a.activation == SWIGLU ? 2 * a.F : a.F, HK = a.H * a.K;
-  bool backwards = false;
-  // The step t; its row r on the tape; the window that it reads, n slots from start to end,
-  // `padded` to whole vectors; and how many slots the steps on the tape `before` it read in total.
-  Int t = 0, r = 0, start = 0, end = 0, n = 0, padded = 0, before = 0;
+  const Int wide = a.activation == SWIGLU ? 2 * a.F : a.F, HK = a.H * a.K, reach = a.W + MARGIN;
+  // The step t; its row r on the tape; and the window that it reads, n slots from `start` on,
+  // `padded` to whole vectors.
+  Int t = 0, r = 0, start = 0, n = 0, padded = 0;
 
   void at(Int step) {
     t = step;
-    r = a.recording ? t : 0;
+    r = t % a.rows;
     start = std::max<Int>(0, a.S + t - a.W);
-    end = a.S + t;
-    n = end - start;
+    n = a.S + t - start;
     padded = (n + Vector<Real>::width - 1) / Vector<Real>::width * Vector<Real>::width;
-    before = a.recording ? read_before(t) : 0;
   }
-  // Windows grow from S to W, and then they slide.
+
+  // How many slots all steps before `step` read in total: windows grow from S to W, and then slide.
   Int read_before(Int step) const {
     const Int growing = std::min(step, a.W - a.S);
     return growing * a.S + growing * (growing - 1) / 2 + (step - growing) * a.W;
@@ -61,37 +60,36 @@ struct Worker {
 
   // ## Places
   //
-  // Row b of `(L, T, B, width)`, at this layer and step.
+  // Row b of a tensor of the tape, `(L, T, B, width)`, at this layer and step; and of the adjoint,
+  // which begins with step `first`.
   Real *at(Real *base, Int l, Int width, Int b = 0) const {
-    return base + ((l * (a.recording ? a.T : 1) + r) * a.B + b) * width;
+    return base + ((l * a.rows + r) * a.B + b) * width;
   }
-  // The same for a stretch, `(L, steps, B, width)`, which begins with step `first`.
-  Real *stretch(Real *base, Int l, Int width, Int b = 0) const {
-    return base + ((l * a.steps + t - a.first) * a.B + b) * width;
-  }
-  // The inner units of this layer and step. They are on the tape; if the tape is lean, their buffer
-  // holds one step in the forward sweep and one stretch in the backward sweep.
-  Real *inner(Int l, Int b = 0) const {
-    if (!a.lean) return at(a.pre, l, wide, b);
-    return backwards ? stretch(a.pre, l, wide, b) : a.pre + (l * a.B + b) * wide;
+  Real *adjoint(Real *base, Int l, Int width, Int b = 0) const {
+    return base + ((l * a.longest + t - a.first) * a.B + b) * width;
   }
   // Keys or values of one head and row, `(K, slots)`; those that a step reads begin at `start`.
   Real *cache(Real *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * a.slots;
   }
-  // The place of column c of `(P, 2, H, K)` in the caches of keys and values, at this step.
-  Real *memory(Real *k, Real *v, Int c, Int b) const {
-    const Int i = c % a.K, h = c / a.K % a.H, value = c / HK % 2, p = c / (2 * HK);
-    return cache(value ? v : k, p, h, b) + i * a.slots + end;
+  // Calls `f(c, number)` for columns c of `(P, 2, H, K)`, `number` being the one that belongs there
+  // in the caches of keys and values at this step.
+  template <typename Each>
+  void memory(Real *k, Real *v, Int b, Int c, Int end, Each f) const {
+    while (c < end) {
+      const Int h = c / a.K, stop = std::min(end, (h + 1) * a.K);
+      Real *base = cache(h / a.H % 2 ? v : k, h / a.H / 2, h % a.H, b) + start + n;
+      for (; c < stop; ++c) f(c, base[(c - h * a.K) * a.slots]);
+    }
   }
-  // Attention weights of one head and row, `(n,)`; the gradients of its scores, aligned right; and
-  // which attention weights survive dropout.
+  // Attention weights of one head and row, `(n,)`; the gradients of its scores; and which attention
+  // weights survive dropout.
   Real *weights(Int l, Int h, Int b) const {
-    const Int all = a.recording ? read_before(a.T) : a.W;
-    return a.attn + ((l * a.H + h) * all + before) * a.B + b * n;
+    const Int all = a.rows > 1 ? read_before(a.rows) : a.W;
+    return a.attn + ((l * a.H + h) * all + read_before(r)) * a.B + b * n;
   }
   Real *gradients(Int l, Int h, Int b) const {
-    return a.ds + (((l * a.H + h) * a.steps + t - a.first) * a.B + b) * a.W + a.W - n;
+    return adjoint(a.ds, l * a.H + h, a.W, b) + a.W - n;
   }
   const uint8_t *kept(Int l, Int h, Int b) const {
     if (!a.mask_attn) return nullptr;
@@ -106,10 +104,10 @@ struct Worker {
   //
   // `y (B, D)`, `z (B, D)`, `h (B, F)`, `o (L, B, HK)`, and each thread's own windows.
   static Int own_size(const Arguments<Real> &a) {
-    return std::max({a.W, a.K, a.D}) + Vector<Real>::width;
+    return std::max({a.W, a.K, 2 * a.L}) + Vector<Real>::width;
   }
   static Int scratch_size(const Arguments<Real> &a) {
-    return a.B * (2 * a.D + a.F + a.L * a.H * a.K) + a.threads * 2 * a.L * own_size(a);
+    return a.B * (2 * a.D + a.F + a.L * a.H * a.K) + a.threads * (2 * a.L + 1) * own_size(a);
   }
   Real *scratch_y() const { return a.scratch; }
   Real *scratch_z() const { return a.scratch + a.B * a.D; }
@@ -118,13 +116,8 @@ struct Worker {
   // One of this thread's own windows, `(padded,)`: whole vectors, so that no loop has a remainder.
   // What comes after the first n slots is zero or never used.
   Real *own(Int i) const {
-    return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) + (thread * 2 * a.L + i) * own_size(a);
+    return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) + (thread * (2 * a.L + 1) + i) * own_size(a);
   }
-  // This thread's own part of a gradient of `width` numbers per layer.
-  Real *mine(Real *base, Int l, Int width, Int layers) const {
-    return base + (thread * layers + l) * width;
-  }
-  Real *mine(Real *base, Int l, Int width) const { return mine(base, l, width, a.L); }
   static void add(Real *sum, const Real *term, Int count) {
 #pragma omp simd
     for (Int i = 0; i < count; ++i) sum[i] += term[i];
@@ -152,42 +145,46 @@ struct Worker {
   // `width` sums of row b from column c on.
   template <typename Each>
   void product(const Real *x, Int depth, const Real *matrix, Int columns, Each f) {
-    share((columns + PANEL<Real> - 1) / PANEL<Real>, [&](Int i) {
+    share(panels<Real>(columns), [&](Int i) {
       const Int c = i * PANEL<Real>, width = std::min<Int>(PANEL<Real>, columns - c);
-      rows_times_panel(x, row0, row1, depth, matrix + i * depth * PANEL<Real>,
-                       [&](Int b, const Real *sums) { f(b, c, width, sums); });
+      rows_times_panel(Matrix<Real>{x + row0 * depth, depth, 1}, row1 - row0, depth,
+                       matrix + c * depth,
+                       [&](Int b, const Real *sums) { f(row0 + b, c, width, sums); });
     });
   }
-  // The same, with the sums stored at `target`, `(B, columns)`.
-  void product_into(Real *target, const Real *x, Int depth, const Real *matrix, Int columns) {
+  // The same as `(B, columns)`, with `out[at] = f(sum, at, c)` in column c.
+  template <typename Each>
+  void linear(Real *out, const Real *x, Int depth, const Real *matrix, Int columns, Each f) {
     product(x, depth, matrix, columns, [&](Int b, Int c, Int width, const Real *sums) {
-      std::copy_n(sums, width, target + b * columns + c);
+      const Int at = b * columns + c;
+#pragma omp simd
+      for (Int i = 0; i < width; ++i) out[at + i] = f(sums[i], at + i, c + i);
     });
+  }
+  void linear(Real *out, const Real *x, Int depth, const Real *matrix, Int columns) {
+    linear(out, x, depth, matrix, columns, [](Real sum, Int, Int) { return sum; });
   }
 
   // ## What it computes
   //
   // Rows:
-  void normalise(const Real *x, const Real *gain, const Real *offset, Real *z) const;
+  Real normalise(const Real *x, Real *hat) const;
   template <typename Each>
-  void normalise_backward(const Real *dz, const Real *gain, const Real *x, Real mean, Real rstd,
-                          Real *d_gain, Real *d_offset, Each f) const;
+  void normalise_backward(const Real *g, const Real *hat, Real rstd, Each f) const;
   void activate(Int l, Int b);
-  void activate_backward(Int l, Int b, const Real *dh);
+  void activate_backward(Int l, Int b, Int c, Int width, const Real *dh);
   void remember(Int b);
-  void mix(Int l, Int b, const Real *dm) const;
   // Attention:
+  Real *window(Real *base, Int l, Int h, Int b) const;
+  const Real *positions(Int l, Int h) const;
   void copy(const Real *from, Real *to, const uint8_t *kept) const;
   void attend(Int l, Int h, Int b);
   void attend_backward(Int l, Int h, Int b);
   void accumulate(Int p, Int h, Int b);
-  void forget(Int l, Int b);
   // Sweeps:
   void forward();
-  void forward_attention(Int l);
-  void forward_feed_forward(Int l);
+  void forward_layer(Int l);
   void backward();
   void backward_memory();
-  void backward_feed_forward(Int l);
-  void backward_attention(Int l);
+  void backward_layer(Int l);
 };
