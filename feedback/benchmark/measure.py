@@ -282,14 +282,11 @@ def cache_bytes(model: Any) -> float:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / steps
 
 
-def runs(implementation: Implementation, device: torch.device) -> bool:
-    """Whether an implementation can run here; all except the native one always can."""
-    return implementation != "native" or (device.type == "cpu" and missing() is None)
-
-
 def measure_train(settings: Settings, device: torch.device) -> dict[str, Any]:
     """The training step: a dictionary of rows for each configuration."""
-    everybody = [feedback(name) for name in settings.implementations if runs(name, device)]
+    # All implementations except the native one can run everywhere.
+    cannot = {"native"} if device.type != "cpu" or missing() else set()
+    everybody = [feedback(name) for name in settings.implementations if name not in cannot]
     everybody += [TRANSFORMER, FUSED]
     everybody += [peer for package, peers in PEERS.items() if installed(package) for peer in peers]
     results = {}

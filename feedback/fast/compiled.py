@@ -39,10 +39,16 @@ CONSTANTS = {
     **{name.upper(): number for number, name in enumerate(ACTIVATIONS)},
 }
 FLAGS = (
-    *("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math"),
-    *("-shared", "-fPIC", "-pthread"),
+    *("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-pthread"),
     *(f"-D{name}={value}" for name, value in CONSTANTS.items()),
 )
+CHOICES = (
+    ("-march=native", "-fopenmp"),
+    ("-march=native", "-fopenmp-simd"),
+    ("-mcpu=native", "-fopenmp-simd"),
+    (),
+)
+"""Flags that not every compiler accepts, the best first."""
 
 FIELD_KINDS: dict[str, Any] = {
     "Int": ctypes.c_int64,
@@ -55,28 +61,28 @@ FIELD_KINDS: dict[str, Any] = {
 
 def compiler() -> tuple[str, ...]:
     """
-    The command that compiles: `$CXX`, or else the installed `c++` or `g++`; empty if there is none.
-    `$CXX` may be several words, as in `ccache g++`, and its options come after ours, so that
+    The compiler: `$CXX`, or else the installed `c++` or `g++`; empty if there is none. `$CXX` may
+    be several words, as in `ccache g++`, and its options come after ours, so that
     `CXX="c++ -march=x86-64"` builds for a processor other than this one.
     """
     there = shutil.which("c++") or shutil.which("g++")
-    words = shlex.split(os.environ.get("CXX", "")) or ([there] if there else [])
-    options = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    return (*words[:options], *FLAGS, *words[options:]) if words else ()
+    return tuple(shlex.split(os.environ.get("CXX", ""))) or ((there,) if there else ())
 
 
-def build(command: tuple[str, ...], target: Path) -> None:
+def build(words: tuple[str, ...], target: Path) -> None:
     """
-    Compiles the loop, with OpenMP if available: then it runs on PyTorch's own threads. Separate
-    threads would have to share the cores with PyTorch's, which spin for a while after each
-    operation, waiting for the next. Raises `CalledProcessError` if the compilation fails.
+    Compiles the loop with the first of `CHOICES` that this compiler accepts, with OpenMP if it can:
+    then the loop runs on PyTorch's own threads. Separate threads would have to share the cores with
+    PyTorch's, which spin for a while after each operation, waiting for the next. Raises
+    `CalledProcessError` if no choice can be compiled.
     """
-    whole = [*command, str(SOURCE), "-o", str(target)]
-    options: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 300}
-    try:
-        subprocess.run([*whole, "-fopenmp"], **options)
-    except subprocess.CalledProcessError:
-        subprocess.run([*whole, "-fopenmp-simd"], **options)
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    for choice in CHOICES:
+        command = [*words[:first], *choice, *FLAGS, *words[first:], str(SOURCE), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode == 0:
+            return
+    done.check_returncode()
 
 
 def processor(*names: str) -> str:
@@ -87,12 +93,12 @@ def processor(*names: str) -> str:
     return next(said, platform.processor() or platform.machine())
 
 
-def file_name(command: tuple[str, ...]) -> str:
-    """The library's file name: a hash of its sources, the compiler command and the processor."""
+def file_name(words: tuple[str, ...]) -> str:
+    """The library's file name: a hash of its sources, the compiler, its flags, the processor."""
     sources = [path.read_bytes() for path in (SOURCE, *sorted(SOURCE.parent.glob("cpp/*.h")))]
     # `-march=native` builds for this processor, so the processor's features are part of the name.
     features = torch.backends.cpu.get_cpu_capability(), processor("flags", "Features")
-    key = repr([sources, command, platform.machine(), features])
+    key = repr([sources, words, CHOICES, FLAGS, platform.machine(), features])
     return f"native-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
 
 
@@ -141,22 +147,22 @@ def passed(argument: Any) -> Any:
 
 
 @functools.cache
-def load(command: tuple[str, ...], folder: Path) -> tuple[Library | None, str | None]:
-    """The library that `command` builds, from `folder` if it is there; or `None` and the reason."""
-    if not command:
+def load(words: tuple[str, ...], folder: Path) -> tuple[Library | None, str | None]:
+    """The library of this compiler, from `folder` if it is there; or `None` and the reason."""
+    if not words:
         return None, "there is no C++ compiler here; install one, or name it in $CXX"
-    name = file_name(command)
+    name = file_name(words)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
             with tempfile.TemporaryDirectory(dir=folder) as building:
                 built = Path(building) / name
-                build(command, built)
+                build(words, built)
                 os.replace(built, folder / name)
         return Library(folder / name), None
     except subprocess.CalledProcessError as error:
         said = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[0]
-        return None, f"{command[0]} could not compile the C++ loop: {said}"
+        return None, f"{words[0]} could not compile the C++ loop: {said}"
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"the C++ loop could not be built or loaded: {error}"
 

@@ -18,6 +18,9 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+#ifdef __clang__
+#error "PyTorch's threads are those of GCC's OpenMP, and Clang's would spin beside them"
+#endif
 #endif
 
 // From the struct that Python fills to the sweeps, one chapter each:
@@ -77,5 +80,6 @@ extern "C" {
 EXPORT(float)
 EXPORT(double)
 const char *arguments_fields() { return FIELD_NAMES; }
+int faster_products() { return FASTER_PRODUCTS; }
 Int arguments_size() { return sizeof(Arguments<float>); }
 }

@@ -73,10 +73,9 @@ def packed_size(like: Tensor, depth: int, columns: int) -> int:
 
 def add_product(total: Tensor, grad: Tensor, rows: Tensor) -> None:
     """
-    The product of a weight gradient: in C++ if vectors are 64 bytes wide. Some libraries do not use
-    those on every processor; with narrower ones PyTorch's product is as fast or faster.
+    The product of a weight gradient, in C++ if that is faster there than PyTorch's.
     """
-    if library().call("panel", "float") < 32:
+    if not library().functions.faster_products():
         return backward.add_product(total, grad, rows)
     (depth, height), width = grad.shape, rows.shape[1]
     room = rows.new_empty(packed_size(rows, depth, width))
@@ -90,7 +89,7 @@ def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
     """
     tensors = w._replace(p=F.pad(w.p, (0, MARGIN)))._asdict()
     packed = {name: pack(tensors[name], transpose) for name in MATRICES}
-    packed["wkv"] = pack([w.wkv], transpose)
+    packed |= {"wkv": pack([w.wkv], transpose)}
     rest = {name: tensors[name].contiguous() for name in tensors if name not in packed}
     return packed | rest
 

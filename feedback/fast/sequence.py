@@ -95,8 +95,7 @@ class Sequence(torch.autograd.Function):
         weights = Weights.from_tensors(saved, n.L)
         call = Call(n, weights.to(tape.o.dtype), tape, ctx.plan.masks)
         total = Gradients.zeros(call, weights)
-        if dout is None:
-            dout = torch.zeros_like(tape.m)
+        dout = torch.zeros_like(tape.m) if dout is None else dout
         backward = ctx.plan.sweeps.backward(call, total, dout, dm)
         for stretch in Stretch.backwards(call):
             backward(stretch)
@@ -118,10 +117,8 @@ def run(
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         k_past, v_past = k_past.to(dtype), v_past.to(dtype)
-    recording = torch.is_grad_enabled() and any(
-        tensor.requires_grad for tensor in (x, k_past, v_past, *weights)
-    )
-    plan = Plan(sweeps, n, masks, recording)
+    learned = any(tensor.requires_grad for tensor in (x, k_past, v_past, *weights))
+    plan = Plan(sweeps, n, masks, torch.is_grad_enabled() and learned)
     with torch.autocast(x.device.type, enabled=False):
         y, m = Sequence.apply(plan, x, k_past, v_past, *weights)
     return y, torch.cat([past.to(m.dtype), m])

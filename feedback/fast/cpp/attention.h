@@ -79,16 +79,6 @@ inline void read_rows(Int rows, Int n, const Real *a, const Real *x, Int stride,
   for (; r < rows; ++r) read_some<1>(n, a, x + r * stride, stride, out + r);
 }
 
-// The window of this step in a cache of keys or values; and its positions, `reach` apart.
-template <typename Real>
-inline Real *Worker<Real>::window(Real *base, Int l, Int h, Int b) const {
-  return cache(base, l, h, b) + start;
-}
-template <typename Real>
-inline const Real *Worker<Real>::positions(Int l, Int h) const {
-  return a.p + (l * a.H + h) * a.K * reach + a.W - n;
-}
-
 // Copies a row to a window of this thread's own, padded with zeros; with dropout, if there is any.
 template <typename Real>
 inline void Worker<Real>::copy(const Real *from, Real *to, const uint8_t *kept) const {

@@ -72,6 +72,11 @@ struct Worker {
   Real *cache(Real *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * a.slots;
   }
+  // The window of this step in such a cache; and its positions, in rows that are `reach` apart.
+  Real *window(Real *base, Int l, Int h, Int b) const { return cache(base, l, h, b) + start; }
+  const Real *positions(Int l, Int h) const {
+    return a.p + (l * a.H + h) * a.K * reach + a.W - n;
+  }
   // Calls `f(c, number)` for columns c of `(P, 2, H, K)`, `number` being the one that belongs there
   // in the caches of keys and values at this step.
   template <typename Each>
@@ -175,8 +180,6 @@ struct Worker {
   void activate_backward(Int l, Int b, Int c, Int width, const Real *dh);
   void remember(Int b);
   // Attention:
-  Real *window(Real *base, Int l, Int h, Int b) const;
-  const Real *positions(Int l, Int h) const;
   void copy(const Real *from, Real *to, const uint8_t *kept) const;
   void attend(Int l, Int h, Int b);
   void attend_backward(Int l, Int h, Int b);
