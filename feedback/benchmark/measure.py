@@ -68,11 +68,12 @@ RESULTS, PICTURE = "benchmark.json", "benchmark.png"
 
 
 Part = Literal["train", "growth", "decode"]
-ConfigName = Literal["d128", "d256", "d512"]
+ConfigName = Literal["d128", "d256", "d512", "long"]
 SIZES = {
     "d128": Size(128, 4, 4, 64, 32),
     "d256": Size(256, 4, 4, 128, 32),
     "d512": Size(512, 6, 8, 64, 16),
+    "long": Size(128, 4, 4, 512, 8),
 }
 
 
@@ -88,7 +89,7 @@ class Settings:
     """Turns of each contestant; slow contestants get fewer, but at least 3."""
     parts: tuple[Part, ...] = ("train", "growth", "decode")
     """What to measure."""
-    configs: tuple[ConfigName, ...] = ("d128", "d256", "d512")
+    configs: tuple[ConfigName, ...] = ("d128", "d256", "d512", "long")
     """Configurations of the training step; growth and decoding start from d128."""
     implementations: tuple[Implementation, ...] = tuple(IMPLEMENTATIONS)
     """Implementations of the Feedback Transformer to compare."""
@@ -114,7 +115,7 @@ class Settings:
 
     def decoding(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Lengths and batch sizes."""
-        return ((2, 4), (1, 2)) if self.quick else ((64, 128, 256, 512, 1024), (1, 16))
+        return ((2, 4), (1, 2)) if self.quick else ((64, 256, 1024, 4096), (1, 16))
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:

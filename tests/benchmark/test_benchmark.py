@@ -61,7 +61,7 @@ def test_numbers(folder):
     assert results["machine"]["torch"] == torch.__version__
     assert results["machine"]["threads"] == 1
     assert results["settings"]["rounds"] == 2
-    assert len(results["train"]) == 3
+    assert len(results["train"]) == 4
     here = [
         p.name
         for package in contestants.PEERS
