@@ -63,7 +63,7 @@ class Train:
     training: Training = field(default_factory=TrainConfig)
     model: Model = field(default_factory=ModelOptions)
     preset: Literal["default", "fair"] = "default"
-    """fair makes the choices of the authors' code: empty-memory zeros, and norm-memory."""
+    """fair sets --empty-memory zeros and --norm-memory, as in the code of the paper's authors."""
     resume: bool = False
     """Continue from the last checkpoint of the run, with its settings."""
     overwrite: bool = False
@@ -76,12 +76,12 @@ class Train:
 
     def main(self) -> int:
         """Trains and prints the result; returns 130 if it was interrupted."""
-        require(not (self.resume and self.overwrite), "--resume and --overwrite exclude each other")
+        require(not (self.resume and self.overwrite), "choose --resume or --overwrite, not both")
         trainer = train(self.model_config(), self.training, self.resume, self.overwrite)
         run = trainer.run
         if trainer.step < self.training.max_steps:
             print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
-            print(f"Go on:  python -m feedback train --run {run.folder} --resume")
+            print(f"To continue:  python -m feedback train --run {run.folder} --resume")
             return 130
         print(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
         if trainer.val_loss is not None:
@@ -90,7 +90,7 @@ class Train:
                 f"after {trainer.seconds:.0f} s"
             )
         print(f"run     {run.folder}\nplot    {run / PLOT}")
-        print(f"next    python -m feedback generate --run {run.folder} --prompt 'ROMEO:'")
+        print(f"next    python -m feedback generate --run {run.folder}")
         return 0
 
 
@@ -129,12 +129,12 @@ class Generate:
         expect(len(self.stop or " ") == 1, "stop", self.stop, "a single character")
         folder = find(self.run)
         if self.run == TrainConfig.run and Run(folder).is_empty():
-            print(f"{folder} holds no run: the model of the package writes", file=sys.stderr)
+            print(f"{folder} holds no run; using the package's tiny_shakespeare", file=sys.stderr)
             folder = find("tiny_shakespeare")
         stored = Run(folder).read()
         require(
             isinstance(stored.get("characters"), str),
-            f"{folder} has no vocabulary; it was not made by train",
+            f"{folder} has no vocabulary, expected a folder made by: python -m feedback train",
         )
         tokenizer = Tokenizer(stored["characters"])
         device = choose_device(self.device)

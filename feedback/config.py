@@ -77,8 +77,8 @@ class ModelConfig:
         if self.d_k is None:
             require(
                 self.d_model % self.n_heads == 0,
-                f"d_model is {self.d_model}, which n_heads = {self.n_heads} does not divide; "
-                "choose a multiple, or give the width of a head as d_k",
+                f"d_model is {self.d_model}, expected a multiple of n_heads = {self.n_heads}; "
+                "change either, or give the width of a head as d_k",
             )
         else:
             require_positive(self, "d_k")

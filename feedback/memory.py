@@ -58,7 +58,7 @@ class Memory:
             require(
                 field.name == "dropout" or ours == theirs,
                 f"this memory was made by a model with {field.name} = {theirs!r}, "
-                f"but this model has {ours!r}; a memory can only continue in its own model",
+                f"but this model has {ours!r}; use the model that made it, or pass memory=None",
             )
         B, S, D = like.shape[0], len(self), config.d_model
         require(
@@ -79,5 +79,5 @@ class Memory:
         )
         require(
             self.m.device == like.device,
-            f"this memory is on {self.m.device}, but the input is on {like.device}",
+            f"this memory is on {self.m.device}, but the input is on {like.device}; use one device",
         )

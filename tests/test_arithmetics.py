@@ -15,7 +15,7 @@ from feedback.fast.compiled import missing
 CELLS = {
     "threads": "import torch\nprint(torch.get_num_threads())",
     "library": "from feedback.fast import compiled\nprint(compiled.missing() is not None)",
-    "compiler": "print([w for w in compiled.compiler() if 'march' in w][-1])",
+    "compiler": "print(compiled.compiler()[-1])",
     "vectors": "print(torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'NO AVX'))",
     "loaded": "from feedback import FeedbackLM, ModelConfig\n"
     "model = FeedbackLM.from_pretrained('tiny_shakespeare')\n"
@@ -31,7 +31,7 @@ CELLS = {
 
 DIFFER = {
     "two-threads": {"threads"},
-    "no-compiler": {"library", "vectors"},
+    "no-compiler": {"library", "compiler", "vectors"},
     "oldest": {"compiler"},
     "noise": {"loaded", "trained"},
 }

@@ -101,12 +101,12 @@ def test_resume_takes_the_settings_of_the_run(text, capsys):
         ("train --activation tanh", "'tanh'"),
         ("sing", "sing"),
         ("", "train, generate"),
-        ("train --d-model 30", "d_model is 30, which n_heads = 4 does not divide"),
+        ("train --d-model 30", "d_model is 30, expected a multiple of n_heads = 4"),
         ("train --dropout 2", "dropout is 2.0"),
         ("train --data missing.txt", "data is 'missing.txt'"),
         ("train --data latin.txt", "latin.txt is not UTF-8: byte 1"),
         ("train --data empty.txt", "empty.txt is empty"),
-        ("train --data text.txt --seq-len 9999", "do not fit"),
+        ("train --data text.txt --seq-len 9999", "expected at least 10000 and 2"),
         ("train --data text.txt --batch-size 900 --segments carried", "use more text"),
         ("train --data text.txt --device gpu", "device is 'gpu'"),
         ("train --run missing --resume", "missing holds no run"),
@@ -136,7 +136,7 @@ def test_generate_works_at_once(tmp_path, monkeypatch, capsys):
     assert main(options) == 0
     out, err = capsys.readouterr()
     assert out.startswith("ROMEO:") and len(out) == 107
-    assert err == "runs/tiny_shakespeare holds no run: the model of the package writes\n"
+    assert err == "runs/tiny_shakespeare holds no run; using the package's tiny_shakespeare\n"
     assert main([*options, "--run", "tiny_shakespeare"]) == 0
     assert capsys.readouterr() == (out, "")
 
@@ -144,7 +144,7 @@ def test_generate_works_at_once(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--prompt", "QUIZ"], "the text has 'I', 'Q', 'U', 'Z', which the model does not know"),
+        (["--prompt", "QUIZ"], "the model has no token for 'I', 'Q', 'U', 'Z'; expected only"),
         (["--prompt", ""], "the prompt is empty"),
         (["--temperature", "-1"], "temperature is -1.0"),
         (["--top-p", "0"], "top_p is 0.0"),
@@ -166,12 +166,24 @@ def test_mistakes_of_generate(text, capsys, arguments, words):
     ("damage", "words"),
     [
         ({"characters": 5}, "r has no vocabulary"),
-        ({"train": [1]}, "config.json is damaged: expected a JSON object under train"),
-        ({"d_model": "16"}, "config.json describes no model: d_model is '16', expected a whole"),
-        ({"dropout": None}, "config.json describes no model: dropout is None, expected a finite"),
-        ({"train": {"seq_len": 8, "learning_rate": "x"}}, "describes no run: learning_rate is 'x'"),
-        ({"train": {"run": 5}}, "config.json describes no run: run is 5, expected a path"),
-        ({"architecture": "Other"}, "r holds a Other, not a FeedbackLM"),
+        ({"train": [1]}, "config.json is damaged: expected a JSON object for the key 'train'"),
+        (
+            {"d_model": "16"},
+            "config.json does not describe a valid model: d_model is '16', expected a whole",
+        ),
+        (
+            {"dropout": None},
+            "config.json does not describe a valid model: dropout is None, expected a finite",
+        ),
+        (
+            {"train": {"seq_len": 8, "learning_rate": "x"}},
+            "does not describe a valid run: learning_rate is 'x'",
+        ),
+        (
+            {"train": {"run": 5}},
+            "config.json does not describe a valid run: run is 5, expected a path",
+        ),
+        ({"architecture": "Other"}, "r holds a Other, expected a FeedbackLM"),
     ],
 )
 def test_a_damaged_run(text, capsys, tmp_path, damage, words):
@@ -191,7 +203,7 @@ def test_resume_and_overwrite(text, capsys):
     main(["train", *text, *TINY, "--max-steps", "1"])
     capsys.readouterr()
     assert main(["train", "--run", "r", "--resume", "--overwrite"]) == 2
-    assert "--resume and --overwrite exclude each other" in capsys.readouterr().err
+    assert "choose --resume or --overwrite, not both" in capsys.readouterr().err
     assert main(["plot", "r"]) == 0
 
 

@@ -171,7 +171,7 @@ def test_fair_sets_both_choices():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"d_model": 30}, "d_model is 30, which n_heads = 4"),
+        ({"d_model": 30}, "d_model is 30, expected a multiple"),
         ({"n_layers": 0}, "n_layers is 0, expected a whole number of at least 1"),
         ({"mem_len": -1}, "mem_len is -1"),
         ({"d_model": 12.0}, "d_model is 12.0"),

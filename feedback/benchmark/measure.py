@@ -367,7 +367,7 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
     }  # fmt: skip
     print(", ".join(f"{key} {value}" for key, value in results["machine"].items() if value))
     if (results["machine"]["load"] or 0) > (os.cpu_count() or 1) / 2:
-        print("this machine is busy with something else: expect noise", file=sys.stderr)
+        print("the machine is busy, so times will vary; stop other programs first", file=sys.stderr)
     for part in MEASURES:
         if part in settings.parts:
             results[part] = MEASURES[part](settings, device)

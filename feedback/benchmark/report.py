@@ -122,9 +122,9 @@ def draw_growth(figure: SubFigure, results: dict[str, Any]) -> None:
         ratios = [next(iter(rows.values()))["ratio"] for rows in values.values()]
         axes.plot([int(value) for value in values], ratios, "o-", color=KINDS["feedback"])
         axes.axhline(1, color=KINDS["parallel"], linewidth=1)
-        axes.set_ylim(bottom=0)
         double(axes, values)
         axes.set_xlabel(labels[letter])
+    every[0].set_ylim(bottom=0)
     every[0].set_ylabel("training step over the\nfused Transformer's (ratio)")
 
 

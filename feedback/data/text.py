@@ -58,8 +58,8 @@ class Tokenizer:
         unknown = sorted(set(text) - set(self._ids))
         require(
             not unknown,
-            f"the text has {', '.join(map(repr, unknown[:8]))}{' ...' * (len(unknown) > 8)}, which "
-            f"the model does not know; expected only the characters {self.characters!r}",
+            f"the model has no token for {', '.join(map(repr, unknown[:8]))}"
+            f"{' ...' * (len(unknown) > 8)}; expected only the characters {self.characters!r}",
         )
         return torch.tensor([self._ids[c] for c in text], dtype=torch.long)
 
@@ -98,7 +98,7 @@ def load_text(data: str) -> str:
         words = "tiny_shakespeare, a text file, or a folder of .txt files"
         expect(path.exists(), "data", data, words)
         text = read_text(path)
-    require(bool(text), f"{data} is empty, expected some text to learn")
+    require(bool(text), f"{data} is empty, expected some text to learn from")
     return text
 
 
@@ -111,8 +111,8 @@ def split(tokens: Tensor, seq_len: int) -> tuple[Tensor, Tensor]:
     train, val = tokens[:border], tokens[border:]
     require(
         len(train) > seq_len and len(val) > 1,
-        f"the text has {len(tokens)} characters, {len(train)} of them for training; a sequence "
-        f"of seq_len = {seq_len} and its next character do not fit; use more text, or shorter ones",
+        f"the text has {len(tokens)} characters, {len(train)} for training and {len(val)} for "
+        f"validation, expected at least {seq_len + 1} and 2; use more text or a smaller seq_len",
     )
     return train, val
 
@@ -141,8 +141,8 @@ def carried_batch(tokens: Tensor, B: int, T: int, position: int) -> Batch:
     rows = (len(tokens) - 1) // B
     require(
         rows >= T,
-        f"{len(tokens)} characters in batch_size = {B} rows make rows of {rows}, shorter than "
-        f"seq_len = {T}; use more text, a smaller batch or shorter sequences",
+        f"{len(tokens)} characters for training, cut into batch_size = {B} rows, give rows of "
+        f"{rows}, expected at least {T}; use more text, a smaller batch_size or a smaller seq_len",
     )
     at = position % (rows // T * T)
     places = torch.arange(B)[:, None] * rows + at + torch.arange(T + 1)

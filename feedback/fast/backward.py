@@ -28,7 +28,11 @@ that read the slot contributes:
 
 $$\delta k_j = \sum_{t > j} \sum_l \delta s_{tlj}\, (q_{tl} + u_l), \qquad
   \delta v_j = \sum_{t > j} \sum_l a_{tlj}\, \delta o_{tl}, \qquad
-  \delta m_j = W_k^\top \delta k_j + W_v^\top \delta v_j .$$
+  \delta m_j = \frac{\partial\mathcal{L}}{\partial m_j}
+    + \mathrm{LN}'\big(W_k^\top \delta k_j + W_v^\top \delta v_j\big) ,$$
+
+where the first term comes from outside, and $\mathrm{LN}'$ is left out if the memory is not
+normalised.
 
 These sums are not added up layer by layer, $T \cdot L$ times over a whole window: each step adds
 the terms of all its layers as one product. When the sweep reaches step $j$, all readers of its slot
@@ -81,15 +85,17 @@ class Backward:
             self.step(t)
 
     def step(self, t: int) -> None:
-        """All layers of step `t`, each from the last line of the equations to the first."""
+        """All layers of step `t`, the top one first, each in the order of the equations."""
         n, w, g, r = self.n, self.w, self.g, t - self.first
         start, end = n.window(t)
-        # $\delta m_t = W_k^\top \delta k_t + W_v^\top \delta v_t$, complete after all its readers
+        # $\delta k_t, \; \delta v_t$, complete after all their readers
         dkv = g.dkv[r].copy_(self.total.cache[..., end].permute(3, 1, 0, 2, 4).flatten(1))
+        # $\delta m_t = \dots + \mathrm{LN}'(W_k^\top \delta k_t + W_v^\top \delta v_t)$
         dm = dkv @ w.wkv
         if n.norm_memory:
             dm = self.normalise(dm, self.tape.m_hat[t], self.tape.m_rstd[t])
         dm = torch.add(0 if self.dm_out is None else self.dm_out[t], dm, out=g.dm[r])
+        # $\delta x^L = \partial\mathcal{L}/\partial x_t^L + \alpha_L\, \delta m_t$
         dx = torch.add(self.dout[t], w.alpha[n.L] * dm, out=g.dx[n.L, r])
         answers = dm.new_zeros(n.L, n.H, n.B, n.K, dtype=dkv.dtype)
         for l in reversed(range(n.L)):
@@ -103,7 +109,7 @@ class Backward:
 
     def normalise(self, g: Tensor, x_hat: Tensor, rstd: Tensor) -> Tensor:
         r"""$\frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$"""
-        # PyTorch's function for any mean and deviation, here of what is normalised already.
+        # PyTorch's function takes the input, its mean and $1/\sigma$: $\hat x$ has 0 and 1.
         wanted, g = [True, False, False], g.to(x_hat.dtype)
         grad, _, _ = torch.ops.aten.native_layer_norm_backward(
             g, x_hat, x_hat.shape[-1:], *self.unit, None, None, wanted
@@ -124,7 +130,10 @@ class Backward:
         return dx + self.normalise(dpre @ w.w1[l], tape.y_hat[l, t], tape.y_rstd[l, t])
 
     def attention(self, l: int, t: int, dy: Tensor, answer: Tensor) -> Tensor:
-        r"""From $\delta y$ to $\delta x^{l-1}$; sets `answer` to $\delta o$, `(H, B, K)`."""
+        r"""
+        From $\delta y$ to $\delta x^{l-1}$, without the term of $\delta m_t$; sets `answer` to
+        $\delta o$, `(H, B, K)`.
+        """
         n, w, tape, g, r = self.n, self.w, self.tape, self.g, t - self.first
         start, end = n.window(t)
         S, dtype = end - start, w.wkv.dtype
@@ -156,10 +165,11 @@ class Backward:
         if self.masks is not None:
             kept = self.masks.attn[t, ..., self.masks.attn.shape[-1] - S :].transpose(1, 2)
             attn = attn * kept / (1 - self.masks.rate)
-        # $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l)$
+        # $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l), \;
+        # \delta v_j \mathrel{+}= \sum_l a_{lj}\, \delta o_l$
         scores = self.g.ds[:, :, t - self.first, :, n.W - S :]
         for d, rows, weights in (0, queries.transpose(1, 2), scores), (1, answers, attn):
-            # Layer $l = q P + p$ reads projection $p$.
+            # Layer $l = i P + p$ reads projection $p$.
             rows = rows.unflatten(0, (-1, n.P)).permute(1, 2, 3, 4, 0).flatten(0, 2)
             weights = weights.unflatten(0, (-1, n.P)).permute(1, 2, 3, 0, 4).flatten(0, 2)
             sums = torch.bmm(rows, weights.to(rows.dtype))
@@ -176,7 +186,7 @@ def add_product(total: Tensor, grad: Tensor, rows: Tensor) -> None:
 
 def add_weight_gradients(stretch: Stretch, dw: Weights, add_product: AddProduct) -> None:
     r"""
-    ## All weight gradients at once
+    ## All weight gradients of a stretch
 
     That of a matrix is one product over the rows of all steps of a stretch, $G^\top X$, added to
     `dw`; that of a bias is the sum of the rows of $G$.
@@ -208,7 +218,7 @@ def add_weight_gradients(stretch: Stretch, dw: Weights, add_product: AddProduct)
     # $\partial\mathcal{L}/\partial p_d = \sum_{t,b} \delta s\; q$, `(L, H, K, W)`
     q = stretch.of(tape.q).flatten(1, 2).unflatten(-1, (n.H, n.K)).transpose(1, 2)
     dw.p.add_(q.mT @ ds.to(dtype))
-    # $m = \sum_l \alpha_l x^l$
+    # $\partial\mathcal{L}/\partial\alpha_l = \sum_{t,b} \delta m^\top x^l$
     dw.alpha.add_(stretch.of(tape.x).flatten(1) @ g.dm[:steps].flatten())
 
 

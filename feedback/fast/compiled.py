@@ -7,9 +7,9 @@ summary: The C++ loop, compiled on first use, and the one struct that Python and
 # The compiled library
 
 The loop is compiled on first use by whatever `c++` is installed, which takes a few seconds, and is
-kept in the cache folder. Nothing that Python and C++ both have to know is written twice. Constants
-are passed to the compiler, and the struct of arguments is listed only in C++: the compiled library
-tells Python the names and kinds of its fields, and its size.
+kept in the cache folder. No constant, field or table that both have to know is written twice.
+Constants are passed to the compiler, and the struct of arguments is listed only in C++: the
+library tells Python the names and kinds of its fields, and its size.
 """
 
 import ctypes
@@ -50,13 +50,8 @@ CHOICES = (
 )
 """Flags that not every compiler accepts, the best first."""
 
-FIELD_KINDS: dict[str, Any] = {
-    "Int": ctypes.c_int64,
-    "double": ctypes.c_double,
-    "Numbers": ctypes.c_void_p,
-    "Bytes": ctypes.c_void_p,
-}
-"""The `ctypes` type for each kind of field in the struct."""
+FIELD_KINDS: dict[str, Any] = {"Int": ctypes.c_int64, "double": ctypes.c_double}
+"""The `ctypes` types of the kinds of fields in the struct; all others are pointers."""
 
 
 def compiler() -> tuple[str, ...]:
@@ -118,12 +113,12 @@ class Library:
         class Arguments(ctypes.Structure):
             """The struct of the same name in C++."""
 
-            _fields_ = tuple((name, FIELD_KINDS[kind]) for kind, name in pairs)
+            _fields_ = tuple((name, FIELD_KINDS.get(kind, ctypes.c_void_p)) for kind, name in pairs)
 
         self.names = frozenset(name for _, name in pairs)
         self.Arguments = Arguments
         if ctypes.sizeof(Arguments) != self.functions.arguments_size():
-            raise OSError(f"{path} lays out its arguments in another way than this Python does")
+            raise OSError(f"{path} lays out its arguments differently from this Python; delete it")
 
     def arguments(self, **values: object) -> ctypes.Structure:
         """The struct with these values; an unknown name is an error."""
@@ -142,6 +137,7 @@ class Library:
 def passed(argument: Any) -> Any:
     """An argument as C++ takes it."""
     if isinstance(argument, torch.Tensor):
+        assert argument.is_contiguous()
         return ctypes.c_void_p(argument.data_ptr())
     return ctypes.c_int64(argument) if isinstance(argument, int) else argument
 

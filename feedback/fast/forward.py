@@ -6,10 +6,10 @@ summary: The recurrence once more, written into preallocated buffers.
 
 # The forward sweep
 
-The reference again, term for term; only where the results go is different. Nothing is appended,
-stacked or sliced into copies: keys, values and all that the backward sweep will need have their
-place on the tape, and each step writes there. Layers, heads and rows of the batch share one product
-wherever they can.
+The reference again, line by line, with two differences. The parameters of the norms are in the
+matrices already. And nothing is appended, stacked or sliced into copies: keys, values and all that
+the backward sweep will need have their place on the tape, where each step writes them once. Layers,
+heads and rows of the batch share one product wherever they can.
 """
 
 import torch
@@ -92,7 +92,7 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
         if n.norm_memory:
             m, tape.m_rstd[t] = normalise(m)
             tape.m_hat[t] = m
-        # $k_t = W_k \hat m_t, \; v_t = W_v \hat m_t$
+        # $k_t = W_k \hat m_t + b_k, \; v_t = W_v \hat m_t + b_v$
         kv = torch.addmm(w.bkv, m.to(dtype), w.wkv.mT).view(n.B, n.P, 2, n.H, n.K)
         tape.k[..., end], tape.v[..., end] = kv.permute(2, 1, 3, 0, 4)
     return out

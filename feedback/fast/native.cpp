@@ -10,8 +10,8 @@
 //
 // Threads form a grid: a group owns some rows of the batch from beginning to end and never
 // waits for another group; the members of a group share the columns of each product and meet at
-// a barrier after it. Many groups are best if the weights fit into the cache of one core, a single
-// group if they do not.
+// a barrier after it. Many groups are best if the weights are small enough for each group to read all
+// of them at every step, and a single group if they are not.
 
 #include <memory>
 #include <vector>
@@ -62,7 +62,8 @@ void run(const Arguments<Real> &a, void (Worker<Real>::*sweep)()) {
 
 // ## What Python calls
 //
-// For both types of numbers: the width of a panel, packing, the size of the scratch, the sweeps.
+// For both types of numbers: the width of a panel, packing, the product of a weight gradient, the
+// size of the scratch, the sweeps.
 #define EXPORT(Real)                                                                       \
   int panel_##Real() { return PANEL<Real>; }                                               \
   void pack_##Real(const Real *from, Int down, Int across, Int depth, Int columns, Real *to) { \

@@ -8,12 +8,12 @@ summary: The two sweeps in C++, where there is a compiler.
 
 Half of the time that the whole-sequence function takes on a CPU is not arithmetic. With a width of
 128 and a batch of 32, a layer step is some twenty-five operations forward and thirty backward, each
-a few microseconds of work. Each costs about as much again in overhead, anew at every step: for its
-dispatch, for a newly allocated output, or for the packing of its weights for the cache.
+a few microseconds of work. Each also has overhead of about the same size, again at every step:
+dispatch, a newly allocated output, or weights packed anew for the cache.
 
 The remedy is old: write the loop in a compiled language. `native.cpp` is the two sweeps again,
-with the same buffers and the same names; this module packs the weights, once for each sweep.
-Everything around the sweeps stays in PyTorch.
+with the same buffers and the same names; this module packs the weights, once for each sweep. Around
+the sweeps only the products of the weight gradients are in C++, where that is faster.
 """
 
 import ctypes
@@ -40,13 +40,13 @@ def obstacle(model: Recurrence, x: Tensor) -> str | None:
     """Why the loop cannot compute this, in words; `None` if it can."""
     others = {str(p.dtype) for p in model.parameters() if p.dtype != x.dtype}
     if x.device.type != "cpu":
-        return f"it runs on the CPU, and the input is on {x.device}"
+        return f"it runs only on the CPU, but the input is on {x.device}"
     if x.dtype not in KINDS:
-        return f"it computes in float32 or float64, and the input is {x.dtype}"
+        return f"it computes only in float32 or float64, but the input is {x.dtype}"
     if others:
-        return f"the input is {x.dtype}, and parameters are {', '.join(sorted(others))}"
+        return f"the input is {x.dtype}, but some parameters are {', '.join(sorted(others))}"
     if torch.is_autocast_enabled("cpu"):
-        return "it computes in one precision, and autocast asks for two"
+        return "it computes in one precision, but autocast asks for two"
     return missing()
 
 
@@ -96,9 +96,9 @@ def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
 
 def choose_groups(n: Sizes, threads: int, bytes_per_number: int) -> int:
     """
-    How many groups the threads form. Each thread is a group of its own, with some rows of the
-    batch, as long as there are enough rows and every core can afford to read all weights at each
-    step.
+    How many groups the threads form: as many as divide the threads and leave each four rows of the
+    batch or more; a single one if the weights are more than 16 MiB, too much for each group to read
+    at every step.
     """
     matrices = n.D * (n.L * (2 * n.H * n.K + n.wide + n.F) + n.P * 2 * n.H * n.K)
     if matrices * bytes_per_number > 16 * 2**20:
@@ -124,6 +124,7 @@ class Loop:
             relu_only=n.relu_only,
             rows=x.shape[1],
             longest=n.longest,
+            attn_slots=tensors["attn"].shape[-1] // n.B,
             mask_slots=0 if masks is None else masks.attn.shape[-1],
             threads=threads,
             groups=choose_groups(n, threads, x.element_size()),
@@ -131,7 +132,7 @@ class Loop:
         if masks is not None:
             tensors = {**tensors, "mask_attn": masks.attn, "mask_ff": masks.ff}
         size = library().call("scratch", self.kind, ctypes.byref(self.arguments))
-        self.tensors = {**tensors, "scratch": x.new_empty(size)}
+        self.tensors = {**tensors, "scratch": x.new_empty(size), "windows": n.windows()}
         self.point(self.tensors)
 
     def point(self, tensors: dict[str, Tensor]) -> None:
@@ -184,7 +185,7 @@ def native_forward(
     why = obstacle(model, x)
     require(
         why is None,
-        f"implementation 'native' cannot run here: {why}; 'auto' takes the fastest that can",
+        f"implementation 'native' cannot run here: {why}; use 'auto', which takes the fastest",
     )
     return run(NATIVE, model, x, past, masks)
 
@@ -193,7 +194,7 @@ class NativeSteps:
     """
     ## One step at a time
 
-    For decoding: a forward sweep of a single step, over a tape of a single row. The weights are
+    For decoding: a forward sweep of a single step, over a tape with room for one. The weights are
     packed once. There is room for as many new slots as may be needed, but at most `mem_len`; when
     these are used up, the last window moves to a new tape.
     """

@@ -7,15 +7,18 @@ summary: What the forward sweep keeps for the backward sweep, and what the weigh
 # The tape
 
 A hand-written backward pass has to make a decision that autograd otherwise makes for us: what to
-keep. Whatever is kept need not be computed again, and all of it together is small: twelve numbers
-for each unit of width, step and layer, where the inner units of the feed-forward sublayer are four
-of them. So everything is kept that a layer step computes on its way: the normalised inputs of both
-sublayers, queries, attention weights, what attention returned, and the inner units.
+keep. Whatever is kept need not be computed again. At the default sizes everything together is
+twelve numbers for each unit of width, in each layer, step and sequence of the batch; four of them
+are the inner units of the feed-forward sublayer, and two the attention weights, which grow with the
+window. So the tape keeps what a layer step computes on its way: the normalised inputs of both
+sublayers, queries, attention weights, what attention returned, and the inner units. Only $\phi$ is
+applied a second time, where it is not a plain ReLU.
 
-There are two collections of tensors. The forward sweep writes the *tape*. The backward sweep
-writes the *adjoint* of one stretch of steps after the other, from which products make the weight
-gradients. Both are time first, `(L, T, B, ...)`, so that the rows of a layer at all steps form one
-matrix.
+There are two collections of tensors. The forward sweep writes the *tape*. The backward sweep goes
+stretch by stretch, and for each it writes the *adjoint*, from which products make the weight
+gradients. Most of them are `(L, T, B, ...)`, so that the rows of one layer at all steps are one
+matrix, and those of one step lie together. In the shape of a single step, `S` is the width of its
+window.
 """
 
 from collections.abc import Iterator
@@ -37,7 +40,7 @@ MARGIN = 16
 
 
 class Sizes(NamedTuple):
-    """All sizes of one call; `S` is the number of slots carried in, `W` the widest window."""
+    """All sizes of one call: `S` slots are carried in, and no window is wider than `W`."""
 
     T: int
     B: int
@@ -65,7 +68,7 @@ class Sizes(NamedTuple):
 
     @property
     def relu_only(self) -> bool:
-        """Whether the derivative of the activation needs no more than which units fired."""
+        """Whether $h$ can replace its input on the tape: it says which units fired."""
         return self.activation == "relu" and self.dropout == 0
 
     @property
@@ -82,6 +85,11 @@ class Sizes(NamedTuple):
         """The slots that step `t` reads: from, to."""
         return max(0, self.S + t - self.W), self.S + t
 
+    def windows(self) -> Tensor:
+        """For each step the first slot that it reads, and how many all steps before it read."""
+        rows = [(self.window(t)[0], self.before(t)) for t in range(self.T)]
+        return torch.tensor(rows, dtype=torch.int64, device="cpu")
+
     def before(self, t: int) -> int:
         """How many slots all steps before `t` read in total."""
         # Windows grow from S to W, and then they slide.
@@ -93,8 +101,8 @@ class Tape(NamedTuple):
     r"""
     ## What the forward sweep leaves
 
-    Everything is preallocated. Without gradients there is room for a single step, which each step
-    overwrites, of all but the memory, keys and values.
+    Everything is allocated beforehand. Without gradients, only memory, keys and values have room
+    for all steps; the rest has room for one, and each step overwrites the last.
     """
 
     x: Tensor
@@ -195,8 +203,8 @@ class Adjoint(NamedTuple):
     r"""
     ## What the backward sweep leaves for the weights
 
-    For each weight, the gradient of its output. Made once, for the longest stretch; each stretch
-    overwrites the one before, and a shorter one fills only the first steps.
+    For each weight, the gradient of its output. Made once, with `T` steps for the longest stretch;
+    each stretch overwrites the one before, and a shorter one fills only the first steps.
     """
 
     dx: Tensor
@@ -242,9 +250,12 @@ class Gradients(NamedTuple):
 
     @classmethod
     def zeros(cls, call: Call, weights: Weights) -> "Gradients":
-        """Zeros to add to; the gradients of the weights have the precision of `weights`."""
+        """
+        Zeros to add to, and room for the gradient of `x`. The gradients of the weights have the
+        precision of `weights`, and are contiguous whatever those are.
+        """
         tape = call.tape
-        zeros = (torch.zeros_like(weight) for weight in weights.tensors())
+        zeros = (weight.new_zeros(weight.shape) for weight in weights.tensors())
         return cls(
             x=torch.empty_like(tape.m),
             cache=tape.x.new_zeros(2, *tape.k.shape),

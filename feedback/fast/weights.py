@@ -7,16 +7,17 @@ summary: What the sweeps read, layer by layer or as one tensor, and what is fold
 # The weights
 
 A recurrence repeats each of its operations $T$ times, so it pays to have few of them, with every
-operand laid out as it is needed. The large matrices are used as they are, one per layer: with a
-small batch, a copy of them would take most of the memory. The small tensors of all layers are
-joined into one, and what is constant over time is multiplied into them once, in ordinary operations
-that autograd differentiates. Each norm is followed by a linear map, so its parameters can be folded
-into that map,
+operand laid out as it is needed. What is constant over time is multiplied in once, beforehand, by
+ordinary operations that autograd differentiates. Each norm is followed by a linear map, so its
+parameters can be folded into that map,
 
 $$W\big(\gamma \odot \hat x + \beta\big) + b = (W \odot \gamma)\,\hat x + (W\beta + b) ,$$
 
 and no sweep ever sees a $\gamma$ or a $\beta$: it only normalises. The factor $1/\sqrt{K}$ of the
-scores goes into $W_q$ in the same way.
+scores goes into $W_q$ and $b_q$, $u$ and $s$ in the same way; $p$ meets a query that is scaled
+already. The small tensors of all layers are joined into one. The large matrices stay one tensor per
+layer, and those that follow no norm, $W_o$ and $W_2$, are not copied at all: with a small batch,
+copies would take most of the memory.
 """
 
 import math

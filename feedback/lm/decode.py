@@ -129,8 +129,9 @@ class StaticWindows:
 
 def native_steps(stack: Stack, memory: Memory, steps: int) -> Callable | None:
     """The step in the C++ loop; `None` if it cannot run, or another implementation was chosen."""
-    ours = isinstance(stack, FeedbackTransformer) and stack.implementation in ("auto", "native")
-    if not ours or obstacle(stack, memory.m):
+    if not isinstance(stack, FeedbackTransformer) or obstacle(stack, memory.m):
+        return None
+    if stack.implementation not in ("auto", "native"):
         return None
     take = NativeSteps(stack, stack.remembered(memory), steps)
     return lambda x: stack.norm(take(x))

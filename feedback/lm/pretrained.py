@@ -64,7 +64,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         ModelConfig.from_dict(values)
     except ValueError as error:
-        raise ValueError(f"{path} describes no model: {error}") from error
+        raise ValueError(f"{path} does not describe a valid model: {error}") from error
     return values
 
 
@@ -72,13 +72,13 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], origi
     """`load_state_dict`, with a one-line `ValueError` that names what does not fit."""
     own = model.state_dict()
     for name in [*own, *weights]:
-        require(name in weights, f"{origin} lacks the parameter {name}; it is of another model")
-        require(name in own, f"{origin} has the parameter {name}, which this model does not know")
+        require(name in weights, f"{origin} lacks the parameter {name}; it is from another model")
+        require(name in own, f"{origin} has the parameter {name}, which this model does not have")
         shape, expected = tuple(weights[name].shape), tuple(own[name].shape)
         require(
             shape == expected,
             f"{origin} has {name} of shape {shape}, expected {expected}; "
-            "it was made with another configuration",
+            "it was made with another configuration: use the same one here",
         )
     model.load_state_dict(weights)
 
@@ -89,8 +89,8 @@ def download(name: str, **hub: Any) -> Path:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **hub))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{name!r} is no folder, does not come with the package ({', '.join(shipped())}), "
-            f"and could not be loaded from the hub ({type(error).__name__})"
+            f"{name!r} is not a folder, does not come with the package ({', '.join(shipped())}), "
+            f"and the Hugging Face hub did not give it ({type(error).__name__}); check the name"
         ) from error
 
 
@@ -161,7 +161,8 @@ class Pretrained(
         made_by = values.get("architecture", cls.__name__)
         require(
             made_by == cls.__name__,
-            f"{folder} holds a {made_by}, not a {cls.__name__}; use {made_by}.from_pretrained",
+            f"{folder} holds a {made_by}, expected a {cls.__name__}; choose another folder, or in "
+            f"Python use {made_by}.from_pretrained",
         )
         path = folder / WEIGHTS
         require(path.is_file(), f"{folder} holds no {WEIGHTS}")

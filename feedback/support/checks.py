@@ -23,7 +23,7 @@ KINDS = {
     float: "a finite number",
     str: "text",
     Path: "a path",
-    NoneType: "nothing",
+    NoneType: "None",
 }
 """The types that a field of a configuration may have, in words."""
 

@@ -90,12 +90,12 @@ class Run:
         values = read_config(self.folder)
         require(
             isinstance(values.get("train", {}), dict),
-            f"{self / CONFIG} is damaged: expected a JSON object under train",
+            f"{self / CONFIG} is damaged: expected a JSON object for the key 'train'",
         )
         try:
             TrainConfig.from_dict(values.get("train", {}))
         except ValueError as error:
-            raise ValueError(f"{self / CONFIG} describes no run: {error}") from error
+            raise ValueError(f"{self / CONFIG} does not describe a valid run: {error}") from error
         return values
 
     def check_same(self, model: ModelConfig, config: TrainConfig) -> None:
@@ -109,7 +109,7 @@ class Run:
             require(
                 old.get(name) == new[name],
                 f"{self.folder} was begun with {name} = {old.get(name)!r}, but now it is "
-                f"{new[name]!r}; a run can only be resumed as it began",
+                f"{new[name]!r}; go back to {old.get(name)!r}, or choose another folder with --run",
             )
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
@@ -134,8 +134,8 @@ class Run:
                 require(all(isinstance(v, int | float) for v in given), "not a number")
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"{path}, line {number} is damaged: expected an object with numbers under "
-                    f"{' '.join(METRIC_KEYS)}"
+                    f"{path}, line {number} is damaged: expected a JSON object with numbers for "
+                    f"the keys {', '.join(METRIC_KEYS)}"
                 ) from error
         return rows
 
@@ -168,6 +168,6 @@ class Run:
             ) from error
         require(
             isinstance(state, dict) and state.keys() >= STATE_KEYS,
-            f"{path} is no checkpoint of a run; start again with --overwrite",
+            f"{path} is not the checkpoint of a run; start again with --overwrite",
         )
         return state

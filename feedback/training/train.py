@@ -48,6 +48,9 @@ from .warm_start import warm_start
 SEEDS = 2**63
 """Seeds are taken modulo this number, so that PyTorch accepts all of them."""
 
+BAR: Any = {"unit": "token", "unit_scale": True, "dynamic_ncols": True, "disable": None}
+"""How the progress bar looks; it is left out where nobody would see it."""
+
 
 class Trainer:
     """
@@ -80,7 +83,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.val_loss: float | None = None
         # A text that is too short fails here, before anything is written.
-        self.batch_at(0)
+        self.batch_at(config.max_steps - 1)
 
     def seed_at(self, step: int) -> int:
         """The seed of everything random in a step: its windows of the text, and its dropout."""
@@ -135,7 +138,7 @@ class Trainer:
         past = None if batch.new or self.memory is None else self.memory.m
         inputs = batch.tokens.to(self.device), batch.targets.to(self.device), past
         loss, norm, m = (self.graphed or self.gradients)(*inputs)
-        self.check_finite(self.step + 1, loss=loss, gradient=norm)
+        self.check_finite(self.step + 1, loss=loss, gradient_norm=norm)
         if self.graphed is None:
             self.optimizer.step()
         self.memory = Memory(m.clone(), self.model.config)
@@ -154,8 +157,9 @@ class Trainer:
         for name, value in values.items():
             require(
                 math.isfinite(value),
-                f"the {name.replace('_', ' ')} is {float(value)} at step {step}; the last good "
-                f"checkpoint in {self.run.folder} is kept; try a lower learning_rate or grad_clip",
+                f"the {name.replace('_', ' ')} is {float(value)} at step {step}, expected a finite "
+                "number; start again with a lower learning_rate, or a smaller grad_clip above 0; "
+                f"{self.run.folder} keeps its last checkpoint, if it had one",
             )
 
     def tokens(self) -> int:
@@ -187,11 +191,12 @@ class Trainer:
         origin = f"the checkpoint in {self.run.folder}"
         require(
             state["digest"] == self.digest,
-            f"{origin} was made with another text than {self.config.data!r} now holds",
+            f"{origin} was made with a different text from {self.config.data!r} as it is now; "
+            "restore that text, or start again with --overwrite",
         )
         require(
             state["step"] <= self.config.max_steps,
-            f"{origin} is of step {state['step']}, but max_steps is {self.config.max_steps}; "
+            f"{origin} is from step {state['step']}, but max_steps is {self.config.max_steps}; "
             f"expected at least {state['step']}",
         )
         load_weights(self.model, state["model"], origin)
@@ -222,9 +227,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device is {name!r}, which PyTorch cannot use here; expected auto, cpu or cuda"
-        ) from error
+        raise ValueError(f"device is {name!r}, unusable here; use cpu or auto") from error
     return device
 
 
@@ -271,8 +274,8 @@ def train(
             run.clear()
             trainer.write_model()
         show(
-            f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters to train on, "
-            f"{len(trainer.val_tokens):,} to validate, {trainer.device}"
+            f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters for training, "
+            f"{len(trainer.val_tokens):,} for validation, device {trainer.device}"
         )
         with writer() as events:
             run_steps(trainer, events, interrupt)
@@ -286,14 +289,8 @@ def train(
 def run_steps(trainer: Trainer, events: Any, interrupt: Interrupt) -> None:
     """Takes steps, evaluates and saves checkpoints, until the last step or an interrupt."""
     config, started = trainer.config, time.perf_counter() - trainer.seconds
-    with tqdm(
-        total=config.batch_size * sum(trainer.seq_lens),
-        initial=trainer.tokens(),
-        unit="token",
-        unit_scale=True,
-        dynamic_ncols=True,
-        disable=None,
-    ) as bar:
+    total = config.batch_size * sum(trainer.seq_lens)
+    with tqdm(total=total, initial=trainer.tokens(), **BAR) as bar:
         while trainer.step < config.max_steps and not interrupt.requested:
             metrics = trainer.train_step()
             if trainer.step % config.eval_steps == 0 or trainer.step == config.max_steps:

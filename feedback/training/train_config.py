@@ -43,13 +43,13 @@ class TrainConfig:
     architecture: Literal["feedback", "transformer"] = "feedback"
     """The Feedback Transformer, or the parallel Transformer to compare it with."""
     implementation: Implementation = "auto"
-    """How the recurrence is computed; the function is the same."""
+    """How the recurrence is computed; all choices give the same results up to rounding."""
     batch_size: int = 32
     """Sequences trained on at once."""
     seq_len: int = 64
     """Tokens in one training sequence."""
     start_seq_len: int | None = None
-    """Short to long: begin with this length, and double it up to seq_len in half the run."""
+    """Short to long: begin with this length, which doubles until it is seq_len halfway through."""
     warm_start: Path | None = None
     """Run folder of a parallel Transformer of the same sizes; training begins with its weights."""
     segments: Literal["random", "carried"] = "random"
@@ -59,7 +59,7 @@ class TrainConfig:
     learning_rate: float = 3e-3
     """Peak of the schedule; it ends at a tenth of this."""
     warmup_steps: int = 50
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up; then the learning rate falls along a cosine."""
     weight_decay: float = 0.1
     """AdamW weight decay of the matrices."""
     grad_clip: float = 1.0
@@ -69,7 +69,7 @@ class TrainConfig:
     checkpoint_steps: int = 350
     """Steps between two checkpoints."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 computes the matrix products under autocast."""
+    """bfloat16: matrix products in bfloat16 by autocast, weights kept in float32."""
     device: str = "auto"
     """auto takes a GPU if there is one; or cpu, cuda, cuda:1, ..."""
     seed: int = 1
@@ -82,8 +82,8 @@ class TrainConfig:
             self, "batch_size", "seq_len", "max_steps", "eval_steps", "checkpoint_steps"
         )
         start, lengths = self.start_seq_len, short_lengths(self.seq_len)
-        words = f"a length that doubles to seq_len = {self.seq_len}: "
-        words += ", ".join(map(str, lengths)) or "there is none"
+        words = f"a length that reaches seq_len = {self.seq_len} by doubling: "
+        words += ", ".join(map(str, lengths)) or "there is none, as seq_len is odd"
         expect(start is None or start in lengths, "start_seq_len", start, words)
         require_kinds(self)
         for name in ("learning_rate", "weight_decay", "grad_clip", "warmup_steps", "seed"):

@@ -43,4 +43,4 @@ def warm_start(model: LanguageModel, trained: TransformerLM) -> None:
 
     # Any other parameter of the Transformer means other sizes, and is reported as a mistake.
     rest = {name: weight for name, weight in learnt.items() if ".kv." not in name}
-    load_weights(model, rest | {name: start(name) for name in own}, "the parallel Transformer")
+    load_weights(model, rest | {name: start(name) for name in own}, "the warm_start model")

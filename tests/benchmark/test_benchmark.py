@@ -153,6 +153,7 @@ def test_sizes():
         "d128 L4 H4 T64 B32",
         "d256 L4 H4 T128 B32",
         "d512 L6 H8 T64 B16",
+        "d128 L4 H4 T512 B8",
     ]
     config = settings.size("d256").config()
     assert (config.d_ff, config.mem_len) == (1024, 128)

@@ -27,7 +27,7 @@ def test_tokenizer_round_trip(text):
 
 def test_unknown_characters_are_named():
     """The error lists what the model does not know, and what it does."""
-    with pytest.raises(ValueError, match="the text has 'Q', 'x', which the model does not know"):
+    with pytest.raises(ValueError, match="the model has no token for 'Q', 'x'; expected only"):
         Tokenizer("abc").encode("aQcx")
 
 
@@ -70,7 +70,9 @@ def test_split_keeps_the_last_tenth():
     train, val = split(tokens, seq_len=8)
     assert torch.equal(torch.cat([train, val]), tokens)
     assert len(val) == 10
-    with pytest.raises(ValueError, match="the text has 9 characters, 8 of them for training"):
+    with pytest.raises(
+        ValueError, match="the text has 9 characters, 8 for training and 1 for validation"
+    ):
         split(torch.arange(9), seq_len=8)
 
 
@@ -92,7 +94,7 @@ def test_carried_segments_continue(N, B, T, steps):
 
 def test_carried_rows_too_short():
     """More rows than the text has room for are refused."""
-    with pytest.raises(ValueError, match="batch_size = 5 rows make rows of 1, shorter than"):
+    with pytest.raises(ValueError, match="batch_size = 5 rows, give rows of 1, expected at least"):
         carried_batch(torch.arange(10), 5, 4, 0)
 
 

@@ -145,7 +145,7 @@ def test_another_layout_is_refused(monkeypatch, tmp_path):
     source.write_text(text.replace("cpp/", f"{compiled.SOURCE.parent}/cpp/"))
     monkeypatch.setattr(compiled, "SOURCE", source)
     found, why = compiled.load(compiled.compiler(), tmp_path)
-    assert found is None and "lays out its arguments in another way" in why
+    assert found is None and "lays out its arguments differently" in why
 
 
 @needs_the_library

@@ -109,7 +109,8 @@ def test_weights_of_another_configuration(saved):
 def test_no_folder_and_no_hub(no_network, tmp_path):
     """A name that is neither here nor on the hub is an error that repeats the name."""
     with pytest.raises(
-        ValueError, match=r"'someone/nothing' is no folder, does not come with the package .tiny_"
+        ValueError,
+        match=r"'someone/nothing' is not a folder, does not come with the package .tiny_",
     ):
         FeedbackLM.from_pretrained("someone/nothing", cache_dir=tmp_path)
 

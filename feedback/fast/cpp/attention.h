@@ -34,10 +34,9 @@ inline double exponential(double x) { return std::exp(x); }
 
 // ## Rows of slots
 //
-// Keys, values and positions are `(K, slots)`: rows that are `stride` numbers apart. The two products
-// with them go along these rows, a few of them side by side, in the order in which they lie in memory:
-// a long window comes from a cache that is only fast if it can tell what is read next. `n` is a
-// multiple of the vector width.
+// Keys, values and positions are `(K, slots)`: rows that are `stride` numbers apart. Both products
+// with them go along these rows, a few rows at a time, in the order in which they lie in memory.
+// `n` is a multiple of the vector width.
 //
 // `out_j += sum_r a_r x_rj`
 template <int R, typename Real>
@@ -135,8 +134,7 @@ inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
 }
 
 // Adds to the gradients of all slots that this step read, in the layers that read projection p:
-// `dk = sum ds (q + u)` and `dv = sum a do`. The slots after the window are finished, so adding whole
-// vectors does no harm.
+// `dk += ds (q + u)` and `dv += a do`. Whole vectors are added: behind the window these are zeros.
 template <typename Real>
 inline void Worker<Real>::accumulate(Int p, Int h, Int b) {
   const Int readers = a.L / a.P;

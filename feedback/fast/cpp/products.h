@@ -50,7 +50,7 @@ struct Matrix {
 // ## A tile
 //
 // R rows of `x`, `(R, depth)`, times one panel, `(depth, PANEL)`. Meanwhile a part of the next
-// panel, from `ahead` on, is prefetched, `step` numbers for each row of this panel.
+// panel, from `ahead` on, is prefetched, a cache line every `step` numbers.
 template <typename Real, int R>
 __attribute__((noinline)) void tile(Matrix<Real> x, Int depth, const Real *panel, const Real *ahead,
                                     Int step, Real *sums) {
@@ -102,8 +102,8 @@ inline __attribute__((always_inline)) void rows_times_panel(Matrix<Real> x, Int 
 
 // ## Packing
 //
-// A matrix `(depth, columns)` as panels of columns one after the other, in the order in which `tile`
-// reads them. The last panel is padded with zeros.
+// A matrix `(depth, columns)` as panels of columns one after the other, in the order in which
+// `tile` reads them. The last panel is padded with zeros.
 template <typename Real>
 void pack(Matrix<Real> from, Int depth, Int columns, Real *to) {
 #pragma omp parallel for
@@ -120,8 +120,8 @@ void pack(Matrix<Real> from, Int depth, Int columns, Real *to) {
 
 // ## Weight gradients
 //
-// Faster here than in PyTorch with the widest vectors, which libraries do not use on every processor,
-// if it runs on PyTorch's threads.
+// Faster than PyTorch's on vectors of 64 bytes, which its library does not use on every processor,
+// provided that this runs on PyTorch's threads.
 #ifdef _OPENMP
 constexpr bool FASTER_PRODUCTS = BYTES == 64;
 #else

@@ -16,7 +16,7 @@ void Worker<Real>::forward() {
     rows([&](Int b) { std::copy_n(a.in + ((t - a.first) * a.B + b) * D, D, at(a.x, 0, D, b)); });
     for (Int l = 0; l < a.L; ++l) forward_layer(l);
     rows([&](Int b) { remember(b); });
-    // `k, v = W_kv m`
+    // `k, v = W_kv m_hat + b_kv`
     product(a.m_hat + t * a.B * D, D, a.wkv, a.P * 2 * HK,
             [&](Int b, Int c, Int width, const Real *sums) {
               memory(a.k, a.v, b, c, c + width,
@@ -78,7 +78,7 @@ void Worker<Real>::backward_memory() {
   rows([&](Int b) {
     memory(a.dk, a.dv, b, 0, KV, [&](Int c, Real &gradient) { dkv[b * KV + c] = gradient; });
   });
-  // `dm = W_k^T dk + W_v^T dv`
+  // `dm = dm_out + LN'(W_k^T dk + W_v^T dv)`
   linear(g, dkv, KV, a.wkv, D);
   rows([&](Int b) {
     const Int row = t * a.B + b;

@@ -33,7 +33,7 @@ class Barrier {
 
 // ## The worker
 //
-// A group owns the rows of the batch from `row0` to `row1`, and shares them among its members.
+// A group owns the rows of the batch from `row0` to `row1`, and its members share the work on them.
 template <typename Real>
 struct Worker {
   const Arguments<Real> &a;
@@ -47,15 +47,9 @@ struct Worker {
   void at(Int step) {
     t = step;
     r = t % a.rows;
-    start = std::max<Int>(0, a.S + t - a.W);
+    start = a.windows[2 * t];
     n = a.S + t - start;
     padded = (n + Vector<Real>::width - 1) / Vector<Real>::width * Vector<Real>::width;
-  }
-
-  // How many slots all steps before `step` read in total: windows grow from S to W, and then slide.
-  Int read_before(Int step) const {
-    const Int growing = std::min(step, a.W - a.S);
-    return growing * a.S + growing * (growing - 1) / 2 + (step - growing) * a.W;
   }
 
   // ## Places
@@ -90,8 +84,7 @@ struct Worker {
   // Attention weights of one head and row, `(n,)`; the gradients of its scores; and which attention
   // weights survive dropout.
   Real *weights(Int l, Int h, Int b) const {
-    const Int all = a.rows > 1 ? read_before(a.rows) : a.W;
-    return a.attn + ((l * a.H + h) * all + read_before(r)) * a.B + b * n;
+    return a.attn + ((l * a.H + h) * a.attn_slots + a.windows[2 * r + 1]) * a.B + b * n;
   }
   Real *gradients(Int l, Int h, Int b) const {
     return adjoint(a.ds, l * a.H + h, a.W, b) + a.W - n;
@@ -107,7 +100,8 @@ struct Worker {
 
   // ## Scratch
   //
-  // `y (B, D)`, `z (B, D)`, `h (B, F)`, `o (L, B, HK)`, and each thread's own windows.
+  // `y (B, D)`: the input of the second norm, or dy where nothing is read; `z (B, D)`: a gradient
+  // before LN'; `h (B, F)`; `o (L, B, HK)`: do of all layers; and each thread's own windows.
   static Int own_size(const Arguments<Real> &a) {
     return std::max({a.W, a.K, 2 * a.L}) + Vector<Real>::width;
   }
@@ -118,10 +112,11 @@ struct Worker {
   Real *scratch_z() const { return a.scratch + a.B * a.D; }
   Real *scratch_h() const { return a.scratch + a.B * 2 * a.D; }
   Real *scratch_o(Int l) const { return a.scratch + a.B * (2 * a.D + a.F + l * HK); }
-  // One of this thread's own windows, `(padded,)`: whole vectors, so that no loop has a remainder.
+  // One of this thread's own windows, `(padded,)`: whole vectors, so that products with keys, values
+  // and positions have no remainder.
   // What comes after the first n slots is zero or never used.
   Real *own(Int i) const {
-    return a.scratch + a.B * (2 * a.D + a.F + a.L * HK) + (thread * (2 * a.L + 1) + i) * own_size(a);
+    return scratch_o(a.L) + (thread * (2 * a.L + 1) + i) * own_size(a);
   }
   static void add(Real *sum, const Real *term, Int count) {
 #pragma omp simd
