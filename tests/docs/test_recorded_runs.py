@@ -82,9 +82,7 @@ def test_a_notebook_quotes_the_benchmark():
         assert f"{words} {min(ratios):.{digits}f} to {max(ratios):.{digits}f}" in text
     for words, kind, size in (("the ratio is", "B", "1"), ("by itself, it is", "T", "1024")):
         taken = recorded["growth"][kind][size]
-        loop, fused = (
-            taken[n]["median"] for n in ("FeedbackLM auto", "fused Transformer")
-        )
+        loop, fused = (taken[n]["median"] for n in ("FeedbackLM auto", "fused Transformer"))
         assert f"{words} {loop / fused:.1f}" in text
 
 

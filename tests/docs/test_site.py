@@ -175,8 +175,8 @@ def test_every_line_of_code_is_on_a_page(site):
             if line.strip() and not line.lstrip().startswith("//"):
                 assert shown[path.relative_to(ROOT).as_posix(), n].rstrip("\n") == line
     # Beside each line of C++ stands what was last said of it.
-    assert re.search(r"<code>q = W_q z</code>.*?</p>\s*</div>\s*<div class=\"side\">.*?>product",
-                     site.files["sweeps-h.html"].decode(), re.S)  # fmt: skip
+    row = r"<code>q = W_q hat \+ b_q</code>.*?</p>\s*</div>\s*<div class=\"side\">.*?>linear"
+    assert re.search(row, site.files["sweeps-h.html"].decode(), re.S)
 
 
 def test_notebook_pages(site):
