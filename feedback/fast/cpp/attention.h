@@ -23,9 +23,9 @@ inline float exponential(float x) {
   float series = 1.0f / 5040;
   for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
     series = series * r + c;
-  int32_t bits;
+  uint32_t bits;
   std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << 23) + (127 << 23);
+  bits = (bits << 23) + (127u << 23);
   float power;
   std::memcpy(&power, &bits, sizeof power);
   return series * power;

@@ -58,22 +58,24 @@ inline void Worker<Real>::activate(Int l, Int b) {
   }
 }
 
-// `dpre = phi'(pre) dh`, for `width` units from unit c on.
+// `dpre = phi'(pre) dh`, for `width` units from unit c on; `dh` is overwritten.
 template <typename Real>
-inline void Worker<Real>::activate_backward(Int l, Int b, Int c, Int width, const Real *dh) {
+inline void Worker<Real>::activate_backward(Int l, Int b, Int c, Int width, Real *dh) {
   const Real *pre = at(a.pre, l, wide, b) + c;
   Real *dpre = adjoint(a.dpre, l, wide, b) + c;
-  const uint8_t *kept = kept_units(l, b);
+  if (const uint8_t *kept = kept_units(l, b))
+    for (Int i = 0; i < width; ++i) dh[i] *= kept[c + i] * rescale();
+  if (a.activation == RELU) {
 #pragma omp simd
+    for (Int i = 0; i < width; ++i) dpre[i] = pre[i] > 0 ? dh[i] : 0;
+    return;
+  }
   for (Int i = 0; i < width; ++i) {
-    const Real z = pre[i], g = kept ? dh[i] * (kept[c + i] * rescale()) : dh[i];
-    if (a.activation == RELU) dpre[i] = z > 0 ? g : 0;
+    const Real z = pre[i], g = dh[i], sigmoid = 1 / (1 + std::exp(-z));
     if (a.activation == GELU) {
       const Real density = std::exp(-z * z / 2) * Real(M_2_SQRTPI * M_SQRT1_2 / 2);
       dpre[i] = g * (normal_cdf(z) + z * density);
-    }
-    if (a.activation == SWIGLU) {
-      const Real sigmoid = 1 / (1 + std::exp(-z));
+    } else {
       dpre[i] = g * pre[a.F + i] * sigmoid * (1 + z * (1 - sigmoid));
       dpre[a.F + i] = g * z * sigmoid;
     }

@@ -100,7 +100,7 @@ void Worker<Real>::backward_layer(Int l) {
   Real *g = scratch_z(), *dy = n > 0 ? adjoint(a.dy, l, D) : scratch_y();
   // `dh = W_2^T dx`, and `dpre = phi'(pre) dh`
   product(dx, D, a.w2 + l * packed<Real>(D, F), F,
-          [&](Int b, Int c, Int width, const Real *sums) {
+          [&](Int b, Int c, Int width, Real *sums) {
             activate_backward(l, b, c, width, sums);
           });
   // `dy = dx + LN'(W_1^T dpre)`

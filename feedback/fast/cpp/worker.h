@@ -149,7 +149,7 @@ struct Worker {
       const Int c = i * PANEL<Real>, width = std::min<Int>(PANEL<Real>, columns - c);
       rows_times_panel(Matrix<Real>{x + row0 * depth, depth, 1}, row1 - row0, depth,
                        matrix + c * depth,
-                       [&](Int b, const Real *sums) { f(row0 + b, c, width, sums); });
+                       [&](Int b, Real *sums) { f(row0 + b, c, width, sums); });
     });
   }
   // The same as `(B, columns)`, with `out[at] = f(sum, at, c)` in column c.
@@ -172,7 +172,7 @@ struct Worker {
   template <typename Each>
   void normalise_backward(const Real *g, const Real *hat, Real rstd, Each f) const;
   void activate(Int l, Int b);
-  void activate_backward(Int l, Int b, Int c, Int width, const Real *dh);
+  void activate_backward(Int l, Int b, Int c, Int width, Real *dh);
   void remember(Int b);
   // Attention:
   void copy(const Real *from, Real *to, const uint8_t *kept) const;
