@@ -84,10 +84,12 @@ def add_product(total: Tensor, grad: Tensor, rows: Tensor) -> None:
 
 def in_order(w: Weights, transpose: bool) -> dict[str, Tensor]:
     """
-    The weights as the C++ code reads them: matrices packed, and each row of positions padded, so
-    that a loop may read one vector past its end.
+    The weights as the C++ code reads them, forward, or, with `transpose=False`, backward: matrices
+    packed, and positions by rows of slots, or slot by slot, padded so that a loop may read one
+    vector past the end.
     """
-    tensors = w._replace(p=F.pad(w.p, (0, MARGIN)))._asdict()
+    p = F.pad(w.p, (0, MARGIN)) if transpose else F.pad(w.p.mT, (0, 0, 0, MARGIN))
+    tensors = w._replace(p=p)._asdict()
     packed = {name: pack(tensors[name], transpose) for name in MATRICES}
     packed |= {"wkv": pack([w.wkv], transpose)}
     rest = {name: tensors[name].contiguous() for name in tensors if name not in packed}
@@ -120,7 +122,7 @@ class Loop:
         sizes["activation"] = ACTIVATIONS.index(n.activation)
         self.arguments = library().arguments(
             **sizes,
-            slots=tensors["k"].shape[-1],
+            slots=n.S + n.T + MARGIN,
             relu_only=n.relu_only,
             rows=x.shape[1],
             longest=n.longest,
@@ -152,7 +154,7 @@ def sweep_forward(call: Call, x: Tensor) -> Tensor:
     """The sweep of `forward`, in C++."""
     n, w, tape, masks = call
     x, out = x.contiguous(), tape.outputs()
-    tensors = {**in_order(w, transpose=True), **tape._asdict()}
+    tensors = {**in_order(w, transpose=True), **tape._asdict(), "v": tape.v.mT}
     Loop(n, tensors, masks).run("forward", 0, n.T, {"in": x, "out": out})
     return out
 
@@ -163,6 +165,8 @@ def sweep_backward(
     """The sweep of `backward`, in C++."""
     n, w, tape, masks = call
     tensors = {**in_order(w, transpose=False), **tape._asdict(), "dout": dout.contiguous()}
+    # Back along the other side: keys slot by slot, and values by rows of slots.
+    tensors |= {"k": tape.k.mT.contiguous(), "v": tape.v.contiguous()}
     tensors |= dict(zip(("dk", "dv"), total.cache, strict=True))
     if dm_out is not None:
         tensors["dm_out"] = dm_out.contiguous()
@@ -213,7 +217,8 @@ class NativeSteps:
         self.tape = Tape.make(self.n, past, past.dtype, recording=False)
         self.tape.k[..., :S], self.tape.v[..., :S] = past
         out = past.new_empty(B, c.d_model)
-        self.loop = Loop(self.n, {**self.weights, **self.tape._asdict(), "out": out})
+        tensors = {**self.weights, **self.tape._asdict(), "v": self.tape.v.mT, "out": out}
+        self.loop = Loop(self.n, tensors)
 
     def __call__(self, x: Tensor) -> Tensor:
         """One step, from $x_t^0$ to $x_t^L$, both `(B, D)`; the next step overwrites the result."""

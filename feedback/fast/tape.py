@@ -134,6 +134,7 @@ class Tape(NamedTuple):
     k: Tensor
     """Keys of all slots, carried and new, `(P, H, B, K, S + T)`, and a margin of zeros"""
     v: Tensor
+    """Values in the same way, but slot by slot in memory: each is read along its rows"""
 
     @classmethod
     def make(cls, n: Sizes, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
@@ -155,7 +156,7 @@ class Tape(NamedTuple):
             m_hat=torch.empty_like(m) if n.norm_memory else m,
             m_rstd=make(n.T, n.B, 1),
             k=like.new_zeros(cache, dtype=dtype),
-            v=like.new_zeros(cache, dtype=dtype),
+            v=like.new_zeros(*cache[:3], cache[4], n.K, dtype=dtype).mT,
         )
         if n.S == 0:
             # The first step attends to nothing and never writes these, so they start at zero.

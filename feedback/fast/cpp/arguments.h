@@ -17,8 +17,8 @@ typedef int64_t Int;
 // dropout `mask_slots`. `windows` has two numbers for each step: the first slot that it reads, and
 // how many slots all steps before it read in total. The tape has room for `rows` steps, and for
 // `attn_slots` attention weights per layer, head and sequence of the batch; the adjoint has room
-// for the `longest` stretch. `first` and `steps` are the part of the call to compute now, by `threads`
-// threads in `groups` groups.
+// for the `longest` stretch. `first` and `steps` are the part of the call to compute now, by
+// `threads` threads in `groups` groups.
 #define SIZES(X)                                                                                \
   X(Int, T) X(Int, B) X(Int, D) X(Int, H) X(Int, K) X(Int, L) X(Int, F) X(Int, P) X(Int, S)     \
   X(Int, W) X(Int, slots) X(Int, activation) X(Int, norm_memory) X(Int, relu_only)              \

@@ -32,13 +32,12 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
-// ## Rows of slots
+// ## Rows
 //
-// Keys, values and positions are `(K, slots)`: rows that are `stride` numbers apart. Both products
-// with them go along these rows, a few rows at a time, in the order in which they lie in memory.
-// `n` is a multiple of the vector width.
-//
-// `out_j += sum_r a_r x_rj`
+// `out_j += sum_r a_r x_rj`, for rows that are `stride` numbers apart, a few at a time; `n` is a
+// multiple of the vector width. All of attention is made of this one sum. With keys as `(K, slots)`
+// it gives the scores of a query, with values as `(slots, K)` what it reads; and on the way back,
+// where both lie the other way round, the gradients of these.
 template <int R, typename Real>
 inline void add_some(Int n, const Real *a, const Real *x, Int stride, Real *out) {
   typedef typename Vector<Real>::type V;
@@ -58,26 +57,6 @@ inline void add_rows(Int rows, Int n, const Real *a, const Real *x, Int stride, 
   for (; r < rows; ++r) add_some<1>(n, a + r, x + r * stride, stride, out);
 }
 
-// `out_r += sum_j a_j x_rj`
-template <int R, typename Real>
-inline void read_some(Int n, const Real *a, const Real *x, Int stride, Real *out) {
-  typedef typename Vector<Real>::type V;
-  V sum[R] = {};
-  for (Int j = 0; j < n; j += Vector<Real>::width) {
-    const V weight = *(const V *)(a + j);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) sum[r] += weight * *(const V *)(x + r * stride + j);
-  }
-  for (int r = 0; r < R; ++r)
-    for (int lane = 0; lane < Vector<Real>::width; ++lane) out[r] += sum[r][lane];
-}
-template <typename Real>
-inline void read_rows(Int rows, Int n, const Real *a, const Real *x, Int stride, Real *out) {
-  Int r = 0;
-  for (; r + 8 <= rows; r += 8) read_some<8>(n, a, x + r * stride, stride, out + r);
-  for (; r < rows; ++r) read_some<1>(n, a, x + r * stride, stride, out + r);
-}
-
 // Copies a row to a window of this thread's own, padded with zeros; with dropout, if there is any.
 template <typename Real>
 inline void Worker<Real>::copy(const Real *from, Real *to, const uint8_t *kept) const {
@@ -91,10 +70,10 @@ inline void Worker<Real>::copy(const Real *from, Real *to, const uint8_t *kept) 
 template <typename Real>
 inline void Worker<Real>::attend(Int l, Int h, Int b) {
   const Real *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
-  Real *attn = weights(l, h, b), *score = own(0), *both = own(1), *o = at(a.o, l, HK, b) + h * a.K;
+  Real *attn = weights(l, h, b), *score = own(0), *both = own(1);
   // `s + q p + (q + u) k`
   copy(a.s + (l * a.H + h) * a.W + a.W - n, score, nullptr);
-  add_rows(a.K, padded, q, positions(l, h), reach, score);
+  add_rows(a.K, padded, q, a.p + (l * a.H + h) * a.K * reach + a.W - n, reach, score);
   for (Int i = 0; i < a.K; ++i) both[i] = q[i] + u[i];
   add_rows(a.K, padded, both, window(a.k, l, h, b), a.slots, score);
   Real high = score[0], sum = 0;
@@ -106,15 +85,16 @@ inline void Worker<Real>::attend(Int l, Int h, Int b) {
   for (Int j = 0; j < n; ++j) attn[j] = score[j] * scale;
   // `o = sum a v`
   copy(attn, score, kept(l, h, b));
-  std::fill_n(o, a.K, Real(0));
-  read_rows(a.K, padded, score, window(a.v, l, h, b), a.slots, o);
+  std::fill_n(both, K, Real(0));
+  add_rows(n, K, score, cache(a.v, l, h, b) + start * a.K, a.K, both);
+  std::copy_n(both, a.K, at(a.o, l, HK, b) + h * a.K);
 }
 
 // ## Backward
 template <typename Real>
 inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
   const Real *attn = weights(l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
-  Real *ds = gradients(l, h, b), *da = own(0), *dq = adjoint(a.dq, l, HK, b) + h * a.K;
+  Real *ds = gradients(l, h, b), *da = own(0), *dq = own(1);
   // `da = do v`
   std::fill_n(da, padded, Real(0));
   add_rows(a.K, padded, g_o, window(a.v, l, h, b), a.slots, da);
@@ -127,10 +107,10 @@ inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
   std::fill(ds - (a.W - n), ds, Real(0));
   for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (da[j] - dot);
   // `dq = sum ds (k + p)`
-  copy(ds, da, nullptr);
-  std::fill_n(dq, a.K, Real(0));
-  read_rows(a.K, padded, da, window(a.k, l, h, b), a.slots, dq);
-  read_rows(a.K, padded, da, positions(l, h), reach, dq);
+  std::fill_n(dq, K, Real(0));
+  add_rows(n, K, ds, cache(a.k, l, h, b) + start * a.K, a.K, dq);
+  add_rows(n, K, ds, a.p + ((l * a.H + h) * reach + a.W - n) * a.K, a.K, dq);
+  std::copy_n(dq, a.K, adjoint(a.dq, l, HK, b) + h * a.K);
 }
 
 // Adds to the gradients of all slots that this step read, in the layers that read projection p:

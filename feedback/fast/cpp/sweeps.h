@@ -19,7 +19,7 @@ void Worker<Real>::forward() {
     // `k, v = W_kv m_hat + b_kv`
     product(a.m_hat + t * a.B * D, D, a.wkv, a.P * 2 * HK,
             [&](Int b, Int c, Int width, const Real *sums) {
-              memory(a.k, a.v, b, c, c + width,
+              memory(a.k, a.v, true, b, c, c + width,
                      [&](Int j, Real &kv) { kv = sums[j - c] + a.bkv[j]; });
             });
   }
@@ -76,7 +76,7 @@ void Worker<Real>::backward_memory() {
   const Int D = a.D, KV = a.P * 2 * HK;
   Real *dkv = adjoint(a.dkv, 0, KV), *g = scratch_z();
   rows([&](Int b) {
-    memory(a.dk, a.dv, b, 0, KV, [&](Int c, Real &gradient) { dkv[b * KV + c] = gradient; });
+    memory(a.dk, a.dv, false, b, 0, KV, [&](Int c, Real &gradient) { dkv[b * KV + c] = gradient; });
   });
   // `dm = dm_out + LN'(W_k^T dk + W_v^T dv)`
   linear(g, dkv, KV, a.wkv, D);

@@ -40,6 +40,8 @@ struct Worker {
   Barrier &barrier;
   const Int row0, row1, member, members, thread;
   const Int wide = a.activation == SWIGLU ? 2 * a.F : a.F, HK = a.H * a.K, reach = a.W + MARGIN;
+  // A head in whole vectors.
+  const Int K = (a.K + Vector<Real>::width - 1) / Vector<Real>::width * Vector<Real>::width;
   // The step t; its row r on the tape; and the window that it reads, n slots from `start` on,
   // `padded` to whole vectors.
   Int t = 0, r = 0, start = 0, n = 0, padded = 0;
@@ -62,23 +64,22 @@ struct Worker {
   Real *adjoint(Real *base, Int l, Int width, Int b = 0) const {
     return base + ((l * a.longest + t - a.first) * a.B + b) * width;
   }
-  // Keys or values of one head and row, `(K, slots)`; those that a step reads begin at `start`.
+  // Keys or values of one head and row: `(K, slots)` or `(slots, K)`; and the window of this step
+  // in the first of the two.
   Real *cache(Real *base, Int l, Int h, Int b) const {
     return base + (((l % a.P) * a.H + h) * a.B + b) * a.K * a.slots;
   }
-  // The window of this step in such a cache; and its positions, in rows that are `reach` apart.
   Real *window(Real *base, Int l, Int h, Int b) const { return cache(base, l, h, b) + start; }
-  const Real *positions(Int l, Int h) const {
-    return a.p + (l * a.H + h) * a.K * reach + a.W - n;
-  }
   // Calls `f(c, number)` for columns c of `(P, 2, H, K)`, `number` being the one that belongs there
-  // in the caches of keys and values at this step.
+  // in the caches of keys and values at this step. Keys are `(K, slots)`; so are values, or they
+  // are `rows`, `(slots, K)`.
   template <typename Each>
-  void memory(Real *k, Real *v, Int b, Int c, Int end, Each f) const {
+  void memory(Real *k, Real *v, bool rows, Int b, Int c, Int end, Each f) const {
     while (c < end) {
-      const Int h = c / a.K, stop = std::min(end, (h + 1) * a.K);
-      Real *base = cache(h / a.H % 2 ? v : k, h / a.H / 2, h % a.H, b) + start + n;
-      for (; c < stop; ++c) f(c, base[(c - h * a.K) * a.slots]);
+      const Int h = c / a.K, stop = std::min(end, (h + 1) * a.K), value = h / a.H % 2;
+      const Int across = rows && value ? 1 : a.slots, down = rows && value ? a.K : 1;
+      Real *base = cache(value ? v : k, h / a.H / 2, h % a.H, b) + (start + n) * down;
+      for (; c < stop; ++c) f(c, base[(c - h * a.K) * across]);
     }
   }
   // Attention weights of one head and row, `(n,)`; the gradients of its scores; and which attention
@@ -112,8 +113,8 @@ struct Worker {
   Real *scratch_z() const { return a.scratch + a.B * a.D; }
   Real *scratch_h() const { return a.scratch + a.B * 2 * a.D; }
   Real *scratch_o(Int l) const { return a.scratch + a.B * (2 * a.D + a.F + l * HK); }
-  // One of this thread's own windows, `(padded,)`: whole vectors, so that products with keys, values
-  // and positions have no remainder.
+  // One of this thread's own windows, `(padded,)`: whole vectors, so that the sums of attention
+  // have no remainder.
   // What comes after the first n slots is zero or never used.
   Real *own(Int i) const {
     return scratch_o(a.L) + (thread * (2 * a.L + 1) + i) * own_size(a);
