@@ -449,17 +449,17 @@ plt.show()
 #
 # The bars show one moment, on a machine that others may be using too. The project's
 # [benchmark](../../docs/runs/README.md) took more care, with two cores and at four sizes. Compared
-# with the fused Transformer, the C++ loop takes 0.64 to 1.16 times as long, `TransformerLM` 1.07 to
-# 2.17, the sweeps in PyTorch 2.1 to 5.0, appending 2.7 to 8.7, and labml's model with shared keys
-# and values 3.9 to 14.2. At the first of the sizes, this is the way down:
+# with the fused Transformer, the C++ loop takes 0.62 to 1.05 times as long, `TransformerLM` 1.07 to
+# 1.90, the sweeps in PyTorch 2.1 to 4.4, appending 2.6 to 7.4, and labml's model with shared keys
+# and values 4.0 to 11.6. At the first of the sizes, this is the way down:
 
 recorded = {
-    "labml": 12.24,
-    "labml, shared keys and values": 6.95,
-    "reference": 4.86,
-    "append": 3.62,
-    "sequence": 2.51,
-    "native": 0.86,
+    "labml": 11.42,
+    "labml, shared keys and values": 6.69,
+    "reference": 4.67,
+    "append": 3.51,
+    "sequence": 2.43,
+    "native": 0.80,
     "parallel, fused": 1.00,
 }
 fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
@@ -477,8 +477,8 @@ assert steps == sorted(steps, reverse=True) and steps[-1] < fused
 plt.show()
 
 # The same benchmark shows the limits of the C++ loop. All of it was measured on a CPU. With a batch
-# of one, each product has a single row, and the ratio is 2.1; with 1024 steps, each of which has to
-# read up to 1023 slots by itself, it is 1.8.
+# of one, each product has a single row, and the ratio is 2.2; with 1024 steps, each of which has to
+# read up to 1023 slots by itself, it is 2.1.
 #
 # ## Exercises
 #

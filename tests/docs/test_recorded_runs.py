@@ -94,12 +94,12 @@ def test_the_readme_quotes_the_recorded_run():
     assert (f"{last['val_loss']:.2f}", str(round(last["seconds"]))) == found.groups()
 
 
-def test_a_step_takes_two_thirds_of_the_time():
+def test_a_step_takes_three_fifths_of_the_time():
     """Ours against `TransformerLM` at the size of the runs, and against the fused Transformer."""
     results = json.loads((RUNS / "benchmark" / "benchmark.json").read_text())
     entries = results["train"]["d128 L4 H4 T64 B32"]
     ours, theirs = entries["FeedbackLM native"], entries["TransformerLM"]
-    assert round(ours["median"] / theirs["median"], 2) == pytest.approx(2 / 3, abs=0.03)
+    assert round(ours["median"] / theirs["median"], 2) == pytest.approx(0.6, abs=0.03)
     assert ours["quartiles"][1] < entries["fused Transformer"]["quartiles"][0]
 
 
