@@ -18,7 +18,7 @@ So the work divides into three parts, and the same division works for any recurr
 1. **Sweep forward**, writing what the backward pass will need into preallocated buffers.
 2. **Sweep backward** over activations only, writing the gradient at the output of each weight.
 3. **Weight gradients, many steps at once.** The backward sweep goes back stretch by stretch, each
-   of some 256 rows, and for each stretch a weight gradient is one large matrix product, added to
+   of some 200 rows, and for each stretch a weight gradient is one large matrix product, added to
    those before: $\partial\mathcal{L}/\partial W = \sum G^\top X$.
 
 Nothing is approximated and nothing is truncated. This is backpropagation through time, reordered.

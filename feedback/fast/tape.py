@@ -32,7 +32,7 @@ from ..layers import DropoutMasks
 from ..reference import Pairs
 from .weights import Weights
 
-ROWS = 256
+ROWS = 224
 """Rows of a stretch: enough for a fast product, and few enough to need little memory."""
 
 MARGIN = 16

@@ -267,17 +267,14 @@ def test_peak_memory_of_a_step_has_the_gradients():
 
 @pytest.mark.parametrize("name", ["sequence", NATIVE])
 @pytest.mark.parametrize("T", [128, 256])
-def test_the_whole_sequence_needs_hardly_more_memory_than_appending(T, name):
-    """
-    At its peak a training step of either sweep stays within 5 % of that of "append", although keys
-    and values are there twice in the C++ loop's sweep back, once in each order.
-    """
+def test_the_whole_sequence_needs_no_more_memory_than_appending(T, name):
+    """At its peak a training step of either sweep stays below that of "append"."""
     size, peaks = contestants.Size(D=64, L=3, H=2, T=T, B=16), []
     for implementation in (name, "append"):
         entry = b.training(contestants.feedback(implementation), size, CPU)
         entry.begin(count_memory=True)
         peaks.append(entry.peak)
-    assert 0 < peaks[0] <= 1.05 * peaks[1]
+    assert 0 < peaks[0] <= peaks[1]
 
 
 def test_memory_grows_in_proportion_to_the_length():
