@@ -34,48 +34,50 @@ it. The files at the top of this folder are the chapter; the code that supports 
 15. `model`: the recurrence as a module, and the choice of implementation
 16. `transformer`: the parallel Transformer, for comparison
 
-## Language models
-
-17. `decode`: one step per token; the prefix is never computed again
-18. `generate`: how to choose a token
-19. `pretrained`: a folder with a model, here or on the Hugging Face hub
-20. `language_model`: tokens in, logits out, and the loop that writes
-
 ## Data
 
-21. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
-22. `text`: characters, batches
-23. `tasks`: parity and a random walk: small worlds whose state must be tracked
+17. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
+18. `tokenizer`: characters, bytes, or pieces of words
+19. `text`: from a text to batches
+20. `tasks`: parity and a random walk: small worlds whose state must be tracked
+
+## Language models
+
+21. `rotary`: a parallel Transformer with fused attention, the rival
+22. `decode`: one step per token; the prefix is never computed again
+23. `generate`: how to choose a token
+24. `pretrained`: a folder with a model, here or on the Hugging Face hub
+25. `language_model`: tokens in, logits out, and the loop that writes
 
 ## Training
 
-24. `train_config`: what a run is made of
-25. `schedule`: learning rate, short to long, the optimiser
-26. `evaluate`: the loss, and its mean over a whole text
-27. `runs`: the folder of a training run
-28. `plot`: the loss, drawn
-29. `warm_start`: begin with the weights of a parallel Transformer
-30. `train`: one visible training loop
+26. `train_config`: what a run is made of
+27. `schedule`: learning rate, short to long, the optimiser
+28. `evaluate`: the loss, and its mean over a whole text
+29. `runs`: the folder of a training run
+30. `plot`: the loss, drawn
+31. `warm_start`: begin with the weights of a parallel Transformer
+32. `train`: one visible training loop
 
 ## Measuring
 
-31. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-32. `report`: tables and a picture
-33. `measure`: time, memory and decoding, side by side on this machine
+33. `contestants`: the models compared: ours, the strongest Transformers, other people's code
+34. `report`: tables and a picture
+35. `measure`: time, memory and decoding, side by side on this machine
 
 ## From the command line
 
-34. `__main__`: the command line
+36. `__main__`: the command line
 
 ## Support
 
-35. `checks`: errors that say what to do
-36. `files`: write a file completely or not at all
-37. `interrupt`: Ctrl-C that lets the step finish
+37. `checks`: errors that say what to do
+38. `files`: write a file completely or not at all
+39. `interrupt`: Ctrl-C that lets the step finish
 """
 
 from .config import ModelConfig
-from .lm.language_model import FeedbackLM, TransformerLM
+from .lm.language_model import FeedbackLM, RotaryLM, TransformerLM
 from .memory import Memory
 from .model import FeedbackTransformer
 from .training.train_config import TrainConfig
@@ -86,6 +88,7 @@ __all__ = [
     "FeedbackTransformer",
     "Memory",
     "ModelConfig",
+    "RotaryLM",
     "TrainConfig",
     "TransformerLM",
 ]

@@ -31,8 +31,8 @@ import tyro
 
 from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig
-from .data.text import Tokenizer
-from .lm.language_model import FeedbackLM, TransformerLM
+from .data.tokenizer import stored_tokenizer
+from .lm.language_model import ARCHITECTURES, FeedbackLM
 from .lm.pretrained import find
 from .support.checks import expect, require
 from .training.plot import Axis, plot_runs
@@ -79,15 +79,16 @@ class Train:
         require(not (self.resume and self.overwrite), "choose --resume or --overwrite, not both")
         trainer = train(self.model_config(), self.training, self.resume, self.overwrite)
         run = trainer.run
-        if trainer.step < self.training.max_steps:
+        if not trainer.finished:
             print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
             print(f"To continue:  python -m feedback train --run {run.folder} --resume")
             return 130
         print(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
         if trainer.val_loss is not None:
+            unit = "character" if self.training.tokenizer == "characters" else "token"
             print(
-                f"validation loss {trainer.val_loss:.4f} nats per character "
-                f"after {trainer.seconds:.0f} s"
+                f"validation loss {trainer.val_loss:.4f} nats per {unit}, "
+                f"{trainer.bits_per_byte:.4f} bits per byte, after {trainer.seconds:.0f} s"
             )
         print(f"run     {run.folder}\nplot    {run / PLOT}")
         print(f"next    python -m feedback generate --run {run.folder}")
@@ -106,15 +107,15 @@ class Generate:
     prompt: str = "\n"
     """What the text begins with."""
     max_new_tokens: int = 500
-    """Characters to write."""
+    """Tokens to write: characters, unless the model was trained on others."""
     temperature: float = 0.8
-    """0 always takes the likeliest character; 1 follows the model's probabilities."""
+    """0 always takes the likeliest token; 1 follows the model's probabilities."""
     top_k: int | None = None
-    """Choose among the k likeliest characters only."""
+    """Choose among the k likeliest tokens only."""
     top_p: float | None = None
-    """Choose among the likeliest characters that together reach this probability."""
+    """Choose among the likeliest tokens that together reach this probability."""
     stop: str | None = None
-    """A character at which to stop."""
+    """A character at which to stop, or other text that is a single token."""
     samples: int = 1
     """Texts to write."""
     seed: int | None = None
@@ -126,17 +127,14 @@ class Generate:
         """Prints the samples."""
         require(len(self.prompt) > 0, "the prompt is empty, expected at least one character")
         expect(self.samples >= 1, "samples", self.samples, "at least 1")
-        expect(len(self.stop or " ") == 1, "stop", self.stop, "a single character")
         folder = find(self.run)
         if self.run == TrainConfig.run and Run(folder).is_empty():
             print(f"{folder} holds no run; using the package's tiny_shakespeare", file=sys.stderr)
             folder = find("tiny_shakespeare")
         stored = Run(folder).read()
-        require(
-            isinstance(stored.get("characters"), str),
-            f"{folder} has no vocabulary, expected a folder made by: python -m feedback train",
-        )
-        tokenizer = Tokenizer(stored["characters"])
+        tokenizer = stored_tokenizer(stored, folder)
+        stop = None if self.stop is None else tokenizer.encode(self.stop)
+        expect(stop is None or len(stop) == 1, "stop", self.stop, "text that is a single token")
         device = choose_device(self.device)
         tokens = tokenizer.encode(self.prompt).expand(self.samples, -1).to(device)
         generator = torch.Generator(device)
@@ -144,7 +142,7 @@ class Generate:
             generator.seed()
         else:
             generator.manual_seed(self.seed % SEEDS)
-        cls = TransformerLM if stored.get("architecture") == "TransformerLM" else FeedbackLM
+        cls = ARCHITECTURES.get(stored.get("architecture", ""), FeedbackLM)
         model = cls.from_pretrained(folder).to(device)
         out = model.generate(
             tokens,
@@ -152,7 +150,7 @@ class Generate:
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
-            stop_token=None if self.stop is None else int(tokenizer.encode(self.stop)),
+            stop_token=None if stop is None else int(stop),
             generator=generator,
         )
         print("\n---\n".join(tokenizer.decode(row) for row in out))

@@ -69,7 +69,7 @@ class ModelConfig:
     """Probability of dropping an attention weight or a feed-forward unit."""
     empty_memory: Literal["skip", "zeros"] = "skip"
     """With no memory yet: skip attention, or attend to mem_len memory vectors of zeros."""
-    norm_memory: bool = False
+    norm_memory: bool = True
     """Normalise memory vectors before they become keys and values."""
 
     def __post_init__(self) -> None:

@@ -56,6 +56,13 @@ class FeedForward(nn.Module):
         # $W_2 \,\cdot + b_2$
         return self.down(inner)
 
+    def draw(self, z: Tensor) -> Tensor | None:
+        """Units of `z`, `(..., D)`, that survive dropout, `(..., F)`; `None` if none is dropped."""
+        if not self.training or self.dropout == 0:
+            return None
+        shape = (*z.shape[:-1], self.up.out_features)
+        return torch.empty(shape, dtype=torch.bool, device=z.device).bernoulli_(1 - self.dropout)
+
 
 class FeedbackTransformerLayer(nn.Module):
     r"""

@@ -83,7 +83,7 @@ class TransformerLayer(FeedbackTransformerLayer):
         if first < x.shape[1]:
             z = self.attention(self.norm_attn(x[:, first:]), k, v)
             x = x + F.pad(z, (0, 0, first, 0))
-        return x + self.ff(self.norm_ff(x), self.keep_ff(x))
+        return x + self.ff(self.norm_ff(x), self.ff.draw(x))
 
     def attention(self, z: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`z` is `(B, Q, D)`, the last $Q$ steps; `k`, `v` are `(B, N, H, K)`."""
@@ -106,13 +106,6 @@ class TransformerLayer(FeedbackTransformerLayer):
             (q + u).to(v.dtype), k, v, attn_mask=mask.to(v.dtype), dropout_p=dropout
         )
         return attn.output(heads.transpose(1, 2).flatten(2))
-
-    def keep_ff(self, x: Tensor) -> Tensor | None:
-        """Feed-forward units that survive dropout, `(B, T, F)`."""
-        if not self.training or self.ff.dropout == 0:
-            return None
-        shape = (*x.shape[:-1], self.ff.up.out_features)
-        return torch.empty(shape, dtype=torch.bool, device=x.device).bernoulli_(1 - self.ff.dropout)
 
 
 class Transformer(nn.Module):

@@ -149,7 +149,7 @@ def test_generate_works_at_once(tmp_path, monkeypatch, capsys):
         (["--temperature", "-1"], "temperature is -1.0"),
         (["--top-p", "0"], "top_p is 0.0"),
         (["--samples", "0"], "samples is 0"),
-        (["--stop", "ab"], "stop is 'ab'"),
+        (["--stop", "tt"], "stop is 'tt', expected text that is a single token"),
     ],
 )
 def test_mistakes_of_generate(text, capsys, arguments, words):

@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 
 from feedback import FeedbackLM
-from feedback.data.text import Tokenizer, split
+from feedback.data.text import split
 from feedback.data.tiny_shakespeare import load_tiny_shakespeare
+from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config
 from feedback.training.evaluate import evaluate
 
@@ -165,16 +166,16 @@ def draw_attention(text: str, weights: list[list[list[int]]], chosen: int) -> st
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def trained() -> tuple[FeedbackLM, Tokenizer]:
+def trained() -> tuple[FeedbackLM, Characters]:
     """The model in the package, and its characters."""
     model = FeedbackLM.from_pretrained("tiny_shakespeare")
-    return model, Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
+    return model, Characters(read_config(TRAINED / "tiny_shakespeare")["characters"])
 
 
 def draw() -> dict[str, str]:
     """Both figures, by the names of their files."""
     model, tokenizer = trained()
-    val = split(tokenizer.encode(load_tiny_shakespeare()), 64)[1][:READ]
+    val = split(load_tiny_shakespeare(), tokenizer).val[:READ]
     losses = without(model, val, [None, *range(model.config.n_layers + 1)])
     reference = FeedbackLM.from_pretrained("tiny_shakespeare", implementation="reference")
     weights = attention(reference, tokenizer.encode(TEXT))

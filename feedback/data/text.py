@@ -1,14 +1,14 @@
 r"""
 ---
 title: Text
-summary: From characters to batches, in windows drawn at random or segments that carry on.
+summary: From a text to batches, in windows drawn at random or segments that carry on.
 ---
 
 # Text
 
-The data of this chapter is one string. Three things turn it into training batches: a tokenizer
-that numbers its characters, a split that keeps the last tenth for validation, and a way to
-cut sequences from the rest.
+The data of this chapter is one text. Three things turn it into training batches: a split that
+keeps the last tenth for validation, a [tokenizer](tokenizer.py) that numbers what it is made of,
+and a way to cut sequences from the rest.
 
 There are two ways to cut. *Random* windows are independent of each other, and a model trained
 on them starts each one with an empty memory. With *carried* segments the text is
@@ -22,50 +22,17 @@ The gradient still stops at the border of a batch, but the memory that the model
 the kind that it will read when it is used.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..support.checks import expect, require
 from .tiny_shakespeare import load_tiny_shakespeare
-
-
-class Tokenizer:
-    """
-    ## Characters as tokens
-
-    A character's id is its place in the sorted list of those that occur.
-    """
-
-    def __init__(self, characters: str):
-        self.characters = characters
-        self._ids = {c: i for i, c in enumerate(characters)}
-
-    @classmethod
-    def of(cls, text: str) -> "Tokenizer":
-        """The tokenizer of all the characters of `text`."""
-        return cls("".join(sorted(set(text))))
-
-    def __len__(self) -> int:
-        """$V$, the size of the vocabulary."""
-        return len(self.characters)
-
-    def encode(self, text: str) -> Tensor:
-        """Token ids of `text`, `(T,)`; raises `ValueError` for a character it does not know."""
-        unknown = sorted(set(text) - set(self._ids))
-        require(
-            not unknown,
-            f"the model has no token for {', '.join(map(repr, unknown[:8]))}"
-            f"{' ...' * (len(unknown) > 8)}; expected only the characters {self.characters!r}",
-        )
-        return torch.tensor([self._ids[c] for c in text], dtype=torch.long)
-
-    def decode(self, tokens: Tensor) -> str:
-        """The text of token ids `(T,)`."""
-        return "".join(self.characters[i] for i in tokens.tolist())
+from .tokenizer import Tokenizer, make_tokenizer
 
 
 def read_text(path: Path) -> str:
@@ -87,34 +54,79 @@ def load_text(data: str) -> str:
     whose `.txt` files are joined in the order of their names. Raises `ValueError` if that gives no
     text.
     """
-    path = Path(data).expanduser()
     if data == "tiny_shakespeare":
-        text = load_tiny_shakespeare()
-    elif path.is_dir():
-        files = sorted(path.rglob("*.txt"))
-        require(bool(files), f"the folder {path} has no .txt file")
-        text = "\n".join(read_text(file) for file in files)
-    else:
-        words = "tiny_shakespeare, a text file, or a folder of .txt files"
-        expect(path.exists(), "data", data, words)
-        text = read_text(path)
+        return load_tiny_shakespeare()
+    text = "\n".join(read_text(file) for file in files_of(data))
     require(bool(text), f"{data} is empty, expected some text to learn from")
     return text
 
 
-def split(tokens: Tensor, seq_len: int) -> tuple[Tensor, Tensor]:
+def load_bytes(data: str) -> bytes:
+    """As `load_text`, but the bytes as they are, so a file may hold anything."""
+    if data == "tiny_shakespeare":
+        return load_tiny_shakespeare().encode()
+    try:
+        content = b"\n".join(file.read_bytes() for file in files_of(data))
+    except OSError as error:
+        raise ValueError(f"cannot read {error.filename}: {error.strerror}") from error
+    require(bool(content), f"{data} is empty, expected some bytes to learn from")
+    return content
+
+
+def files_of(data: str) -> list[Path]:
+    """The file `data`, or the `.txt` files of the folder; raises `ValueError` if there is none."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        files = sorted(path.rglob("*.txt"))
+        require(bool(files), f"the folder {path} has no .txt file")
+        return files
+    expect(path.exists(), "data", data, "tiny_shakespeare, a text file, or a folder of .txt files")
+    return [path]
+
+
+class Corpus(NamedTuple):
     """
-    The first nine tenths for training, the rest for validation. Raises `ValueError` if the first
-    part is shorter than one sequence and its targets, or the second has nothing to predict.
+    ## A text in two parts
+
+    Token ids of the first nine tenths, for training, and of the rest, for validation; how many
+    bytes of the text a token of the latter stands for; and a digest that tells this text, in these
+    tokens, from any other.
     """
-    border = int(0.9 * len(tokens))
-    train, val = tokens[:border], tokens[border:]
+
+    train: Tensor
+    val: Tensor
+    bytes_per_token: float
+    digest: str
+
+
+def split(text: str | bytes, tokenizer: Tokenizer) -> Corpus:
+    """The parts of `text`, which is cut before it is numbered."""
+    border = int(0.9 * len(text))
+    encode: Callable[[Any], Tensor] = tokenizer.encode
+    train, val = encode(text[:border]), encode(text[border:])
+    whole, rest = (t if isinstance(t, bytes) else t.encode() for t in (text, text[border:]))
+    digest = hashlib.sha256(whole + (tokenizer.json or "").encode()).hexdigest()
+    return Corpus(train, val, len(rest) / max(1, len(val)), digest)
+
+
+def load_corpus(data: str, tokenizer: str) -> tuple[Tokenizer, Corpus]:
+    """The text that `data` names, in two parts, and the tokenizer that `tokenizer` names."""
+    text = load_bytes(data) if tokenizer == "bytes" else load_text(data)
+    chosen = make_tokenizer(tokenizer, text)
+    return chosen, split(text, chosen)
+
+
+def require_enough(corpus: Corpus, seq_len: int) -> None:
+    """
+    Raises `ValueError` if the first part is shorter than one sequence and its targets, or the
+    second has nothing to predict.
+    """
+    train, val = len(corpus.train), len(corpus.val)
     require(
-        len(train) > seq_len and len(val) > 1,
-        f"the text has {len(tokens)} characters, {len(train)} for training and {len(val)} for "
-        f"validation, expected at least {seq_len + 1} and 2; use more text or a smaller seq_len",
+        train > seq_len and val > 1,
+        f"the text has {train + val} tokens, {train} for training and {val} for validation, "
+        f"expected at least {seq_len + 1} and 2; use more text or a smaller seq_len",
     )
-    return train, val
 
 
 class Batch(NamedTuple):

@@ -34,8 +34,9 @@ from ..fast.native import NativeSteps, obstacle
 from ..memory import Memory
 from ..model import FeedbackTransformer
 from ..transformer import Transformer
+from .rotary import RotaryTransformer
 
-Stack = FeedbackTransformer | Transformer
+Stack = FeedbackTransformer | Transformer | RotaryTransformer
 """The models that can be decoded: both can continue from a memory, and take a single step."""
 
 

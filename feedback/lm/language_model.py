@@ -26,9 +26,10 @@ from ..memory import Memory
 from ..model import FeedbackTransformer, Implementation
 from ..support.checks import expect, require, require_batch
 from ..transformer import Transformer
-from .decode import decoder
+from .decode import Stack, decoder
 from .generate import check_options, choose
 from .pretrained import Pretrained
+from .rotary import RotaryTransformer
 
 
 class LanguageModel(Pretrained):
@@ -36,7 +37,7 @@ class LanguageModel(Pretrained):
     ## Tokens in, logits out
     """
 
-    def __init__(self, config: ModelConfig, transformer: FeedbackTransformer | Transformer):
+    def __init__(self, config: ModelConfig, transformer: Stack):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
@@ -123,6 +124,17 @@ class FeedbackLM(LanguageModel):
         super().__init__(config, FeedbackTransformer(config, implementation))
 
 
+class RotaryLM(LanguageModel):
+    r"""
+    ## The rival as a language model
+
+    A parallel Transformer with fused attention and rotary positions.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config, RotaryTransformer(config))
+
+
 class TransformerLM(LanguageModel):
     r"""
     ## The parallel Transformer as a language model
@@ -132,3 +144,9 @@ class TransformerLM(LanguageModel):
 
     def __init__(self, config: ModelConfig):
         super().__init__(config, Transformer(config))
+
+
+ARCHITECTURES: dict[str, type[LanguageModel]] = {
+    cls.__name__: cls for cls in (FeedbackLM, TransformerLM, RotaryLM)
+}
+"""The language models by the names that a `config.json` has for them."""

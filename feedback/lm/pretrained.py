@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ..config import ModelConfig
+from ..data.tokenizer import TOKENIZER, read_json
 from ..support.checks import require
 from ..support.files import write_together
 
@@ -86,7 +87,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], origi
 def download(name: str, **hub: Any) -> Path:
     """The folder of a model on the hub; raises `ValueError` if it cannot be loaded."""
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **hub))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, TOKENIZER], **hub))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{name!r} is not a folder, does not come with the package ({', '.join(shipped())}), "
@@ -110,6 +111,8 @@ class Pretrained(
     config: ModelConfig
     extra: Mapping[str, Any] = MappingProxyType({})
     """What `config.json` holds besides the model: the vocabulary of a run, for example."""
+    tokenizer_json: str | None = None
+    """What `tokenizer.json` holds, if the model's tokens are those of such a file."""
 
     def save_pretrained(
         self, save_directory: str | Path, *, extra: dict[str, Any] | None = None, **hub: Any
@@ -133,7 +136,10 @@ class Pretrained(
         values = {**own, **self.extra, **own}
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         config = json.dumps(values, indent=2) + "\n"
-        write_together({save_directory / WEIGHTS: save(weights), save_directory / CONFIG: config})
+        files: dict[str, bytes | str] = {WEIGHTS: save(weights), CONFIG: config}
+        if self.tokenizer_json is not None:
+            files[TOKENIZER] = self.tokenizer_json
+        write_together({save_directory / name: content for name, content in files.items()})
 
     @classmethod
     def from_pretrained(
@@ -174,4 +180,6 @@ class Pretrained(
         load_weights(model, weights, str(path))
         own = {"architecture", *asdict(model.config)}
         model.extra = {key: value for key, value in values.items() if key not in own}
+        if values.get("tokenizer") == TOKENIZER:
+            model.tokenizer_json = read_json(folder / TOKENIZER)
         return model.eval()

@@ -8,7 +8,8 @@ summary: Everything about one training run, in files that other programs can rea
 
 | file | holds |
 |---|---|
-| `config.json` | the model, the run, and the characters of the vocabulary |
+| `config.json` | the model, the run, and the tokenizer |
+| `tokenizer.json` | the tokenizer, if it is one of Hugging Face's |
 | `metrics.jsonl` | one line per step, with the keys of `METRIC_KEYS` |
 | `model.safetensors` | the weights, as of the last checkpoint |
 | `checkpoint/state.pt` | all that is needed to resume: weights, optimiser, memory |
@@ -20,14 +21,17 @@ A folder that holds a run is never overwritten unless `--overwrite` asks for it.
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..config import ModelConfig
+from ..data.tokenizer import TOKENIZER
 from ..lm.pretrained import CONFIG, WEIGHTS, read_config
 from ..support.checks import require
 from ..support.files import naming, write_whole
@@ -40,7 +44,7 @@ EVENTS = "events.out.tfevents.*"
 METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
 
 MAY_CHANGE = {
-    *("run", "warm_start", "max_steps", "eval_steps", "checkpoint_steps"),
+    *("run", "warm_start", "max_steps", "until_loss", "eval_steps", "checkpoint_steps"),
     *("device", "implementation", "tensorboard"),
 }
 """The settings that may change when a run is resumed."""
@@ -75,7 +79,7 @@ class Run:
 
     def clear(self) -> None:
         """Removes the files of a run, and nothing else that may be in the folder."""
-        for name in (CHECKPOINT, METRICS, WEIGHTS, CONFIG, PLOT, SAMPLE):
+        for name in (CHECKPOINT, METRICS, WEIGHTS, CONFIG, TOKENIZER, PLOT, SAMPLE):
             (self / name).unlink(missing_ok=True)
         for events in self.folder.glob(EVENTS):
             events.unlink()
@@ -171,3 +175,17 @@ class Run:
             f"{path} is not the checkpoint of a run; start again with --overwrite",
         )
         return state
+
+
+def event_writer(config: TrainConfig) -> Callable[[], Any]:
+    """
+    A function that opens the events for TensorBoard, or, if none are wanted, a context of `None`.
+    Raises `ValueError` at once if the package is not there; nothing is written before the call.
+    """
+    if not config.tensorboard:
+        return nullcontext
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("--tensorboard needs a package: pip install tensorboard") from error
+    return partial(SummaryWriter, str(config.run))

@@ -15,12 +15,10 @@ its place in the text. Hence a run that was stopped and resumed equals the run t
 stopped, bit for bit.
 """
 
-import hashlib
 import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,9 +28,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config import ModelConfig
-from ..data.text import Batch, Tokenizer, carried_batch, load_text, random_batch, split
+from ..data.text import Batch, carried_batch, load_corpus, random_batch, require_enough
 from ..fast.graphs import GraphedStep, training_state
-from ..lm.language_model import FeedbackLM, LanguageModel, TransformerLM
+from ..lm.language_model import FeedbackLM, LanguageModel, RotaryLM, TransformerLM
 from ..lm.pretrained import load_weights
 from ..memory import Memory
 from ..support.checks import require
@@ -40,7 +38,7 @@ from ..support.files import write_whole
 from ..support.interrupt import Interrupt
 from .evaluate import evaluate, loss_of
 from .plot import plot_runs
-from .runs import PLOT, SAMPLE, Run
+from .runs import PLOT, SAMPLE, Run, event_writer
 from .schedule import learning_rate, make_optimizer, sequence_lengths
 from .train_config import TrainConfig
 from .warm_start import warm_start
@@ -52,6 +50,13 @@ BAR: Any = {"unit": "token", "unit_scale": True, "dynamic_ncols": True, "disable
 """How the progress bar looks; it is left out where nobody would see it."""
 
 
+PARALLEL: dict[str, Callable[[ModelConfig], LanguageModel]] = {
+    "transformer": TransformerLM,
+    "rotary": RotaryLM,
+}
+"""The architectures without feedback."""
+
+
 class Trainer:
     """
     ## A run
@@ -61,18 +66,16 @@ class Trainer:
 
     def __init__(self, model_config: ModelConfig, config: TrainConfig):
         """Loads the text and builds the model; writes nothing."""
-        text = load_text(config.data)
-        self.tokenizer = Tokenizer.of(text)
-        self.digest = hashlib.sha256(text.encode()).hexdigest()
-        self.train_tokens, self.val_tokens = split(self.tokenizer.encode(text), config.seq_len)
+        self.tokenizer, self.corpus = load_corpus(config.data, config.tokenizer)
+        require_enough(self.corpus, config.seq_len)
         self.config, self.run = config, Run(config.run)
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed % SEEDS)
         model_config = replace(model_config, vocab_size=len(self.tokenizer))
-        if config.architecture == "transformer":
-            self.model: LanguageModel = TransformerLM(model_config)
+        if config.architecture == "feedback":
+            self.model: LanguageModel = FeedbackLM(model_config, config.implementation)
         else:
-            self.model = FeedbackLM(model_config, config.implementation)
+            self.model = PARALLEL[config.architecture](model_config)
         self.model.to(self.device)
         self.seq_lens = sequence_lengths(config)
         self.optimizer = make_optimizer(self.model, config, self.device)
@@ -93,23 +96,33 @@ class Trainer:
         """The batch of a step; depends on the seed and the step, and on nothing else."""
         c, T = self.config, self.seq_lens[step]
         if c.segments == "carried":
-            return carried_batch(self.train_tokens, c.batch_size, T, sum(self.seq_lens[:step]))
+            return carried_batch(self.corpus.train, c.batch_size, T, sum(self.seq_lens[:step]))
         generator = torch.Generator().manual_seed(self.seed_at(step))
-        return random_batch(self.train_tokens, c.batch_size, T, generator)
+        return random_batch(self.corpus.train, c.batch_size, T, generator)
 
     def gradients(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, the norm of its gradient before clipping, and the memory after the batch."""
+        """
+        The loss, the norm of its gradient before clipping, and the memory after the batch. The
+        rows are read in `accumulate` parts: the mean of their losses is the loss of the batch, and
+        so its gradient is the sum of what they leave.
+        """
         c, model = self.config, self.model
-        memory = None if past is None else Memory(past, model.config)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bfloat16"):
-            logits, memory = model(tokens, memory)
-        loss = loss_of(logits, targets)
         self.optimizer.zero_grad()
-        loss.backward()
+        losses, memories = [], []
+        parts = [x.chunk(c.accumulate) for x in (tokens, targets)]
+        pasts = [None] * c.accumulate if past is None else past.chunk(c.accumulate)
+        for inputs, labels, m in zip(*parts, pasts, strict=True):
+            memory = None if m is None else Memory(m, model.config)
+            with torch.autocast(self.device.type, torch.bfloat16, c.precision == "bfloat16"):
+                logits, memory = model(inputs, memory)
+            loss = loss_of(logits, labels) / c.accumulate
+            loss.backward()
+            losses.append(loss.detach())
+            memories.append(memory.m.detach())
         norm = nn.utils.clip_grad_norm_(model.parameters(), c.grad_clip or math.inf)
-        return loss.detach(), norm, memory.m.detach()
+        return torch.stack(losses).sum(), norm, torch.cat(memories)
 
     def update(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
@@ -175,13 +188,16 @@ class Trainer:
         self.check_finite(self.step, largest_weight=largest)
         memory = None if self.memory is None else self.memory.m
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        own = {name: getattr(self, name) for name in ("step", "seconds", "val_loss", "digest")}
-        self.run.save_checkpoint({**own, **parts, "memory": memory})
+        own = {name: getattr(self, name) for name in ("step", "seconds", "val_loss")}
+        digest = self.corpus.digest
+        self.run.save_checkpoint({**own, **parts, "memory": memory, "digest": digest})
         self.write_model()
 
     def write_model(self) -> None:
         """Writes `model.safetensors` and `config.json`."""
-        extra = {"train": self.config.to_dict(), "characters": self.tokenizer.characters}
+        ratio = {"bytes_per_token": self.corpus.bytes_per_token}
+        extra = {"train": self.config.to_dict(), **self.tokenizer.to_dict(), **ratio}
+        self.model.tokenizer_json = self.tokenizer.json
         self.model.save_pretrained(self.run.folder, extra=extra)
 
     def resume(self) -> None:
@@ -190,9 +206,9 @@ class Trainer:
         state = self.run.load_checkpoint()
         origin = f"the checkpoint in {self.run.folder}"
         require(
-            state["digest"] == self.digest,
-            f"{origin} was made with a different text from {self.config.data!r} as it is now; "
-            "restore that text, or start again with --overwrite",
+            state["digest"] == self.corpus.digest,
+            f"{origin} was made with a different text from {self.config.data!r} as it is now, or "
+            "with a different tokenizer; restore what it was, or start again with --overwrite",
         )
         require(
             state["step"] <= self.config.max_steps,
@@ -210,13 +226,31 @@ class Trainer:
         self.step, self.seconds, self.val_loss = state["step"], state["seconds"], state["val_loss"]
         self.run.truncate_metrics(self.step)
 
+    @property
+    def bits_per_byte(self) -> float | None:
+        """The last validation loss, so that it can be compared across tokenizers."""
+        if self.val_loss is None:
+            return None
+        return self.val_loss / math.log(2) / self.corpus.bytes_per_token
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is taken, or the loss reached at which to stop."""
+        goal, loss = self.config.until_loss, self.val_loss
+        reached = goal is not None and loss is not None and loss <= goal
+        return reached or self.step >= self.config.max_steps
+
     def sample(self, length: int = 400) -> str:
-        """What the model writes after a line break, at temperature 0.8."""
-        prompt = "\n" if "\n" in self.tokenizer.characters else self.tokenizer.characters[0]
+        """What the model writes after a line break, if the text has one, at temperature 0.8."""
+        try:
+            prompt = self.tokenizer.encode("\n")
+        except ValueError:
+            prompt = self.corpus.train[:0]
+        prompt = prompt if len(prompt) else self.corpus.train[:1]
         generator = torch.Generator(self.device).manual_seed(self.config.seed % SEEDS)
-        tokens = self.tokenizer.encode(prompt)[None].to(self.device)
+        tokens = prompt[None].to(self.device)
         out = self.model.generate(tokens, length, temperature=0.8, generator=generator)
-        return self.tokenizer.decode(out[0, 1:])
+        return self.tokenizer.decode(out[0, len(prompt) :])
 
 
 def choose_device(name: str) -> torch.device:
@@ -231,20 +265,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def event_writer(config: TrainConfig) -> Callable[[], Any]:
-    """
-    A function that opens the events for TensorBoard, or, if none are wanted, a context of `None`.
-    Raises `ValueError` at once if the package is not there; nothing is written before the call.
-    """
-    if not config.tensorboard:
-        return nullcontext
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("--tensorboard needs a package: pip install tensorboard") from error
-    return partial(SummaryWriter, str(config.run))
-
-
 def train(
     model_config: ModelConfig,
     config: TrainConfig,
@@ -255,9 +275,9 @@ def train(
     """
     ## The run, from beginning to end
 
-    Trains until `TrainConfig.max_steps` or Ctrl-C, writes the run folder, and returns the trainer.
-    Raises `ValueError` for unsuitable settings, text or folder, before anything is written;
-    and later for a loss that is not finite.
+    Trains until it is finished or interrupted by Ctrl-C, writes the run folder, and returns the
+    trainer. Raises `ValueError` for unsuitable settings, text or folder, before anything is
+    written; and later for a loss that is not finite.
     """
     run = Run(config.run)
     if not (resume or overwrite):
@@ -274,8 +294,8 @@ def train(
             run.clear()
             trainer.write_model()
         show(
-            f"{parameters:,} parameters, {len(trainer.train_tokens):,} characters for training, "
-            f"{len(trainer.val_tokens):,} for validation, device {trainer.device}"
+            f"{parameters:,} parameters, {len(trainer.corpus.train):,} tokens for training, "
+            f"{len(trainer.corpus.val):,} for validation, device {trainer.device}"
         )
         with writer() as events:
             run_steps(trainer, events, interrupt)
@@ -291,10 +311,10 @@ def run_steps(trainer: Trainer, events: Any, interrupt: Interrupt) -> None:
     config, started = trainer.config, time.perf_counter() - trainer.seconds
     total = config.batch_size * sum(trainer.seq_lens)
     with tqdm(total=total, initial=trainer.tokens(), **BAR) as bar:
-        while trainer.step < config.max_steps and not interrupt.requested:
+        while not (trainer.finished or interrupt.requested):
             metrics = trainer.train_step()
             if trainer.step % config.eval_steps == 0 or trainer.step == config.max_steps:
-                trainer.val_loss = evaluate(trainer.model, trainer.val_tokens, config.seq_len)
+                trainer.val_loss = evaluate(trainer.model, trainer.corpus.val, config.seq_len)
                 trainer.check_finite(trainer.step, validation_loss=trainer.val_loss)
                 metrics["val_loss"] = trainer.val_loss
             metrics["seconds"] = trainer.seconds = time.perf_counter() - started

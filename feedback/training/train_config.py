@@ -39,13 +39,17 @@ class TrainConfig:
     run: Path = Path("runs/tiny_shakespeare")
     """Folder that receives the run."""
     data: str = "tiny_shakespeare"
-    """tiny_shakespeare, a UTF-8 text file, or a folder of .txt files."""
-    architecture: Literal["feedback", "transformer"] = "feedback"
-    """The Feedback Transformer, or the parallel Transformer to compare it with."""
+    """tiny_shakespeare, a UTF-8 text file, or a folder of .txt files; with bytes, any file."""
+    tokenizer: str = "characters"
+    """characters, bytes, or the tokenizer.json of Hugging Face's tokenizers."""
+    architecture: Literal["feedback", "transformer", "rotary"] = "feedback"
+    """The Feedback Transformer, the parallel one with the same parameters, or its fastest rival."""
     implementation: Implementation = "auto"
     """How the recurrence is computed; all choices give the same results up to rounding."""
     batch_size: int = 32
-    """Sequences trained on at once."""
+    """Sequences in one step of the optimiser."""
+    accumulate: int = 1
+    """Parts of a batch that are read in turn, their gradients added up: needs less memory."""
     seq_len: int = 64
     """Tokens in one training sequence."""
     start_seq_len: int | None = None
@@ -56,6 +60,8 @@ class TrainConfig:
     """random: windows of the text; carried: each sequence continues the last, with its memory."""
     max_steps: int = 700
     """Optimiser steps."""
+    until_loss: float | None = None
+    """Stop at the first validation with this loss or a lower one."""
     learning_rate: float = 3e-3
     """Peak of the schedule; it ends at a tenth of this."""
     warmup_steps: int = 50
@@ -78,9 +84,10 @@ class TrainConfig:
     """Write TensorBoard events too (pip install tensorboard)."""
 
     def __post_init__(self) -> None:
-        require_positive(
-            self, "batch_size", "seq_len", "max_steps", "eval_steps", "checkpoint_steps"
-        )
+        require_positive(self, "batch_size", "accumulate", "seq_len")
+        require_positive(self, "max_steps", "eval_steps", "checkpoint_steps")
+        words = f"a divisor of batch_size = {self.batch_size}"
+        expect(self.batch_size % self.accumulate == 0, "accumulate", self.accumulate, words)
         start, lengths = self.start_seq_len, short_lengths(self.seq_len)
         words = f"a length that reaches seq_len = {self.seq_len} by doubling: "
         words += ", ".join(map(str, lengths)) or "there is none, as seq_len is odd"

@@ -175,9 +175,9 @@ print("of the fall from ln 65, the first tenth has more than 85 %:", share > 0.8
 #
 # We give the same prompt to two models: ours after eighty steps, and the one after five thousand.
 
-from feedback.data.text import Tokenizer
+from feedback.data.tokenizer import Characters
 
-tokenizer = Tokenizer(characters)
+tokenizer = Characters(characters)
 prompt = tokenizer.encode("ROMEO:")[None]
 shipped = FeedbackLM.from_pretrained("tiny_shakespeare")
 written = {}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
-from feedback.data.text import Tokenizer
+from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config
 
 plt.style.use("tableau-colorblind10")
@@ -29,7 +29,7 @@ _ = torch.set_grad_enabled(False)  # nothing is trained here
 # characters. Each of its steps sees a memory of 64 slots, its window.
 
 model = FeedbackLM.from_pretrained("tiny_shakespeare")
-tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
+tokenizer = Characters(read_config(TRAINED / "tiny_shakespeare")["characters"])
 stack, mem_len = model.transformer, model.config.mem_len
 tokens = tokenizer.encode("ROMEO:")[None]
 print("tokens", tuple(tokens.shape), " window", mem_len, " vocabulary", len(tokenizer))
@@ -330,7 +330,7 @@ plt.show()
 from feedback.data.text import split
 from feedback.data.tiny_shakespeare import load_tiny_shakespeare
 
-val = split(tokenizer.encode(load_tiny_shakespeare()), 64)[1]
+val = split(load_tiny_shakespeare(), tokenizer).val
 read, _ = model(val[:8000].view(8, 1000))
 read = read[:, mem_len:].flatten(0, 1)
 p = read.softmax(-1)

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from feedback import FeedbackLM
-from feedback.data.text import Tokenizer, split
+from feedback.data.text import split
 from feedback.data.tiny_shakespeare import load_tiny_shakespeare
+from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config
 from feedback.memory import Memory
 from feedback.training.evaluate import evaluate
@@ -34,11 +35,11 @@ torch.set_num_threads(1)  # a step is too little work to share
 # tenth.
 
 model = FeedbackLM.from_pretrained("tiny_shakespeare")
-tokenizer = Tokenizer(read_config(TRAINED / "tiny_shakespeare")["characters"])
+tokenizer = Characters(read_config(TRAINED / "tiny_shakespeare")["characters"])
 stack, config = model.transformer, model.config
 L, H, D, mem_len = config.n_layers, config.n_heads, config.d_model, config.mem_len
 text = load_tiny_shakespeare()
-train, val = split(tokenizer.encode(text), 64)
+train, val, *_ = split(text, tokenizer)
 val_text = text[len(train) :]
 print(f"{len(val):,} characters; L = {L}, H = {H}, D = {D}, {mem_len} slots of memory")
 

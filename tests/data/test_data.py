@@ -7,28 +7,15 @@ from hypothesis import strategies as st
 
 from feedback.data.text import (
     IGNORE,
-    Tokenizer,
     carried_batch,
+    load_bytes,
     load_text,
     random_batch,
+    require_enough,
     split,
     validation_batches,
 )
-
-
-@given(st.text(min_size=1))
-def test_tokenizer_round_trip(text):
-    """Decoding what was encoded gives the text back; ids are places in the sorted characters."""
-    tokenizer = Tokenizer.of(text)
-    tokens = tokenizer.encode(text)
-    assert tokenizer.decode(tokens) == text
-    assert len(tokenizer) == len(set(text)) == int(tokens.max()) + 1
-
-
-def test_unknown_characters_are_named():
-    """The error lists what the model does not know, and what it does."""
-    with pytest.raises(ValueError, match="the model has no token for 'Q', 'x'; expected only"):
-        Tokenizer("abc").encode("aQcx")
+from feedback.data.tokenizer import Bytes, Characters
 
 
 def test_text_file(tmp_path):
@@ -64,16 +51,48 @@ def test_no_text(tmp_path):
         load_text(str(tmp_path / "bare"))
 
 
-def test_split_keeps_the_last_tenth():
-    """Nine tenths and one tenth, in order, nothing lost; too short a text is refused."""
-    tokens = torch.arange(100)
-    train, val = split(tokens, seq_len=8)
-    assert torch.equal(torch.cat([train, val]), tokens)
-    assert len(val) == 10
+@given(st.text(min_size=1))
+def test_split_keeps_the_last_tenth(text):
+    """Nine tenths and one tenth, in order, nothing lost, as characters and as bytes."""
+    data = text.encode("utf-8", "replace")
+    for whole, tokenizer in ((text, Characters.of(text)), (data, Bytes())):
+        corpus = split(whole, tokenizer)
+        assert len(corpus.train) == int(0.9 * len(whole))
+        both = torch.cat([corpus.train, corpus.val])
+        assert torch.equal(both, tokenizer.encode(whole))
+
+
+def test_bytes_of_a_token():
+    """How much of the validation text a token is; a byte is one byte, a character one or more."""
+    text = "aé" * 50
+    assert split(text, Characters.of(text)).bytes_per_token == 1.5
+    assert split(text.encode(), Bytes()).bytes_per_token == 1
+
+
+def test_too_short_a_text():
+    """It is refused, with what there is and what is needed."""
+    require_enough(split("a" * 20, Characters("a")), seq_len=8)
     with pytest.raises(
-        ValueError, match="the text has 9 characters, 8 for training and 1 for validation"
+        ValueError, match="the text has 9 tokens, 8 for training and 1 for validation"
     ):
-        split(torch.arange(9), seq_len=8)
+        require_enough(split("a" * 9, Characters("a")), seq_len=8)
+
+
+def test_any_file_is_bytes(tmp_path):
+    """What is no text is read as it is, a folder in order; empty or missing is an error."""
+    everything = bytes(range(256))
+    (tmp_path / "a.bin").write_bytes(everything)
+    assert load_bytes(str(tmp_path / "a.bin")) == everything
+    with pytest.raises(ValueError, match=r"has no \.txt file"):
+        load_bytes(str(tmp_path))
+    for name in ("b.txt", "a.txt"):
+        (tmp_path / name).write_bytes(name.encode() + b"\xff")
+    assert load_bytes(str(tmp_path)) == b"a.txt\xff\nb.txt\xff"
+    (tmp_path / "empty").touch()
+    with pytest.raises(ValueError, match="empty is empty, expected some bytes"):
+        load_bytes(str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match=r"'.*missing', expected tiny_shakespeare"):
+        load_bytes(str(tmp_path / "missing"))
 
 
 @given(N=st.integers(20, 200), B=st.integers(1, 4), T=st.integers(1, 4), steps=st.integers(1, 40))

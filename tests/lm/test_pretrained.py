@@ -11,7 +11,8 @@ from parity import SMALL, awaken
 from safetensors.torch import load_file, save_file
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
-from feedback.data.text import Tokenizer, load_text, split
+from feedback.data.text import load_text, split
+from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config, shipped
 from feedback.training.evaluate import evaluate
 from feedback.training.runs import Run
@@ -213,9 +214,9 @@ def test_the_shipped_model(no_network, tmp_path, monkeypatch):
     recorded = Run(RUNS / "shipped")
     assert read_config(folder) == read_config(recorded.folder)
     text = load_text("tiny_shakespeare")
-    tokenizer = Tokenizer.of(text)
+    tokenizer = Characters.of(text)
     assert tokenizer.characters == read_config(folder)["characters"]
-    _, validation = split(tokenizer.encode(text), 64)
+    validation = split(text, tokenizer).val
     assert evaluate(model, validation, 64) == pytest.approx(
         recorded.metrics()[-1]["val_loss"], abs=1e-3
     )

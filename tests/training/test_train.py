@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from conftest import require_or_skip
 
-from feedback import FeedbackLM, ModelConfig, TrainConfig, TransformerLM
-from feedback.data.text import Tokenizer
+from feedback import FeedbackLM, ModelConfig, RotaryLM, TrainConfig, TransformerLM
+from feedback.data.tokenizer import Characters
 from feedback.support.interrupt import Interrupt
 from feedback.training.evaluate import evaluate
 from feedback.training.runs import METRIC_KEYS, Run
@@ -113,7 +113,7 @@ def test_the_run_folder(tmp_path):
     assert stored["characters"] == "\nabcde"
     assert stored["train"]["batch_size"] == 3
     loaded = FeedbackLM.from_pretrained(config.run)
-    assert rows[-1]["val_loss"] == evaluate(loaded, trainer.val_tokens, 8)
+    assert rows[-1]["val_loss"] == evaluate(loaded, trainer.corpus.val, 8)
     assert len((config.run / "sample.txt").read_text()) == 400
 
 
@@ -130,7 +130,7 @@ def test_carried_memory_reaches_the_next_segment(tmp_path):
         tmp_path, segments="carried", learning_rate=0.0, max_steps=4, eval_steps=9, batch_size=2
     )
     trainer = quiet(dataclasses.replace(SMALL, dropout=0.0), config)
-    tokens, B, N = trainer.train_tokens, 2, 4 * 8
+    tokens, B, N = trainer.corpus.train, 2, 4 * 8
     rows = (len(tokens) - 1) // B
     places = torch.arange(B)[:, None] * rows + torch.arange(N + 1)
     with torch.no_grad():
@@ -517,10 +517,119 @@ def test_parallel_transformer_run_and_warm_start(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in same)
     assert set(ours) - same == {
         "transformer.mix.weight", "transformer.kv.key.weight", "transformer.kv.value.weight",
+        "transformer.norm_memory.weight", "transformer.norm_memory.bias",
     }  # fmt: skip
+    for part in ("weight", "bias"):
+        mean = sum(theirs[f"transformer.layers.{l}.norm_attn.{part}"] for l in range(2)) / 2
+        assert torch.equal(ours[f"transformer.norm_memory.{part}"], mean)
     with pytest.raises(ValueError, match=r"has .*, expected .*another configuration|another model"):
         quiet(dataclasses.replace(SMALL, d_ff=24), dataclasses.replace(warm, run=tmp_path / "x"))
     assert not (tmp_path / "x").exists()
+
+
+def test_the_rival_trains(tmp_path):
+    """Fused attention and rotary positions, by the same loop, stopped and resumed to the bit."""
+    config = settings(tmp_path, architecture="rotary", segments="carried")
+    whole = quiet(SMALL, config)
+    assert isinstance(RotaryLM.from_pretrained(config.run), RotaryLM)
+    half = dataclasses.replace(config, run=tmp_path / "half", max_steps=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "finished", property(lambda self: self.step >= 3))
+        quiet(SMALL, half)
+    assert_same_run(quiet(SMALL, half, resume=True), whole)
+
+
+@pytest.mark.parametrize("segments", ["random", "carried"])
+@pytest.mark.parametrize("architecture", ["feedback", "rotary"])
+def test_a_batch_in_parts(tmp_path, segments, architecture):
+    """Read in three parts, a batch gives the loss, the gradient and the memory of the whole."""
+    config = settings(tmp_path, segments=segments, architecture=architecture)
+    model = dataclasses.replace(SMALL, dropout=0.0)
+    trainers = [Trainer(model, config), Trainer(model, dataclasses.replace(config, accumulate=3))]
+    for trainer in trainers:
+        trainer.model.double()
+    past = trainers[0].model(trainers[0].batch_at(0).tokens)[1].m.detach()
+    for given in (None, past):
+        results = []
+        for trainer in trainers:
+            tokens, targets, _ = trainer.batch_at(1)
+            found = trainer.gradients(tokens, targets, given)
+            results.append([*found, *(p.grad.clone() for p in trainer.model.parameters())])
+        for a, b in zip(*results, strict=True):
+            assert (a - b).abs().max() < 1e-6
+    with pytest.raises(ValueError, match="accumulate is 2, expected a divisor of batch_size = 3"):
+        dataclasses.replace(config, accumulate=2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_in_parts(tmp_path, precision):
+    """Nearly the losses of the run that reads batches whole, and as many tokens."""
+    model = dataclasses.replace(SMALL, dropout=0.0)
+    config = settings(tmp_path, precision=precision)
+    whole = quiet(model, config)
+    parts = quiet(model, dataclasses.replace(config, run=tmp_path / "parts", accumulate=3))
+    assert parts.val_loss == pytest.approx(
+        whole.val_loss, abs=1e-4 + 0.01 * (precision != "float32")
+    )
+    assert [row["tokens"] for row in metrics(parts.config)] == [24 * i for i in range(1, 7)]
+
+
+def test_until_a_loss(tmp_path):
+    """Training stops at the first validation that is good enough, and not before."""
+    config = settings(tmp_path, max_steps=40)
+    losses = [row["val_loss"] for row in metrics(quiet(SMALL, config).config) if row["val_loss"]]
+    goal = losses[3]
+    first = next(i for i, loss in enumerate(losses) if loss <= goal)
+    stopped = dataclasses.replace(config, run=tmp_path / "stopped", until_loss=goal)
+    trainer = quiet(SMALL, stopped)
+    assert trainer.finished
+    assert trainer.step == 2 * (first + 1) < 40
+    assert trainer.val_loss == losses[first] <= goal
+    assert len(metrics(stopped)) == trainer.step
+    again = quiet(SMALL, stopped, resume=True)
+    assert again.step == trainer.step
+    further = dataclasses.replace(stopped, until_loss=None)
+    assert_same_run(
+        quiet(SMALL, further, resume=True),
+        quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole")),
+    )
+
+
+def test_a_run_of_bytes(tmp_path):
+    """Any file at all: it is trained on, written from, and resumed, and says bits per byte."""
+    (tmp_path / "text.txt").write_bytes(bytes(range(256)) * 8)
+    config = settings(tmp_path, tokenizer="bytes")
+    trainer = quiet(SMALL, config)
+    assert trainer.model.config.vocab_size == 256
+    assert trainer.bits_per_byte == pytest.approx(trainer.val_loss / math.log(2))
+    stored = json.loads((config.run / "config.json").read_text())
+    assert (stored["tokenizer"], stored["bytes_per_token"]) == ("bytes", 1)
+    assert (config.run / "sample.txt").stat().st_size > 0
+    assert quiet(SMALL, config, resume=True).step == 6
+
+
+def test_a_run_of_pieces(tmp_path):
+    """A tokenizer's file goes with the run and with the model; a changed one is not resumed."""
+    require_or_skip("tokenizers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: i for i, word in enumerate(["a", "b", "c", "d", "e", "?"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    file = tmp_path / "mine.json"
+    tokenizer.save(str(file))
+    config = settings(tmp_path, tokenizer=str(file))
+    trainer = quiet(SMALL, config)
+    assert trainer.model.config.vocab_size == 6
+    assert (config.run / "tokenizer.json").read_text() == file.read_text()
+    model = FeedbackLM.from_pretrained(config.run)
+    model.save_pretrained(tmp_path / "copy")
+    assert (tmp_path / "copy" / "tokenizer.json").read_text() == file.read_text()
+    assert quiet(SMALL, config, resume=True).step == 6
+    tokenizer.add_special_tokens(["!"])
+    tokenizer.save(str(file))
+    with pytest.raises(ValueError, match=r"vocab_size|with a different tokenizer"):
+        quiet(SMALL, config, resume=True)
 
 
 def command(config: TrainConfig, *more: str) -> list[str]:
@@ -586,4 +695,4 @@ def test_sample_needs_no_line_break(tmp_path):
     (tmp_path / "text.txt").write_text("xyzzy" * 200)
     trainer = Trainer(SMALL, settings(tmp_path))
     assert set(trainer.sample(20)) <= set("xyz")
-    assert trainer.tokenizer.characters == Tokenizer.of("xyz").characters
+    assert trainer.tokenizer.characters == Characters.of("xyz").characters
