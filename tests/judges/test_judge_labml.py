@@ -121,7 +121,8 @@ def test_equals_labml(labml, implementation, shared, T, dtype, tolerance):
     y = judge(x)
     expected = torch.autograd.grad(y, [x, *theirs.values()], grad_y, materialize_grads=True)
 
-    config = ModelConfig(d_model=D, n_layers=L, n_heads=H, d_ff=F, mem_len=33, share_kv=shared)
+    sizes = dict(d_model=D, n_layers=L, n_heads=H, d_ff=F, mem_len=33)
+    config = ModelConfig(**sizes, share_kv=shared, norm_memory=False)
     model = FeedbackTransformer(config, implementation).to(dtype)
     # Strict: every parameter of ours has one of labml's behind it.
     z, _ = torch.func.functional_call(model, port(theirs, 33), (x.transpose(0, 1),), strict=True)
