@@ -85,9 +85,8 @@ class Train:
             return 130
         print(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
         if trainer.val_loss is not None:
-            unit = "character" if self.training.tokenizer == "characters" else "token"
             print(
-                f"validation loss {trainer.val_loss:.4f} nats per {unit}, "
+                f"validation loss {trainer.val_loss:.4f} nats per {run.unit()}, "
                 f"{trainer.bits_per_byte:.4f} bits per byte, after {trainer.seconds:.0f} s"
             )
         print(f"run     {run.folder}\nplot    {run / PLOT}")

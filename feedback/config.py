@@ -44,7 +44,8 @@ class ModelConfig:
     sublayer out; `"zeros"` attends to `mem_len` memory vectors of zeros, as the authors' code
     does. `norm_memory`: are memory vectors normalised before they become keys and values? The
     authors' code does so, the zeros included: an empty slot then holds $W \beta$, which is zero
-    only until training changes the norm's $\beta$.
+    only until training changes the norm's $\beta$. It is the default, because without it a model
+    that is trained with carried memory learns badly ([log](../docs/pages/log.md)).
     """
 
     vocab_size: int = 65
@@ -59,7 +60,7 @@ class ModelConfig:
     """Width of one head; d_model / n_heads if not given."""
     d_ff: int = 512
     """Inner width of the feed-forward sublayer."""
-    mem_len: int = 64
+    mem_len: int = 48
     """Memory slots a step can read: how many steps back attention reaches."""
     share_kv: bool = True
     """One key and value projection of the memory for all layers, instead of one for each."""

@@ -7,10 +7,11 @@ summary: The models compared: ours, the strongest Transformers, and other people
 # The contestants
 
 A ratio is only worth as much as its denominator. So the parallel Transformer that everything here
-is measured against is the *faster* of two: `TransformerLM`, our own layers without the feedback,
-each with key and value projections of its own, and the `FusedTransformer` below, which gives up
-relative positions so that PyTorch's fused causal attention can be used. Both have the widths and
-the number of layers of the Feedback Transformer.
+is measured against is the *fastest* of three: `TransformerLM`, our own layers without the feedback,
+each with key and value projections of its own; the rival of our training runs, `RotaryLM`, with
+PyTorch's fused causal attention; and the `FusedTransformer` below, which has that too and gives up
+relative positions altogether. All have the widths and the number of layers of the Feedback
+Transformer.
 
 Other people's implementations, the peers, take part where they are installed.
 """
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..lm.language_model import FeedbackLM, TransformerLM
+from ..lm.language_model import FeedbackLM, LanguageModel, RotaryLM, TransformerLM
 from ..model import Implementation
 
 
@@ -98,7 +99,7 @@ class FusedTransformer(nn.Module):
 class Logits(nn.Module):
     """Our models without the memory they return: tokens to logits."""
 
-    def __init__(self, model: FeedbackLM | TransformerLM):
+    def __init__(self, model: LanguageModel):
         super().__init__()
         self.model = model
 
@@ -163,6 +164,7 @@ class Contestant(NamedTuple):
 
 FUSED = Contestant("fused Transformer", FusedTransformer, "parallel")
 TRANSFORMER = Contestant("TransformerLM", lambda config: Logits(TransformerLM(config)), "parallel")
+RIVAL = Contestant("RotaryLM", lambda config: Logits(RotaryLM(config)), "parallel")
 PEERS = {
     "labml-nn": [
         Contestant("labml FeedbackTransformer", partial(labml, shared=False), "peer"),

@@ -54,6 +54,7 @@ from ..training.train import choose_device
 from .contestants import (
     FUSED,
     PEERS,
+    RIVAL,
     TRANSFORMER,
     Contestant,
     FusedTransformer,
@@ -288,7 +289,7 @@ def measure_train(settings: Settings, device: torch.device) -> dict[str, Any]:
     # All implementations except the native one can run everywhere.
     cannot = {"native"} if device.type != "cpu" or missing() else set()
     everybody = [feedback(name) for name in settings.implementations if name not in cannot]
-    everybody += [TRANSFORMER, FUSED]
+    everybody += [TRANSFORMER, RIVAL, FUSED]
     everybody += [peer for package, peers in PEERS.items() if installed(package) for peer in peers]
     results = {}
     for size in map(settings.size, settings.configs):

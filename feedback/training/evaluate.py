@@ -9,7 +9,9 @@ summary: The loss, and its mean over a whole text.
 **What is the validation loss?** The mean over *all* of the last tenth of the text, each character
 predicted once, with the memory carried along. It is not the loss of one batch, lucky or unlucky.
 
-The loss is in nats per character: $-\frac1N \sum_i \ln p(x_i \mid x_{<i})$.
+The loss is in nats per character: $-\frac1N \sum_i \ln p(x_i \mid x_{<i})$. (If the run has
+another [tokenizer](../data/tokenizer.py), the same is per token, and the bits per byte are given
+beside it.)
 """
 
 import torch

@@ -24,7 +24,7 @@ from ..support.files import write_whole
 from .runs import Run
 
 Axis = Literal["tokens", "seconds", "step"]
-LABELS = {"tokens": "characters seen", "seconds": "time (seconds)", "step": "optimiser steps"}
+LABELS = {"tokens": "{}s seen", "seconds": "time (seconds)", "step": "optimiser steps"}
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -51,8 +51,10 @@ def draw_runs(folders: Sequence[Path], x: Axis = "tokens") -> Figure:
         val = [(row[x], row["val_loss"]) for row in rows if row["val_loss"] is not None]
         label = f"{name}: validation {val[-1][1]:.3f}" if val else f"{name}: training"
         axes.plot(*zip(*val, strict=True) if val else ([], []), "o-", color=colour, label=label)
-    axes.set_xlabel(LABELS[x])
-    axes.set_ylabel("loss (nats per character)")
+    units = {Run(Path(folder)).unit() for folder in folders}
+    unit = units.pop() if len(units) == 1 else "token"
+    axes.set_xlabel(LABELS[x].format(unit))
+    axes.set_ylabel(f"loss (nats per {unit})")
     axes.set_title("Training (pale) and validation loss", loc="left", fontsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -102,6 +102,12 @@ class Run:
             raise ValueError(f"{self / CONFIG} does not describe a valid run: {error}") from error
         return values
 
+    def unit(self) -> str:
+        """What the run reads: `byte`, `character`, or, if the tokenizer is a file, `token`."""
+        path = self / CONFIG
+        name = read_config(self.folder).get("tokenizer") if path.is_file() else None
+        return {"bytes": "byte", TOKENIZER: "token"}.get(str(name), "character")
+
     def check_same(self, model: ModelConfig, config: TrainConfig) -> None:
         """Raises `ValueError` if the run began with other settings than these."""
         stored = self.read()

@@ -51,18 +51,18 @@ class TrainConfig:
     accumulate: int = 1
     """Parts of a batch that are read in turn, their gradients added up: needs less memory."""
     seq_len: int = 64
-    """Tokens in one training sequence."""
+    """Tokens in one training sequence; longer than mem_len, so that every slot is trained."""
     start_seq_len: int | None = None
     """Short to long: begin with this length, which doubles until it is seq_len halfway through."""
     warm_start: Path | None = None
     """Run folder of a parallel Transformer of the same sizes; training begins with its weights."""
     segments: Literal["random", "carried"] = "random"
     """random: windows of the text; carried: each sequence continues the last, with its memory."""
-    max_steps: int = 700
+    max_steps: int = 1400
     """Optimiser steps."""
     until_loss: float | None = None
     """Stop at the first validation with this loss or a lower one."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     """Peak of the schedule; it ends at a tenth of this."""
     warmup_steps: int = 50
     """Steps of linear warm-up; then the learning rate falls along a cosine."""
@@ -70,9 +70,9 @@ class TrainConfig:
     """AdamW weight decay of the matrices."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0 never clips."""
-    eval_steps: int = 175
+    eval_steps: int = 350
     """Steps between two evaluations on the whole validation split."""
-    checkpoint_steps: int = 350
+    checkpoint_steps: int = 700
     """Steps between two checkpoints."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: matrix products in bfloat16 by autocast, weights kept in float32."""

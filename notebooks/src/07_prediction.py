@@ -57,6 +57,7 @@ print(f"\n{steps} steps for {new} characters")
 # rounds differently and might choose the other one. So for every text below that is written this
 # way we check that the choice was never that close.
 
+
 def margin(logits: Tensor) -> float:
     """How far the likeliest token was ahead of the second, at the closest call."""
     first, second = logits.topk(2).values.unbind(-1)
@@ -155,6 +156,7 @@ print("generate writes the same text:", torch.equal(written, naive))
 # A step leaves a key and a value behind, $H$ heads of $K$ numbers each: $2HK$. In a parallel
 # Transformer each layer reads its own past, so a step leaves $2LHK$. We count the bytes of the
 # tensors with which decoding begins, for four layers and for twelve.
+
 
 def cache_bytes(lm: FeedbackLM | TransformerLM, length: int) -> int:
     """Bytes of the keys and values that are kept after reading `length` tokens."""
@@ -291,6 +293,7 @@ print(text)
 # left to the unlikely ones:
 #
 # $$p_i \propto \exp(\mathrm{logit}_i / \tau)$$
+
 
 def next_logits(prompt: str) -> Tensor:
     """The logits for the character after `prompt`, `(V,)`."""
@@ -438,6 +441,7 @@ print(f"a memory of {len(memory)} slots and one character: the text goes on as i
 # 2. Here is a third cut: keep every character that has at least a tenth of the probability of the
 #    likeliest one. Write it. Where does it differ from `top_p`, and what does it cut from a
 #    distribution over 65 characters that are all equally likely?
+
 
 # @title Solution
 # It compares each character with the likeliest, not with a sum. If all are equally likely it cuts

@@ -49,6 +49,7 @@ print(f"{len(val):,} characters; L = {L}, H = {H}, D = {D}, {mem_len} slots of m
 # written so that everything can be inspected: the states of all layers, the attention of all heads,
 # and the memory vectors.
 
+
 def look(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     Reads `tokens`, `(B, T)`. Returns the states `(L + 1, B, T, D)`, the attention
@@ -91,6 +92,7 @@ print("the logits and the memory of the package:", torch.allclose(ours, theirs, 
 # of one layer alone. Both take the model far from what was trained, and such a model amplifies
 # rounding: processors round differently, and that shows in the second digit of its loss. So we ask
 # for bounds, not for digits.
+
 
 def loss_with(alpha: Tensor) -> float:
     """The loss on some validation text, with `alpha` as the weights of the mix."""
@@ -217,6 +219,7 @@ print("p and s of distance 64, all layers:", {row.abs().max().item() for row in 
 # becomes rare. Distance 64 was never trained. Would the model be better off without it? A shorter
 # memory is the same model with fewer rows of $p$ and $s$:
 
+
 def shortened(slots: int) -> FeedbackLM:
     """The same model with a memory of only `slots` slots."""
     lm = FeedbackLM(replace(config, mem_len=slots)).eval()
@@ -239,7 +242,7 @@ print(f"8 slots cost {shorter[8] - whole:.2f} nats")
 # On average over their heads the layers look alike. The heads themselves do not. For each of the
 # 16, how much of its attention falls on the last line break, wherever that is?
 
-windows = tokens.unfold(1, mem_len, 1)[:, :-1]  # what a step can see, `(B, T - 64, 64)`
+windows = tokens.unfold(1, mem_len, 1)[:, :-1]  # what a step can see, `(B, T - mem_len, mem_len)`
 breaks = windows == tokenizer.encode("\n")[0]
 last = breaks & (breaks.flip(-1).cumsum(-1).flip(-1) == 1)
 seen = last.any(-1)
