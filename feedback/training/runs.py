@@ -111,15 +111,17 @@ class Run:
     def check_same(self, model: ModelConfig, config: TrainConfig) -> None:
         """Raises `ValueError` if the run began with other settings than these."""
         stored = self.read()
-        old = {**vars(ModelConfig.from_dict(stored)), **stored.get("train", {})}
+        # A setting that a run from before does not name had the value that is its default now.
+        begun = TrainConfig.from_dict(stored.get("train", {})).to_dict()
+        old = {**vars(ModelConfig.from_dict(stored)), **begun}
         new = {**vars(model), **config.to_dict()}
         # Short to long divides up `max_steps`; with another number the early steps would differ.
         fixed = {"max_steps"} if config.start_seq_len else set()
         for name in sorted(set(new) - MAY_CHANGE | fixed):
             require(
-                old.get(name) == new[name],
-                f"{self.folder} was begun with {name} = {old.get(name)!r}, but now it is "
-                f"{new[name]!r}; go back to {old.get(name)!r}, or choose another folder with --run",
+                old[name] == new[name],
+                f"{self.folder} was begun with {name} = {old[name]!r}, but now it is "
+                f"{new[name]!r}; go back to {old[name]!r}, or choose another folder with --run",
             )
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def one_thread():
 def ours() -> list[str]:
     """The names of our own contestants that can run here."""
     names = ["reference", "append", "sequence"] + ["native"] * (missing() is None)
-    return [*(f"FeedbackLM {name}" for name in names), "TransformerLM"]
+    return [*(f"FeedbackLM {name}" for name in names), "TransformerLM", "RotaryLM"]
 
 
 def peers() -> list[str]:
@@ -125,7 +125,7 @@ def test_selected_implementations(monkeypatch):
     ).settings
     ((size, rows),) = b.measure_train(settings, CPU).items()
     assert size == "d32 L2 H2 T8 B2"
-    assert list(rows) == ["FeedbackLM append", "TransformerLM", "fused Transformer"]
+    assert list(rows) == ["FeedbackLM append", "TransformerLM", "RotaryLM", "fused Transformer"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from conftest import require_or_skip
 
+from feedback.__main__ import main
 from feedback import FeedbackLM, ModelConfig, RotaryLM, TrainConfig, TransformerLM
 from feedback.data.tokenizer import Characters
 from feedback.support.interrupt import Interrupt
@@ -328,6 +329,26 @@ def test_resume_refuses_what_does_not_belong(tmp_path):
     with pytest.raises(ValueError, match=r"has no checkpoint to resume from; .* --overwrite"):
         text.write_text(text.read_text()[::-1])
         quiet(SMALL, config, resume=True)
+
+
+def test_a_run_from_before_there_were_tokenizers(tmp_path):
+    """A `config.json` without the newer settings: the run goes on, with the norm that it had."""
+    config = settings(tmp_path)
+    model = dataclasses.replace(SMALL, norm_memory=False)
+    quiet(model, config)
+    path = config.run / "config.json"
+    stored = json.loads(path.read_text())
+    for name in ("tokenizer", "bytes_per_token"):
+        del stored[name]
+    for name in ("tokenizer", "accumulate", "until_loss"):
+        del stored["train"][name]
+    path.write_text(json.dumps(stored))
+    arguments = ["train", "--run", str(config.run), "--resume", "--max-steps", "8"]
+    assert main(arguments) == 0
+    assert len(metrics(config)) == 8
+    loaded = FeedbackLM.from_pretrained(config.run)
+    assert loaded.config == dataclasses.replace(model, vocab_size=6)
+    assert loaded.transformer.norm_memory is None
 
 
 def test_every_damaged_checkpoint_is_an_error(tmp_path):
