@@ -22,7 +22,7 @@ A mistake gives one line, which says what was wrong and what would be right, and
 import contextlib
 import io
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ import tyro
 
 from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig
-from .data.tokenizer import stored_tokenizer
+from .data.tokenizer import TOKENIZER, stored_tokenizer
 from .lm.language_model import ARCHITECTURES, FeedbackLM
 from .lm.pretrained import find
 from .support.checks import expect, require
@@ -131,11 +131,19 @@ class Generate:
             print(f"{folder} holds no run; using the package's tiny_shakespeare", file=sys.stderr)
             folder = find("tiny_shakespeare")
         stored = Run(folder).read()
-        tokenizer = stored_tokenizer(stored, folder)
+        tokenizer, size = stored_tokenizer(stored, folder), ModelConfig.from_dict(stored).vocab_size
+        require(
+            len(tokenizer) == size,
+            f"{folder} has a tokenizer of {len(tokenizer)} tokens, but a model of {size}; restore "
+            "the one that it was trained with",
+        )
         stop = None if self.stop is None else tokenizer.encode(self.stop)
         expect(stop is None or len(stop) == 1, "stop", self.stop, "text that is a single token")
         device = choose_device(self.device)
-        tokens = tokenizer.encode(self.prompt).expand(self.samples, -1).to(device)
+        prompt = tokenizer.encode(self.prompt)
+        words = "text that is at least one token; give another --prompt"
+        expect(len(prompt) > 0, "prompt", self.prompt, words)
+        tokens = prompt.expand(self.samples, -1).to(device)
         generator = torch.Generator(device)
         if self.seed is None:
             generator.seed()
@@ -231,6 +239,10 @@ def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plo
         # A resumed run has the settings it began with, unless an option says otherwise.
         stored = Run(command.training.run).read()
         training = TrainConfig.from_dict(stored.get("train", {}))
+        copy = command.training.run / TOKENIZER
+        if stored.get("tokenizer") == TOKENIZER and copy.is_file():
+            # The file that the run began with may have moved.
+            training = replace(training, tokenizer=str(copy))
         return parse(args, Train(training, ModelOptions.from_dict(stored)))
     return command
 

@@ -7,9 +7,8 @@ summary: A drawing of recorded runs, of the model with feedback and of its rival
 # Loss against seconds
 
 `python -m docs figures` draws the validation losses of the recorded runs against the time they had
-taken. Every point is a run that was planned for as many seconds and whose learning rate has fallen
-to its end: points within a run would be those of an unfinished schedule. A line joins the means of
-three seeds, and a bar goes from the best to the worst of them.
+taken. Every point is the mean of three runs, one for each seed, that were planned to end there, so
+that their learning rate has fallen to its end. A bar goes from the best of the three to the worst.
 """
 
 import json
@@ -80,7 +79,8 @@ def draw_axes(scales: Scales) -> list[str]:
     ticks = [n for n in (15, 30, 60, 120, 240, 480, 960) if scales.seconds[0] < n]
     for seconds in (n for n in ticks if n < scales.seconds[1]):
         lines.append(label(scales.x(seconds), bottom + 18, str(seconds)))
-    lines.append(label((LEFT + right) / 2, HEIGHT - 6, "seconds of training, two cores"))
+    words = "validation loss (nats per character) after seconds of training, two cores"
+    lines.append(label((LEFT + right) / 2, HEIGHT - 6, words))
     return lines
 
 

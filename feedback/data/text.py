@@ -153,7 +153,7 @@ def carried_batch(tokens: Tensor, B: int, T: int, position: int) -> Batch:
     rows = (len(tokens) - 1) // B
     require(
         rows >= T,
-        f"{len(tokens)} characters for training, cut into batch_size = {B} rows, give rows of "
+        f"{len(tokens)} tokens for training, cut into batch_size = {B} rows, give rows of "
         f"{rows}, expected at least {T}; use more text, a smaller batch_size or a smaller seq_len",
     )
     at = position % (rows // T * T)

@@ -12,7 +12,8 @@ a text, make sequences three or four times shorter; such a tokenizer comes as a 
 format of Hugging Face's `tokenizers`.
 
 The loss in nats per token does not compare across them, since a token is not always as much text.
-Bits per byte do: for $N$ tokens that stand for $M$ bytes,
+Bits per byte do, if no text is lost (a tokenizer that lower-cases, or has one token for all unknown
+words, makes them look too low). For $N$ tokens that stand for $M$ bytes,
 
 $$\text{bits per byte} = \frac{N}{M} \cdot \frac{\text{nats per token}}{\ln 2}$$
 
@@ -57,12 +58,15 @@ class Characters:
     """
     ## Characters
 
-    A character's id is its place in the sorted list of those that occur.
+    A character's id is its place in the sorted list of those that occur. Raises `ValueError` if
+    `characters` is not such a list.
     """
 
     json: str | None = None
 
     def __init__(self, characters: str):
+        words = "different characters in order"
+        expect(list(characters) == sorted(set(characters)), "characters", characters, words)
         self.characters = characters
         self._codes = code_points(characters)
 
@@ -196,14 +200,19 @@ def stored_tokenizer(values: dict[str, Any], folder: Path) -> Tokenizer:
     if name == "bytes":
         return Bytes()
     if name == TOKENIZER:
-        path = folder / TOKENIZER
-        require(path.is_file(), f"{folder} holds no {TOKENIZER}, which its config.json names")
-        return Pieces(read_json(path), str(path))
+        return Pieces(read_tokenizer(folder), str(folder / TOKENIZER))
     require(
         isinstance(values.get("characters"), str),
         f"{folder} has no vocabulary, expected a folder made by: python -m feedback train",
     )
     return Characters(values["characters"])
+
+
+def read_tokenizer(folder: Path) -> str:
+    """The contents of the `tokenizer.json` in `folder`; raises `ValueError` if it is missing."""
+    path = folder / TOKENIZER
+    require(path.is_file(), f"{folder} holds no {TOKENIZER}, which its config.json names")
+    return read_json(path)
 
 
 def read_json(path: Path) -> str:

@@ -1,13 +1,14 @@
 r"""
 ---
 title: Saving and loading
-summary: A folder with two files, safetensors and JSON: here, in the package, or on the hub.
+summary: A folder with safetensors and JSON: here, in the package, or on the hub.
 ---
 
 # Saving and loading
 
 A trained model is two files: `model.safetensors` holds the numbers and `config.json` says what
-they are. Neither can run code when it is opened. `push_to_hub` and the model card come from
+they are. (A third, `tokenizer.json`, is there if the tokenizer came from such a file.) None of them
+can run code when it is opened. `push_to_hub` and the model card come from
 `huggingface_hub`'s mixin; reading and writing are done here, so that a failed write leaves the old
 files as they were, and the error for a damaged file says what is wrong with it.
 
@@ -31,7 +32,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ..config import ModelConfig
-from ..data.tokenizer import TOKENIZER, read_json
+from ..data.tokenizer import TOKENIZER, read_tokenizer
 from ..support.checks import require
 from ..support.files import write_together
 
@@ -118,7 +119,8 @@ class Pretrained(
         self, save_directory: str | Path, *, extra: dict[str, Any] | None = None, **hub: Any
     ) -> str | None:
         """
-        Writes `model.safetensors` and `config.json`, completely or not at all. The keys of `extra`
+        Writes `model.safetensors` and `config.json`, and `tokenizer.json` if the model has one,
+        completely or not at all. The keys of `extra`
         are stored next to those of the model, and stay with it: a model that was saved or loaded
         with a vocabulary is saved with it the next time, on the hub too. Further options are those
         of `huggingface_hub.ModelHubMixin.save_pretrained`; with any of them a model card is also
@@ -181,5 +183,5 @@ class Pretrained(
         own = {"architecture", *asdict(model.config)}
         model.extra = {key: value for key, value in values.items() if key not in own}
         if values.get("tokenizer") == TOKENIZER:
-            model.tokenizer_json = read_json(folder / TOKENIZER)
+            model.tokenizer_json = read_tokenizer(folder)
         return model.eval()

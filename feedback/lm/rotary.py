@@ -9,7 +9,7 @@ summary: The parallel Transformer to beat, with fused attention and rotary posit
 Does feedback pay for its time? That depends on what else the time could buy. `TransformerLM`
 differs from the Feedback Transformer in as little as possible, which makes it the right control
 and a slow rival: its relative positions keep it from PyTorch's fused causal attention. This is
-the parallel Transformer that somebody would choose who only wants a low loss soon. It has the usual
+the parallel Transformer to choose if all you want is a low loss soon. It has the usual
 pre-norm layers, one product for queries, keys and values, and positions that cost almost nothing:
 each pair of numbers in a query or a key is turned by an angle that grows with its
 step[^rotary], so that their product depends on the distance alone:
@@ -123,8 +123,8 @@ class RotaryTransformer(nn.Module):
     ## The bare stack
 
     It has the signature of `Transformer`, and like there the memory holds the inputs of all
-    layers, `(B, L, S, D)`. What has no meaning here is refused: raises `ValueError` if the width of
-    a head is odd, and for `empty_memory="zeros"`.
+    layers, `(B, L, S, D)`. `share_kv` and `norm_memory` have no effect. Raises `ValueError` if the
+    width of a head is odd, and for `empty_memory="zeros"`.
     """
 
     def __init__(self, config: ModelConfig):

@@ -45,9 +45,12 @@ METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_
 
 MAY_CHANGE = {
     *("run", "warm_start", "max_steps", "until_loss", "eval_steps", "checkpoint_steps"),
-    *("device", "implementation", "tensorboard"),
+    *("device", "implementation", "tensorboard", "tokenizer"),
 }
-"""The settings that may change when a run is resumed."""
+"""
+The settings that may change when a run is resumed. The file of a tokenizer may have moved: that its
+contents are the same is known from the checkpoint.
+"""
 
 STATE_KEYS = {"step", "seconds", "val_loss", "digest", "model", "optimizer", "memory"}
 """What a checkpoint holds."""
@@ -66,7 +69,7 @@ class Run:
 
     def is_empty(self) -> bool:
         """Whether the folder holds no file of a run."""
-        names = (CONFIG, METRICS, CHECKPOINT, WEIGHTS)
+        names = (CONFIG, METRICS, CHECKPOINT, WEIGHTS, TOKENIZER)
         return not any((self / name).exists() for name in names)
 
     def refuse_to_overwrite(self) -> None:

@@ -41,7 +41,7 @@ from .plot import plot_runs
 from .runs import PLOT, SAMPLE, Run, event_writer
 from .schedule import learning_rate, make_optimizer, sequence_lengths
 from .train_config import TrainConfig
-from .warm_start import warm_start
+from .warm_start import require_same_tokens, warm_start
 
 SEEDS = 2**63
 """Seeds are taken modulo this number, so that PyTorch accepts all of them."""
@@ -106,7 +106,7 @@ class Trainer:
         """
         The loss, the norm of its gradient before clipping, and the memory after the batch. The
         rows are read in `accumulate` parts: the mean of their losses is the loss of the batch, and
-        so its gradient is the sum of what they leave.
+        so its gradient is the sum of what they leave (but dropout draws other masks).
         """
         c, model = self.config, self.model
         self.optimizer.zero_grad()
@@ -216,11 +216,11 @@ class Trainer:
             f"expected at least {state['step']}",
         )
         load_weights(self.model, state["model"], origin)
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        here = [{k: g[k] for k in ("lr", "capturable")} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            # The loaded rate may be on another device; it is set again at every step anyway.
-            group["lr"] = rate
+        for group, values in zip(self.optimizer.param_groups, here, strict=True):
+            # What was loaded may be for another device; the rate is set at every step anyway.
+            group.update(values)
         if state["memory"] is not None:
             self.memory = Memory(state["memory"].to(self.device), self.model.config)
         self.step, self.seconds, self.val_loss = state["step"], state["seconds"], state["val_loss"]
@@ -286,12 +286,15 @@ def train(
     if resume:
         trainer.resume()
     elif config.warm_start is not None:
-        warm_start(trainer.model, TransformerLM.from_pretrained(config.warm_start))
+        trained = TransformerLM.from_pretrained(config.warm_start)
+        require_same_tokens(trained, trainer.tokenizer, config.warm_start)
+        warm_start(trainer.model, trained)
     parameters = sum(p.numel() for p in trainer.model.parameters())
     writer = event_writer(config)
     with Interrupt() as interrupt:
-        if not resume:
+        if overwrite:
             run.clear()
+        if not resume:
             trainer.write_model()
         show(
             f"{parameters:,} parameters, {len(trainer.corpus.train):,} tokens for training, "

@@ -43,7 +43,7 @@ class TrainConfig:
     tokenizer: str = "characters"
     """characters, bytes, or the tokenizer.json of Hugging Face's tokenizers."""
     architecture: Literal["feedback", "transformer", "rotary"] = "feedback"
-    """The Feedback Transformer, the parallel one with the same parameters, or its fastest rival."""
+    """feedback; transformer: the same layers in parallel; rotary: with fused attention."""
     implementation: Implementation = "auto"
     """How the recurrence is computed; all choices give the same results up to rounding."""
     batch_size: int = 32

@@ -11,11 +11,25 @@ learn about a language needs no feedback, and is learnt faster without it. So tr
 Transformer first, and continue from its weights.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
+from ..data.tokenizer import Tokenizer, stored_tokenizer
 from ..lm.language_model import LanguageModel, TransformerLM
 from ..lm.pretrained import load_weights
+from ..support.checks import require
+
+
+def require_same_tokens(trained: TransformerLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """Raises `ValueError` unless the model of the run in `folder` has the tokens of `tokenizer`."""
+    theirs = stored_tokenizer(dict(trained.extra), folder)
+    require(
+        (theirs.to_dict(), theirs.json) == (tokenizer.to_dict(), tokenizer.json),
+        f"the warm_start model in {folder} was trained with other tokens than those of this run; "
+        "use the same text and tokenizer",
+    )
 
 
 @torch.no_grad()

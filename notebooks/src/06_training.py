@@ -120,8 +120,8 @@ print("the same first five losses:", theirs == losses[:5])
 
 # ## Eight thousand steps
 #
-# What do 8000 steps give, with dropout? The metrics and the weights of such a run are in the package, and the
-# [page](../../docs/runs/shipped) of the run has everything else.
+# What do 8000 steps give, with dropout? The metrics and the weights of such a run are in the
+# package, and the [page](../../docs/runs/shipped) of the run has everything else.
 
 from feedback.lm.pretrained import TRAINED
 from feedback.training.plot import smooth
@@ -140,9 +140,11 @@ ax.axvline(len(train) / 1e6, color="0.5", linestyle=":", label="the whole text, 
 ax.set_xlabel("characters seen (millions)")
 ax.set_ylabel("loss (nats per character)")
 ax.set_ylim(1.1, 2.6)
-assert smooth([m["train_loss"] for m in metrics], 10)[-1] < 1.35 and validated[-1]["val_loss"] < 1.43
+assert (
+    smooth([m["train_loss"] for m in metrics], 10)[-1] < 1.35 and validated[-1]["val_loss"] < 1.43
+)
 ax.legend(frameon=False)
-# alt: Training and validation loss against the characters seen, up to sixteen millions. Both fall
+# alt: Training and validation loss against the characters seen, up to sixteen million. Both fall
 # fast within the first million and slowly after that; validation ends at 1.42, training below 1.3.
 plt.show()
 
@@ -208,10 +210,10 @@ for name, known in shares.items():
 # ## Why the memory is normalised
 #
 # Windows drawn at random all begin with an empty memory. One can also let each batch continue where
-# the last one ended, and carry the memory on, as the paper does. Then a memory vector that was
-# written by the weights of a hundred steps ago is read by those of today, and what is made from it
-# is written back. Does anything keep it at its size? Two small models, trained with carried memory
-# for 300 steps, one of them without the norm of the memory:
+# the last one ended, and carry the memory on, as the paper does. Then what one step wrote is read
+# by the next, and what is made from it is written back, for hundreds of steps. Does anything keep
+# it at its size? Two small models, trained with carried memory for 300 steps, one of them without
+# the norm of the memory:
 
 from dataclasses import replace
 

@@ -4,7 +4,7 @@
 # the next character, and nobody tells it what to keep. So what does it keep, how far back does it
 # look, and what is all that worth?
 #
-# We open the model that comes with the package and let it read plays that it was not trained
+# We open the model that comes with the package and let it read text that it was not trained
 # on. Some of what we find is not what we would have guessed.
 
 import math
@@ -81,7 +81,9 @@ tokens = val[: 8 * 4000].view(8, 4000)[:, :192]
 states, attn, m = look(tokens)
 ours = model.head(stack.norm(states[-1]))
 theirs, memory = model(tokens)
-assert torch.allclose(ours, theirs, atol=1e-3) and torch.allclose(m[:, -mem_len:], memory.m, atol=1e-3)
+assert torch.allclose(ours, theirs, atol=1e-3) and torch.allclose(
+    m[:, -mem_len:], memory.m, atol=1e-3
+)
 print("the logits and the memory of the package:", torch.allclose(ours, theirs, atol=1e-3))
 
 # ## What goes in, and what it is worth

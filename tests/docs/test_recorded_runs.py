@@ -142,7 +142,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 def test_with_feedback_or_without():
-    """At equal characters: losses of all seeds, their mean, parameters, and the range of seconds."""
+    """At equal characters: losses of all seeds, their mean, parameters, range of seconds."""
     rows = table("With feedback, or without")
     names = {
         "`feedback`": "feedback", "`rotary`": "rotary", "`rotary`, `--d-ff 448`": "rotary_small",

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from conftest import require_or_skip
 
-from feedback.__main__ import main
 from feedback import FeedbackLM, ModelConfig, RotaryLM, TrainConfig, TransformerLM
+from feedback.__main__ import main
 from feedback.data.tokenizer import Characters
 from feedback.support.interrupt import Interrupt
 from feedback.training.evaluate import evaluate
