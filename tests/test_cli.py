@@ -110,7 +110,7 @@ def test_resume_takes_the_settings_of_the_run(text, capsys):
         ("train --data text.txt --batch-size 900 --segments carried", "use more text"),
         ("train --data text.txt --device gpu", "device is 'gpu'"),
         ("train --run missing --resume", "missing holds no run"),
-        ("train --run text.txt --data text.txt", "Not a directory: text.txt"),
+        ("train --run text.txt --data text.txt", "text.txt is a file, expected a folder"),
         ("train --data text.txt --learning-rate nan", "learning_rate is nan"),
         ("train --data text.txt --start-seq-len 5", "start_seq_len is 5"),
         ("generate --run missing", "missing holds no run"),

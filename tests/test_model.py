@@ -6,7 +6,14 @@ import pytest
 import torch
 from parity import ALL, SMALL, TIGHT, awaken
 
-from feedback import FeedbackLM, FeedbackTransformer, Memory, ModelConfig, TransformerLM
+from feedback import (
+    FeedbackLM,
+    FeedbackTransformer,
+    Memory,
+    ModelConfig,
+    TrainConfig,
+    TransformerLM,
+)
 from feedback.attention import FeedbackAttention
 
 MODELS = [*ALL, "transformer"]
@@ -134,10 +141,10 @@ def test_output_matrices_start_small():
 
 
 def test_default_preset_has_less_than_a_million_parameters():
-    """d128, 4 layers, 4 heads, context 64."""
+    """d128, 4 layers, 4 heads, windows of 64, in which every slot of the memory is trained."""
     config = ModelConfig()
     assert (config.d_model, config.n_layers, config.n_heads) == (128, 4, 4)
-    assert config.mem_len >= 64
+    assert TrainConfig().seq_len == 64 > config.mem_len >= 48
     assert sum(p.numel() for p in FeedbackLM(config).parameters()) < 1_000_000
 
 

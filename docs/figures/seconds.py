@@ -22,8 +22,9 @@ RECORDS = Path(__file__).parents[1] / "runs" / "seconds.jsonl"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 330, 56, 16, 14, 44
 WHO = {
     "feedback": ("with feedback", "var(--accent, #b3541e)", ""),
-    "rotary": ("parallel, same widths", "var(--ink, #1d2329)", ""),
-    "rotary_small": ("parallel, as many parameters", "var(--soft, #545d68)", "5 4"),
+    "rotary": ("parallel, rotary positions", "var(--ink, #1d2329)", ""),
+    "rotary_small": ("the same, as many parameters", "var(--soft, #545d68)", "5 4"),
+    "transformer": ("parallel, relative positions", "var(--ink, #1d2329)", "2 3"),
 }
 """Names, colours and dashes."""
 

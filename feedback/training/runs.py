@@ -73,7 +73,9 @@ class Run:
         return not any((self / name).exists() for name in names)
 
     def refuse_to_overwrite(self) -> None:
-        """Raises `ValueError` if the folder already holds a run."""
+        """Raises `ValueError` if the folder already holds a run, or is a file."""
+        is_file = self.folder.is_file()
+        require(not is_file, f"{self.folder} is a file, expected a folder; choose another --run")
         require(
             self.is_empty(),
             f"{self.folder} already holds a run; continue it with --resume, replace it with "

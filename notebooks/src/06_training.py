@@ -306,27 +306,27 @@ print("and gradients fade more slowly:", slower)
 
 from feedback.training.schedule import sequence_lengths
 
-growing = TrainConfig(start_seq_len=16, max_steps=1000)
+growing = TrainConfig(start_seq_len=16, max_steps=2000)
 lengths = sequence_lengths(growing)
 fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
 ax.plot(lengths)
 ax.set_xlabel("step")
 ax.set_ylabel("sequence (characters)")
 ax.set_yticks(sorted(set(lengths)))
-assert lengths[0] == 16 and lengths[500:] == [64] * 500
-# alt: The length of training sequences over 1000 steps: 16 characters for a quarter of them, 32 for
+assert lengths[0] == 16 and lengths[1000:] == [64] * 1000
+# alt: The length of training sequences over 2000 steps: 16 characters for a quarter of them, 32 for
 # another quarter, 64 from the middle on.
 plt.show()
 
 # Shorter sequences mean more training steps for the same number of characters.
 
 same = 32 * sum(lengths)
-assert abs(same - 700 * 32 * 64) < 0.02 * same
-print(f"characters: {same:,} in 1000 growing steps, {700 * 32 * 64:,} in 700 whole ones")
+assert abs(same - 1400 * 32 * 64) < 0.02 * same
+print(f"characters: {same:,} in 2000 growing steps, {1400 * 32 * 64:,} in 1400 whole ones")
 
 # Does it pay? The toy tasks of the [first notebook](01_why_feedback.py) are trained this way. Here
-# are four recorded runs on Shakespeare, in two pairs. Each pair has a run of a thousand steps with
-# growing sequences and one of 700 steps with whole ones. The first pair draws random windows, each
+# are four recorded runs on Shakespeare, in two pairs. Each pair has a run of 2000 steps with
+# growing sequences and one of 1400 steps with whole ones. The first pair draws random windows, each
 # of which begins with an empty memory; the second has windows that follow each other and carry the
 # memory on.
 

@@ -629,7 +629,7 @@ def test_a_run_of_bytes(tmp_path):
     assert quiet(SMALL, config, resume=True).step == 6
 
 
-def test_a_run_of_pieces(tmp_path):
+def test_a_run_of_pieces(tmp_path, capsys):
     """A tokenizer's file goes with the run and with the model; a changed one is not resumed."""
     require_or_skip("tokenizers")
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -647,10 +647,63 @@ def test_a_run_of_pieces(tmp_path):
     model.save_pretrained(tmp_path / "copy")
     assert (tmp_path / "copy" / "tokenizer.json").read_text() == file.read_text()
     assert quiet(SMALL, config, resume=True).step == 6
-    tokenizer.add_special_tokens(["!"])
+    # The file has moved: the copy in the run folder serves as well.
+    file.rename(tmp_path / "moved.json")
+    assert main(["train", "--run", str(config.run), "--resume", "--max-steps", "7"]) == 0
+    assert len(metrics(config)) == 7
+    # It has changed: two tokens have changed places.
+    words = {**words, "a": 1, "b": 0}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.save(str(file))
-    with pytest.raises(ValueError, match=r"vocab_size|with a different tokenizer"):
-        quiet(SMALL, config, resume=True)
+    with pytest.raises(ValueError, match="or with a different tokenizer; restore what it was"):
+        quiet(SMALL, dataclasses.replace(config, max_steps=8), resume=True)
+    # A prompt must be something that has a token.
+    assert main(["generate", "--run", str(config.run), "--prompt", "ab", "--seed", "1"]) == 0
+    tokenizer.add_special_tokens(["!"])
+    tokenizer.save(str(config.run / "tokenizer.json"))
+    assert main(["generate", "--run", str(config.run), "--prompt", "ab"]) == 2
+    assert "has a tokenizer of 7 tokens, but a model of 6" in capsys.readouterr().err
+
+
+def test_a_prompt_without_a_token(tmp_path, capsys):
+    """Some tokenizers make nothing of a line break; the error says so."""
+    require_or_skip("tokenizers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "words.json"))
+    (tmp_path / "text.txt").write_text("a b b " * 200)
+    config = settings(tmp_path, tokenizer=str(tmp_path / "words.json"))
+    quiet(SMALL, config)
+    assert main(["generate", "--run", str(config.run)]) == 2
+    assert "expected text that is at least one token; give another" in capsys.readouterr().err
+
+
+def test_a_warm_start_has_the_same_tokens(tmp_path):
+    """A model of the same sizes that was trained on other characters is refused."""
+    config = settings(tmp_path, architecture="transformer")
+    quiet(SMALL, config)
+    other = tmp_path / "other.txt"
+    other.write_text((tmp_path / "text.txt").read_text().replace("a", "z"))
+    warm = dataclasses.replace(
+        config, run=tmp_path / "warm", data=str(other), architecture="feedback",
+        warm_start=config.run,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="was trained with other tokens than those of this run"):
+        quiet(SMALL, warm)
+    assert not warm.run.exists()
+
+
+def test_files_of_others_stay(tmp_path):
+    """A new run removes nothing; in a folder with somebody's tokenizer it does not even begin."""
+    config = settings(tmp_path)
+    config.run.mkdir()
+    (config.run / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="already holds a run"):
+        quiet(SMALL, config)
+    assert (config.run / "tokenizer.json").read_text() == "{}"
 
 
 def command(config: TrainConfig, *more: str) -> list[str]:
