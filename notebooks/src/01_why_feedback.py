@@ -43,7 +43,6 @@ print("the same bits, the same targets:", torch.equal(batch.targets, odd))
 # the walker in? Follow one walk by hand. The heading is never shown, and without it the cell cannot
 # be known.
 
-
 def follow(words: list[str]) -> list[tuple[int, int]]:
     """The row and column after each action, starting in the corner, facing along the row."""
     row, column, heading, cells = 0, 0, 0, []
@@ -81,7 +80,6 @@ print("20 walks of 50 steps, the same cells as by hand")
 # result that it reads. Lines join or split only at a dot; where there is no dot, they cross.
 # (Neither model attends to its own step: what that step has computed so far is in its state
 # already.)
-
 
 def box(ax: plt.Axes, x: float, y: float, text: str, **style) -> None:
     """A word in a box, in front of the arrows."""
@@ -145,7 +143,6 @@ plt.show()
 # from there arrows lead to the *bottom* of the next step. Follow the arrows backwards, and count
 # the layers on the longest path to the top of step $t$:
 
-
 def longest_chain(T: int, L: int, feedback: bool) -> list[int]:
     """The largest number of layers on any path to the top of each step."""
     most = {}
@@ -174,7 +171,6 @@ print({kind: chain[-1] for kind, chain in chains.items()}, "layers after 32 step
 # nothing else of the past. (`norm_memory` normalises the vector before it is read, which keeps the
 # size of the state stable over a thousand steps.) The sequences start short and grow, as the paper
 # recommends.
-
 
 def train(model: nn.Module, task, steps: int, T: int, learning_rate: float) -> nn.Module:
     """Adam on fresh sequences that grow from 2 to `T` steps."""

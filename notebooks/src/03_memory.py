@@ -73,7 +73,9 @@ for name, l in {"the embedding": 0, "the top layer": 3}.items():
 # Now a sequence. For each step in turn: go up through the layers, each of which reads the memory,
 # then mix, then append. Take a small model and run this loop by hand, with the model's own layers.
 
-config = ModelConfig(vocab_size=11, d_model=16, n_layers=L, n_heads=2, mem_len=8)
+sizes = {"d_model": 16, "n_layers": L, "n_heads": 2, "mem_len": 8}
+# Without the norm of the memory, which would add a line to what follows.
+config = ModelConfig(vocab_size=11, **sizes, norm_memory=False)
 model = FeedbackLM(config, implementation="reference")
 with torch.no_grad():
     for p in model.parameters():

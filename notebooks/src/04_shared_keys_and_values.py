@@ -46,7 +46,9 @@ K = D // H
 sizes = {"vocab_size": 11, "d_model": D, "n_layers": L, "n_heads": H, "d_ff": 64, "mem_len": T}
 tokens = torch.randint(11, (B, T))
 for share_kv in (False, True):
-    model = FeedbackLM(ModelConfig(**sizes, share_kv=share_kv), implementation="reference")
+    # Without the norm of the memory, to keep what follows short.
+    config = ModelConfig(**sizes, share_kv=share_kv, norm_memory=False)
+    model = FeedbackLM(config, implementation="reference")
     weights = sum(p.numel() for name, p in model.named_parameters() if ".kv." in name)
     _, memory = model(tokens)
     cache = sum(t.numel() for pair in model.transformer.remembered(memory) for t in pair)
@@ -93,7 +95,6 @@ for t in (1, 2, 3, 11):
 # Of course it is the same key. $m_0$ does not change, and neither does $W_k$. How much work is
 # repeated like this? A hook on the projection counts the rows that go through it.
 
-
 def projected(implementation: str) -> int:
     """The number of rows of a sequence that are projected to keys in one forward pass."""
     counted = []
@@ -115,7 +116,6 @@ print(f"reference: {again} rows a sequence;  append: {once};  steps: {T}")
 # Where are they kept? The next step needs all rows as *one* tensor. `torch.cat` and `torch.stack`
 # make one, but a new one each time:
 
-
 def with_cat(x: Tensor) -> tuple[Tensor, Tensor]:
     """All outputs and memory vectors from embeddings `(T, B, D)`, each key computed once."""
     k = v = x.new_empty(x.shape[1], H, 0, K)
@@ -127,10 +127,8 @@ def with_cat(x: Tensor) -> tuple[Tensor, Tensor]:
         memory.append(m)
     return torch.stack(outputs), torch.stack(memory)
 
-
 # How many rows does this loop copy? Below autograd, every operation passes through a dispatcher,
 # where we can watch it.
-
 
 class Watch(TorchDispatchMode):
     """Notes the name of every operation that makes a new tensor, and the size of what it makes."""
@@ -221,7 +219,6 @@ print(A, A.T, sep="\n")
 # of a tensor that was used twice. What arrives at the append of row $j$ is already the sum over all
 # later steps.
 
-
 class Grow(torch.autograd.Function):
     """The next window, as a view of `buffer`; `window` is `(..., S, K)` and `row` `(..., K)`."""
 
@@ -238,7 +235,6 @@ class Grow(torch.autograd.Function):
         """Applies the transposes."""
         return grad[..., :-1, :], grad[..., -1, :], None
 
-
 # With `.data` we have given up the protection of autograd, so we need an argument of our own: **a
 # row is written once, before any step reads it, and the buffer belongs to one call.** So a view
 # that was saved never changes.
@@ -247,7 +243,6 @@ class Grow(torch.autograd.Function):
 #
 # Test it on a small recurrence, in which each row is made from what attention found in the rows
 # before it.
-
 
 def recurrence(x: Tensor, append: Any) -> Tensor:
     """`x` is `(T, K)`; `append` turns a window and a row into the next window. Returns all rows."""
@@ -268,7 +263,6 @@ def cat(window: Tensor, row: Tensor) -> Tensor:
     """Appends by copying."""
     return torch.cat([window, row[None]])
 
-
 # `torch.autograd.gradcheck` moves every input a little, measures how the outputs change, and
 # compares that with the gradients. `gradgradcheck` checks the gradients of those gradients in the
 # same way.
@@ -285,7 +279,6 @@ print("gradcheck:", first, " gradgradcheck:", second)
 # It is tempting to make the buffer once, in the module, and to use it for every call. And if there
 # is a buffer for the rows, why not one for their gradients, to which every step adds its own? That
 # saves an allocation at every step. Here is such a version:
-
 
 class Careless(nn.Module):
     """Rows and their gradients in buffers that belong to the module."""
@@ -315,7 +308,6 @@ class CarelessAppend(torch.autograd.Function):
         """The sum over all readers of the row."""
         ctx.owner.grads[: ctx.end + 1] += grad
         return None, ctx.owner.grads[ctx.end].clone(), None
-
 
 # In the usual order, one forward pass and one backward pass, this version is right, and an ordinary
 # training loop would never expose it. Now try two unusual orders: a second forward pass before the
@@ -379,7 +371,6 @@ from feedback.fast.append import GrowingWindow  # shown
 # loops: our own around `Grow`, with the layers of the model, next to `"reference"` and `"append"`.
 # Outputs, memory, and the gradient of every parameter have to agree.
 
-
 def sliding(x: Tensor) -> Tensor:
     """Every window of at most three rows out of `x`, `(T, K)`, cubed."""
     memory = GrowingWindow(x.new_empty(1, 1, 0, x.shape[1]), len(x), 3)
@@ -397,7 +388,6 @@ assert torch.equal(sliding(x), plain)
 print("windows of 3 out of 5 rows:", len(plain) // 2, "rows read, gradients right")
 
 # And this is our own loop:
-
 
 def with_grow(x: Tensor) -> tuple[Tensor, Tensor]:
     """Like `with_cat`, with two buffers instead of copies."""
@@ -439,7 +429,6 @@ for name, loop in loops.items():
 # through a hook. Many of these tensors are views of one storage, so we count each storage once, and
 # leave out the parameters.
 
-
 def saved_bytes(loop: Any, x: Tensor) -> int:
     """The bytes that a forward pass leaves for its backward pass."""
     weights = {p.untyped_storage().data_ptr() for p in stack.parameters()}
@@ -457,7 +446,7 @@ def saved_bytes(loop: Any, x: Tensor) -> int:
 
 L, D, H, B = 1, 64, 2, 1
 K = D // H
-stack = FeedbackTransformer(ModelConfig(2, D, L, H, d_ff=128, mem_len=256))
+stack = FeedbackTransformer(ModelConfig(2, D, L, H, d_ff=128, mem_len=256, norm_memory=False))
 lengths = (32, 64, 128, 256)
 inputs = {T: torch.randn(T, B, D) for T in lengths}
 kept = {name: [saved_bytes(loop, inputs[T]) for T in lengths] for name, loop in loops.items()}
@@ -482,7 +471,6 @@ print(f"the attention weights:  {weights / 2**20:.2f} MiB")
 
 # And how long does it take? We time one forward and backward pass. The three loops take turns, and
 # run on one thread so that none has to wait for a second core that is busy elsewhere.
-
 
 # NBVAL_IGNORE_OUTPUT
 def seconds(loop: Any, x: Tensor) -> float:

@@ -57,7 +57,6 @@ print("64 outer products and sums, or one product:", tuple(at_once.shape), "and 
 # take turns, so that whatever else the machine is doing affects them all alike, and give each one
 # thread, so that none has to wait for a second core that is busy elsewhere.
 
-
 def race(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """The median seconds of each contestant, after one warm-up turn."""
     seconds = {name: [] for name in contestants}
@@ -73,7 +72,6 @@ def show(medians: dict[str, float]) -> None:
     """Prints the medians in milliseconds."""
     for name, s in medians.items():
         print(f"{name:32} {s * 1e3:8.2f} ms")
-
 
 # Each step has $B = 16$ rows for a matrix of 128 by 128; all steps together have 1024.
 
@@ -161,10 +159,10 @@ print("ds", *(f"{x:.3f}" for x in ds), " sum", abs(round(ds.sum().item(), 9)))
 # $\phi$ is the ReLU, and its derivative $\phi'$ is one where the unit is above zero and zero
 # elsewhere.
 
-
 def small_model(D: int, L: int, F: int, T: int) -> FeedbackTransformer:
     """A stack with one head, and without norms and positions."""
-    stack = FeedbackTransformer(ModelConfig(2, D, L, n_heads=1, d_ff=F, mem_len=T))
+    config = ModelConfig(2, D, L, n_heads=1, d_ff=F, mem_len=T, norm_memory=False)
+    stack = FeedbackTransformer(config)
     for layer in stack.layers:
         layer.norm_attn = layer.norm_ff = nn.Identity()
         for positions in (layer.attn.query_bias, layer.attn.pos_key, layer.attn.pos_bias):
@@ -182,12 +180,10 @@ def weights_of(stack: FeedbackTransformer) -> list[Tensor]:
         weights += [up.weight, up.bias, down.weight, down.bias]
     return weights
 
-
 # ## Sweep forward
 #
 # Here is the recurrence, written into buffers that were allocated beforehand. In all but keys and
 # values time comes first, so that all steps of a layer are one matrix. Autograd records none of it.
-
 
 def sweep_forward(x0: Tensor, alpha: Tensor, wk: Tensor, wv: Tensor, *flat: Tensor) -> list[Tensor]:
     """`x0` is `(T, B, D)`. Returns the tape: all that the backward sweep reads."""
@@ -212,7 +208,6 @@ def sweep_forward(x0: Tensor, alpha: Tensor, wk: Tensor, wv: Tensor, *flat: Tens
         k[:, t], v[:, t] = m[t] @ wk.T, m[t] @ wv.T
     return [x, m, k, v, q, attn, o, y, h]
 
-
 # ## Sweep backward, and then the weights
 #
 # These are the same lines from the last to the first. Look for a gradient of a weight in the loop
@@ -220,7 +215,6 @@ def sweep_forward(x0: Tensor, alpha: Tensor, wk: Tensor, wv: Tensor, *flat: Tens
 # the $G$ of the products at the end. One thing is reversed: in the forward sweep every later step
 # reads the $k$ and $v$ of a slot, and here every later step adds to its `dk` and `dv`. They are
 # complete when the sweep arrives at the slot.
-
 
 def sweep_backward(tape: tuple, weights: tuple, dout: Tensor, dm_out: Tensor) -> list[Tensor]:
     """The gradients of `x0` and of all weights."""
@@ -260,12 +254,10 @@ def product(grad: Tensor, rows: Tensor) -> Tensor:
     r"""$G^\top X$ over the rows of all steps."""
     return grad.flatten(0, 1).T @ rows.flatten(0, 1)
 
-
 # ## One function
 #
 # Autograd sees a single operation. From the loss back to here it works as usual, and so it does
 # from here back to the embeddings.
-
 
 class WholeSequence(torch.autograd.Function):
     """Two sweeps and a set of products."""
@@ -298,7 +290,6 @@ def three(stack: FeedbackTransformer) -> dict[str, Callable]:
         "append": package(stack, "append"),
         "our own": lambda x: WholeSequence.apply(x, *weights_of(stack)),
     }
-
 
 # Is it right? We compare outputs, memory vectors, and the gradients of every parameter and of the
 # embeddings.

@@ -251,7 +251,6 @@ carried = {"without the norm": carry(False), "with the norm": carry(True)}
 # and ask how much of a gradient that arrives at $m_{t+n}$ gets back to it: the norm of
 # $\left(\partial m_{t+n} / \partial m_t\right)^\top v$ for random directions $v$ of length one.
 
-
 def fade(reader: FeedbackLM, memory: Memory) -> list[float]:
     """The share of a gradient that is left after 1 to 32 steps back, mean over rows and draws."""
     x = val[: 16 * 32].view(16, 32)
@@ -296,7 +295,7 @@ print("and gradients fade more slowly:", slower)
 # Without the norm the memory grows to twice the size, and attention, whose scores grow with it,
 # becomes sharper and harder to change. With the norm its size makes no difference to those who read
 # it. The full model, with three seeds, is on the page of [results](../../docs/runs/README.md).
-
+#
 # ## Short to long
 #
 # The first training steps teach which letters follow which, and a window of 64 characters is more
@@ -346,20 +345,19 @@ for ax, (title, names) in zip(axes, pairs.items(), strict=True):
         ends.append(run[-1]["val_loss"])
         millions = [row["tokens"] / 1e6 for row in run]
         ax.plot(millions, [row["val_loss"] for row in run], style, markersize=3, label=label)
-    assert ends[0] + 0.3 < ends[1]
+    assert ends[0] + 0.005 < ends[1] < ends[0] + 0.06
     print(f"{title}: {ends[0]:.2f} nats whole, {ends[1]:.2f} short to long")
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("characters seen (millions)")
 axes[0].set_ylabel("validation loss (nats)")
 axes[0].legend(frameon=False, fontsize=8)
-# alt: Validation loss against the characters seen, in two pictures. With random windows the whole
-# windows end well below short to long, which wavers around 2.1. With a carried memory both are
-# higher, and short to long hardly falls at all.
+# alt: Validation loss against the characters seen, in two pictures. In both, whole windows and short
+# to long fall side by side; whole windows end a little lower.
 plt.show()
 
-# It does not pay: in both pairs short to long ends *higher*. The [log](../../docs/pages/log.md) has
-# a reason for the left picture. When random windows begin short, hardly any of them reaches the far
-# slots of the memory, so these slots are hardly trained. But a long text is read with all of them.
+# Not for long runs: in both pairs short to long ends a little *higher*. In short runs it pays a
+# little: 1.75 nats take fewer characters, by a twelfth ([results](../../docs/runs/README.md)).
+# Before the memory was normalised, the right pair was far apart: 1.95 and 2.48.
 #
 # ## Exercises
 #

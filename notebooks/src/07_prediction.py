@@ -26,7 +26,7 @@ torch.manual_seed(0)
 _ = torch.set_grad_enabled(False)  # nothing is trained here
 
 # The model comes with the package. It has four layers, was trained on Shakespeare, and knows 65
-# characters. Each of its steps sees a memory of 64 slots, its window.
+# characters. Each of its steps sees a memory of 48 slots, its window.
 
 model = FeedbackLM.from_pretrained("tiny_shakespeare")
 tokenizer = Characters(read_config(TRAINED / "tiny_shakespeare")["characters"])
@@ -57,7 +57,6 @@ print(f"\n{steps} steps for {new} characters")
 # rounds differently and might choose the other one. So for every text below that is written this
 # way we check that the choice was never that close.
 
-
 def margin(logits: Tensor) -> float:
     """How far the likeliest token was ahead of the second, at the closest call."""
     first, second = logits.topk(2).values.unbind(-1)
@@ -69,15 +68,15 @@ print("no close calls:", margin(naive_rows) > 1e-3)
 
 # ## Can the prefix be cut?
 #
-# The window has 64 slots. So why not read only the last 64 characters? No step looks back further.
+# The window has 48 slots. So why not read only the last 48 characters? No step looks back further.
 
 whole, _ = model(naive)
 cut, _ = model(naive[:, -mem_len:])
 far = (whole[0, -1] - cut[0, -1]).abs().max().item()
-assert far > 0.1
-print(f"{T} characters, or the last {mem_len}: do the logits agree?", far < 0.1)
+assert far > 0.02
+print(f"{T} characters, or the last {mem_len}: do the logits agree?", far < 0.02)
 
-# They do not. A slot of the memory was itself computed from 64 slots before it, and those from
+# They do not. A slot of the memory was itself computed from 48 slots before it, and those from
 # others, back to the first character. In a parallel Transformer this ends after $L$ windows, one
 # for each layer. Here it never ends, because the memory holds the results of all layers, and the
 # first layer reads it. Change the first of 40 characters, and see how far the change is felt in two
@@ -156,7 +155,6 @@ print("generate writes the same text:", torch.equal(written, naive))
 # A step leaves a key and a value behind, $H$ heads of $K$ numbers each: $2HK$. In a parallel
 # Transformer each layer reads its own past, so a step leaves $2LHK$. We count the bytes of the
 # tensors with which decoding begins, for four layers and for twelve.
-
 
 def cache_bytes(lm: FeedbackLM | TransformerLM, length: int) -> int:
     """Bytes of the keys and values that are kept after reading `length` tokens."""
@@ -285,7 +283,7 @@ greedy = model.generate(tokenizer.encode("JULIET:\n")[None], 400, temperature=0)
 logits, _ = model(greedy)
 assert margin(logits[0, 7:-1]) > 1e-3
 text = tokenizer.decode(greedy[0])
-assert text.count("I will not see the court?") >= 3
+assert text.count("of the sea") >= 10
 print(text)
 
 # The model never takes a risk, so it goes in circles. The remedy is sampling. After `ROMEO:` and
@@ -293,7 +291,6 @@ print(text)
 # left to the unlikely ones:
 #
 # $$p_i \propto \exp(\mathrm{logit}_i / \tau)$$
-
 
 def next_logits(prompt: str) -> Tensor:
     """The logits for the character after `prompt`, `(V,)`."""
@@ -441,7 +438,6 @@ print(f"a memory of {len(memory)} slots and one character: the text goes on as i
 # 2. Here is a third cut: keep every character that has at least a tenth of the probability of the
 #    likeliest one. Write it. Where does it differ from `top_p`, and what does it cut from a
 #    distribution over 65 characters that are all equally likely?
-
 
 # @title Solution
 # It compares each character with the likeliest, not with a sum. If all are equally likely it cuts

@@ -49,7 +49,6 @@ print(f"{len(val):,} characters; L = {L}, H = {H}, D = {D}, {mem_len} slots of m
 # written so that everything can be inspected: the states of all layers, the attention of all heads,
 # and the memory vectors.
 
-
 def look(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     Reads `tokens`, `(B, T)`. Returns the states `(L + 1, B, T, D)`, the attention
@@ -93,7 +92,6 @@ print("the logits and the memory of the package:", torch.allclose(ours, theirs, 
 # others share its weight, and see what the loss becomes. Then try the other extreme, a memory made
 # of one layer alone. Both take the model away from what was trained, and processors round
 # differently. So we print bounds, not digits.
-
 
 def loss_with(alpha: Tensor) -> float:
     """The loss on some validation text, with `alpha` as the weights of the mix."""
@@ -205,7 +203,6 @@ for l, layer in enumerate(stack.layers):
 # an earlier version of this model, and forgetting those slots made it better.) With 48 slots even
 # the farthest is read by sixteen steps of each window. Is it worth reading? A shorter memory is the
 # same model with fewer rows of $p$ and $s$:
-
 
 def shortened(slots: int) -> FeedbackLM:
     """The same model with a memory of only `slots` slots."""
