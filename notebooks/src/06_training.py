@@ -351,8 +351,8 @@ for ax, (title, names) in zip(axes, pairs.items(), strict=True):
     ax.set_xlabel("characters seen (millions)")
 axes[0].set_ylabel("validation loss (nats)")
 axes[0].legend(frameon=False, fontsize=8)
-# alt: Validation loss against the characters seen, in two pictures. In both, whole windows and short
-# to long fall side by side; whole windows end a little lower.
+# alt: Validation loss against the characters seen, in two pictures. In both, whole windows and
+# short to long fall side by side; whole windows end a little lower.
 plt.show()
 
 # Not for long runs: in both pairs short to long ends a little *higher*. In short runs it pays a
