@@ -77,8 +77,9 @@ def attention(model: FeedbackLM, tokens: torch.Tensor) -> list[list[list[int]]]:
     model(tokens[None])
     for hook in hooks:
         hook.remove()
-    # The first step has nothing to attend to.
-    return [[[], *steps] for steps in rows]
+    # The first step has nothing to attend to, and what has left the window gets nothing.
+    every = [[[], *steps] for steps in rows]
+    return [[[0] * (t - len(row)) + row for t, row in enumerate(steps)] for steps in every]
 
 
 def in_words(loss: float, whole: float) -> str:
