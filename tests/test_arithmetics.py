@@ -19,7 +19,7 @@ CELLS = {
     "vectors": "print(torch.backends.cpu.get_cpu_capability() in ('DEFAULT', 'NO AVX'))",
     "loaded": "from feedback import FeedbackLM, ModelConfig\n"
     "model = FeedbackLM.from_pretrained('tiny_shakespeare')\n"
-    "print(repr(model.head.weight.sum().item()))",
+    "print(repr(model.head.weight.double().sum().item()))",
     "trained": "model = FeedbackLM(ModelConfig(d_model=8, n_heads=2))\n"
     "torch.nn.init.constant_(model.head.weight, 0.1)\n"
     "optimizer = torch.optim.SGD(model.parameters(), 1.0)\n"
