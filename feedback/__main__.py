@@ -32,7 +32,7 @@ import tyro
 from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig
 from .data.tokenizer import TOKENIZER, stored_tokenizer
-from .lm.language_model import ARCHITECTURES, FeedbackLM
+from .lm.language_model import architecture
 from .lm.pretrained import find
 from .support.checks import expect, require
 from .training.plot import Axis, plot_runs
@@ -149,8 +149,7 @@ class Generate:
             generator.seed()
         else:
             generator.manual_seed(self.seed % SEEDS)
-        cls = ARCHITECTURES.get(stored.get("architecture", ""), FeedbackLM)
-        model = cls.from_pretrained(folder).to(device)
+        model = architecture(stored).from_pretrained(folder).to(device)
         out = model.generate(
             tokens,
             self.max_new_tokens,

@@ -19,12 +19,12 @@ from typing import Any
 RECORDS = Path(__file__).parents[1] / "runs" / "seconds.jsonl"
 """One run a line: who, the command, the seed, its seconds and its loss."""
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 330, 56, 16, 14, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 340, 44, 8, 30, 44
 WHO = {
     "feedback": ("with feedback", "var(--accent, #b3541e)", ""),
-    "rotary": ("parallel, rotary positions", "var(--ink, #1d2329)", ""),
-    "rotary_small": ("the same, as many parameters", "var(--soft, #545d68)", "5 4"),
-    "transformer": ("parallel, relative positions", "var(--ink, #1d2329)", "2 3"),
+    "rotary": ("rotary positions", "var(--ink, #1d2329)", ""),
+    "rotary_small": ("rotary, as many parameters", "var(--soft, #545d68)", "5 4"),
+    "transformer": ("relative positions", "var(--ink, #1d2329)", "2 3"),
 }
 """Names, colours and dashes."""
 
@@ -80,8 +80,8 @@ def draw_axes(scales: Scales) -> list[str]:
     ticks = [n for n in (15, 30, 60, 120, 240, 480, 960) if scales.seconds[0] < n]
     for seconds in (n for n in ticks if n < scales.seconds[1]):
         lines.append(label(scales.x(seconds), bottom + 18, str(seconds)))
-    words = "validation loss (nats per character) after seconds of training, two cores"
-    lines.append(label((LEFT + right) / 2, HEIGHT - 6, words))
+    lines.append(label(LEFT - 40, 14, "validation loss (nats per character)", "start"))
+    lines.append(label((LEFT + right) / 2, HEIGHT - 6, "seconds of training, two cores"))
     return lines
 
 
@@ -90,7 +90,10 @@ def draw_seconds() -> str:
     groups = read()
     every = [run for mine in groups.values() for runs in mine for run in runs]
     scales = Scales(every)
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">']
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'data-figure="seconds">'
+    ]
     lines += draw_axes(scales)
     for i, (who, (name, colour, dash)) in enumerate(WHO.items()):
         style = f'stroke="{colour}" stroke-width="2" fill="none"'
@@ -104,6 +107,6 @@ def draw_seconds() -> str:
             lines.append(f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>')
         lines.append(f'<polyline points="{" ".join(points)}" {style}{dashed}/>')
         y = TOP + 18 + 20 * i
-        lines.append(f'<path d="M{WIDTH - 250} {y - 4} h28" {style}{dashed}/>')
-        lines.append(label(WIDTH - 214, y, name, "start"))
+        lines.append(f'<path d="M{WIDTH - 228} {y - 4} h24" {style}{dashed}/>')
+        lines.append(label(WIDTH - 198, y, name, "start"))
     return "\n".join([*lines, "</svg>"]) + "\n"

@@ -18,6 +18,8 @@ text in the same way: the ordinary forward pass reads the prompt, and after that
 one step of decoding.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -146,7 +148,15 @@ class TransformerLM(LanguageModel):
         super().__init__(config, Transformer(config))
 
 
-ARCHITECTURES: dict[str, type[LanguageModel]] = {
-    cls.__name__: cls for cls in (FeedbackLM, TransformerLM, RotaryLM)
+ARCHITECTURES: dict[str, Any] = {
+    "feedback": FeedbackLM,
+    "transformer": TransformerLM,
+    "rotary": RotaryLM,
 }
-"""The language models by the names that a `config.json` has for them."""
+"""The language models, by the names that they have on the command line."""
+
+
+def architecture(stored: dict[str, Any]) -> Any:
+    """The class that a `config.json` names; `FeedbackLM` if it names none that is known."""
+    names = {cls.__name__: cls for cls in ARCHITECTURES.values()}
+    return names.get(stored.get("architecture", ""), FeedbackLM)

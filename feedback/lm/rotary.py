@@ -36,7 +36,7 @@ from ..support.checks import expect, require_batch
 
 def rotate(x: Tensor, steps: Tensor) -> Tensor:
     r"""
-    ## $R_t$
+    ## Turn by an angle
 
     `x` is `(..., T, K)`, `steps` `(T,)`. Numbers $i$ and $i + K/2$ are one pair, which turns by
     $t \cdot 10000^{-2i/K}$.

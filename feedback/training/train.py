@@ -30,7 +30,7 @@ from tqdm import tqdm
 from ..config import ModelConfig
 from ..data.text import Batch, carried_batch, load_corpus, random_batch, require_enough
 from ..fast.graphs import GraphedStep, training_state
-from ..lm.language_model import FeedbackLM, LanguageModel, RotaryLM, TransformerLM
+from ..lm.language_model import ARCHITECTURES, LanguageModel, TransformerLM
 from ..lm.pretrained import load_weights
 from ..memory import Memory
 from ..support.checks import require
@@ -50,13 +50,6 @@ BAR: Any = {"unit": "token", "unit_scale": True, "dynamic_ncols": True, "disable
 """How the progress bar looks; it is left out where nobody would see it."""
 
 
-PARALLEL: dict[str, Callable[[ModelConfig], LanguageModel]] = {
-    "transformer": TransformerLM,
-    "rotary": RotaryLM,
-}
-"""The architectures without feedback."""
-
-
 class Trainer:
     """
     ## A run
@@ -72,10 +65,8 @@ class Trainer:
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed % SEEDS)
         model_config = replace(model_config, vocab_size=len(self.tokenizer))
-        if config.architecture == "feedback":
-            self.model: LanguageModel = FeedbackLM(model_config, config.implementation)
-        else:
-            self.model = PARALLEL[config.architecture](model_config)
+        own = (config.implementation,) if config.architecture == "feedback" else ()
+        self.model: LanguageModel = ARCHITECTURES[config.architecture](model_config, *own)
         self.model.to(self.device)
         self.seq_lens = sequence_lengths(config)
         self.optimizer = make_optimizer(self.model, config, self.device)

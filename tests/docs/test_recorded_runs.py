@@ -10,7 +10,7 @@ import pytest
 
 from feedback import ModelConfig
 from feedback.__main__ import parse
-from feedback.lm.language_model import ARCHITECTURES
+from feedback.lm.language_model import architecture
 from feedback.lm.pretrained import TRAINED
 from feedback.training.runs import Run
 
@@ -33,7 +33,7 @@ def test_every_run_has_a_row():
 def count(name: str) -> int:
     """The parameters of the model of a run."""
     stored = json.loads((RUNS / name / "config.json").read_text())
-    model = ARCHITECTURES[stored["architecture"]](ModelConfig.from_dict(stored))
+    model = architecture(stored)(ModelConfig.from_dict(stored))
     return sum(p.numel() for p in model.parameters())
 
 
@@ -202,10 +202,92 @@ def test_the_norm_of_the_memory():
 
 
 def test_memory_without_a_norm_runs_away():
-    """On the programs of the algorithmic task: without the norm no run reaches step 200."""
-    for row in SEARCH:
-        if row["group"].startswith("programs"):
-            assert (len(row["validations"]) == 4) == row["group"].endswith("with")
+    """On programs: without the norm each run ends early, at the step before the one named."""
+    runs = {
+        way: [r for r in SEARCH if r["group"] == f"programs: {way}"] for way in ("with", "without")
+    }
+    assert [run["steps"] for run in runs["with"]] == [400] * 3
+    last, before, again = (run["steps"] + 1 for run in runs["without"])
+    text = " ".join((RUNS / "README.md").read_text(encoding="utf-8").split())
+    assert f"not a number at step {last}, {before} and {again}, one step for each" in text
+
+
+def test_the_learning_rates():
+    """The table of learning rates is that of the search; the chosen one is the best of `rotary`."""
+    found = [
+        row for row in SEARCH if row["group"] in ("learning rates", "learning rates: transformer")
+    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in rates()]
+    assert [f"{row['validations'][-1][1]:.4f}" for row in found] == [row[2] for row in rows]
+    for row, (who, rate, _) in zip(found, rows, strict=True):
+        command = parse(shlex.split(row["command"].removeprefix("python -m feedback ")))
+        assert command.training.learning_rate == float(rate)
+        assert who.startswith(f"`{command.training.architecture}`")
+        assert "slots" not in who or f"{command.model.mem_len} slots" in who
+        assert "windows" not in who or f"windows of {command.training.seq_len}" in who
+
+
+def rates() -> list[str]:
+    """The lines of the table of learning rates."""
+    text = (RUNS / "README.md").read_text(encoding="utf-8")
+    return (
+        text.split("| architecture | learning rate | loss |\n|---|---|---|\n")[1]
+        .split("\n\n")[0]
+        .splitlines()
+    )
+
+
+def test_the_slots():
+    """Three seeds with 48 and with 64 slots, and the numbers of the runs with one seed."""
+    text = (RUNS / "README.md").read_text(encoding="utf-8")
+    for slots in (48, 64):
+        found = ends(f"slots: {slots}")
+        losses = " | ".join(f"{found[seed]:.4f}" for seed in (1, 2, 3))
+        assert f"| {slots} slots | {losses} | {sum(found.values()) / 3:.4f} |" in text
+    text = " ".join(text.split())
+    few, carried = ends("slots: 32")[1], ends("slots: 48, carried memory")[1]
+    assert f"With 32 slots it is {few:.3f}, and with carried memory {carried:.3f}." in text
+    long, past = (ends(f"slots: 48, windows {what}")[1] for what in ("of 128", "with a past"))
+    plain = next(
+        row["validations"][-1][1]
+        for row in SEARCH
+        if row["group"] == "learning rates" and row["command"].endswith("train --max-steps 1000")
+    )
+    words = (
+        f"have {long:.3f}, and a past of 48 characters {past:.3f}; without either it is {plain:.3f}"
+    )
+    assert words in text
+
+
+WAYS = {
+    "random windows": "base", "windows from 32": "r32", "windows from 16": "r16",
+    "carried memory": "c64", "carried memory, from 32": "c32", "carried memory, from 16": "c16",
+    "warm start after 100 steps": "warm100", "warm start after 200 steps": "warm200",
+}  # fmt: skip
+"""The ways to 1.75 nats, by their names in the table and in the search."""
+
+
+def test_the_time_to_a_loss():
+    """Each line is the shortest of the schedules tried that ended at 1.75 or below."""
+    rows = table("To a given loss")
+    assert len(rows) == len({(row[0], row[1]) for row in rows}) >= 7
+    for label, seed, steps, characters, seconds, loss in rows:
+        way = WAYS[label]
+        tried = [r for r in SEARCH if (r["group"], r["seed"]) == (f"to 1.75: {way}", int(seed))]
+        good = [run for run in tried if run["validations"][-1][1] <= 1.75]
+        best = min(good, key=lambda run: run["steps"])
+        # The next shorter schedule was tried as well, and was not enough.
+        assert best["steps"] - 50 in {run["steps"] for run in tried} - {r["steps"] for r in good}
+        tokens, time = best["validations"][-1][0], best["seconds"]
+        if way.startswith("warm"):
+            group = f"to 1.75: half{way.removeprefix('warm')}"
+            half = next(r for r in SEARCH if (r["group"], r["seed"]) == (group, int(seed)))
+            tokens, time = tokens + half["validations"][-1][0], time + half["seconds"]
+            assert steps == f"{half['steps']} + {best['steps']}"
+        else:
+            assert steps == str(best["steps"])
+        assert (characters, seconds) == (f"{tokens:,}", f"{time:.1f}")
+        assert loss == f"{best['validations'][-1][1]:.4f}"
 
 
 def test_the_recorded_benchmark():
