@@ -355,8 +355,8 @@ axes[0].legend(frameon=False, fontsize=8)
 # short to long fall side by side; whole windows end a little lower.
 plt.show()
 
-# Not for long runs: in both pairs short to long ends a little *higher*. In short runs it pays a
-# little: 1.75 nats take fewer characters, by a twelfth ([results](../../docs/runs/README.md)).
+# Not for long runs: in both pairs short to long ends a little *higher*. In short runs it needs
+# fewer characters to 1.75 nats, if not less time ([results](../../docs/runs/README.md)).
 # Before the memory was normalised, the right pair was far apart: 1.95 and 2.48.
 #
 # ## Exercises

@@ -288,6 +288,12 @@ def test_the_time_to_a_loss():
             assert steps == str(best["steps"])
         assert (characters, seconds) == (f"{tokens:,}", f"{time:.1f}")
         assert loss == f"{best['validations'][-1][1]:.4f}"
+    taken = {(row[0], row[1]): (int(row[3].replace(",", "")), float(row[4])) for row in rows}
+    pairs = [(taken["windows from 16", s], taken["random windows", s]) for s in "123"]
+    assert all(short[0] < whole[0] for short, whole in pairs)
+    # As the page says, time is not saved with each seed, and never by a fifth.
+    assert not all(short[1] < whole[1] for short, whole in pairs)
+    assert all(short[1] > 0.8 * whole[1] for short, whole in pairs)
 
 
 def test_the_recorded_benchmark():
