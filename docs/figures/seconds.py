@@ -106,7 +106,7 @@ def draw_seconds() -> str:
             lines.append(f'<path d="M{x} {ends[0]} V{ends[1]}" {style}/>')
             lines.append(f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>')
         lines.append(f'<polyline points="{" ".join(points)}" {style}{dashed}/>')
-        y = TOP + 18 + 20 * i
+        y = TOP + 12 + 17 * i
         lines.append(f'<path d="M{WIDTH - 228} {y - 4} h24" {style}{dashed}/>')
         lines.append(label(WIDTH - 198, y, name, "start"))
     return "\n".join([*lines, "</svg>"]) + "\n"
