@@ -1,0 +1,6 @@
+"""
+---
+title: Experiments
+summary: What feedback is worth: tasks, contestants, and the protocol by which they are compared.
+---
+"""
