@@ -7,8 +7,8 @@ summary: One loop that teaches any contestant any task, short sequences first, o
 # The course
 
 Everybody who takes part in an experiment takes the same course: the same stream of sequences, the
-same number of tokens, the same rule by which sequences become longer. Only the learning rate is each
-one's own, chosen from a small search.
+same number of tokens, the same rule by which sequences become longer. Only the learning rate is
+each one's own, chosen from a small search.
 
 **Short to long.** A sequence of two steps has nothing to it but the table of the task: what does
 this event do to that state? It is learnt there, where the gradient has one step to travel. A course
@@ -102,7 +102,9 @@ def teach(
         learned, betas=(0.9, 0.99), weight_decay=course.weight_decay, fused=True
     )
     T = course.start_len or course.seq_len
-    step, tokens, recent, curve, seen = 0, 0, 0.0, [], []
+    step, tokens, recent = 0, 0, 0.0
+    curve: list[dict[str, Any]] = []
+    seen: list[tuple[float, float]] = []
     started = time.perf_counter()
     model.train()
     while tokens < course.tokens:
@@ -117,9 +119,10 @@ def teach(
         optimizer.step()
         good, asked = right(logits, batch.targets)
         accuracy = (good & asked).sum().item() / asked.sum().item()
-        expect(math.isfinite(loss), f"the loss at step {step + 1}", loss.item(), "a finite number")
+        value = loss.item()
+        expect(math.isfinite(value), f"the loss at step {step + 1}", value, "a finite number")
         step, tokens = step + 1, tokens + batch.tokens.numel()
-        seen.append((loss.item(), accuracy))
+        seen.append((value, accuracy))
         if tokens >= course.tokens * (len(curve) + 1) / 100:
             means = [sum(column) / len(seen) for column in zip(*seen, strict=True)]
             row = {"step": step, "tokens": tokens, "seconds": time.perf_counter() - started}
@@ -127,7 +130,7 @@ def teach(
             show(curve[-1])
             seen = []
         recent = 0.9 * recent + 0.1 * accuracy
-        if T < course.seq_len and recent > course.ready:
+        if course.seq_len > T and recent > course.ready:
             T, recent = min(course.seq_len, math.ceil(1.5 * T)), 0.0
     return curve
 

@@ -130,11 +130,11 @@ class RotaryLM(LanguageModel):
     r"""
     ## The rival as a language model
 
-    A parallel Transformer with fused attention and rotary positions.
+    A parallel Transformer with fused attention and rotary positions, or with none.
     """
 
-    def __init__(self, config: ModelConfig):
-        super().__init__(config, RotaryTransformer(config))
+    def __init__(self, config: ModelConfig, positions: bool = True):
+        super().__init__(config, RotaryTransformer(config, positions))
 
 
 class TransformerLM(LanguageModel):

@@ -54,10 +54,11 @@ class RotaryAttention(nn.Module):
     ## Attention
     """
 
-    def __init__(self, c: ModelConfig):
+    def __init__(self, c: ModelConfig, positions: bool = True):
         super().__init__()
         D, HK = c.d_model, c.n_heads * c.head_dim
         self.n_heads, self.mem_len, self.dropout = c.n_heads, c.mem_len, c.dropout
+        self.positions = positions
         self.qkv, self.output = nn.Linear(D, 3 * HK, bias=False), nn.Linear(HK, D)
 
     def heads(self, z: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class RotaryAttention(nn.Module):
         N, qkv = z.shape[1], self.heads(z)
         # $R_t q, \; R_j k$
         steps = torch.arange(N, device=z.device)
-        q, k = rotate(qkv[:2], steps)
+        q, k = rotate(qkv[:2], steps) if self.positions else qkv[:2]
         # $0 \le t - j \le$ `mem_len`; where each step reads all before it, no mask is needed.
         whole = T == N <= self.mem_len + 1
         distance = steps[N - T :, None] - steps
@@ -91,7 +92,8 @@ class RotaryAttention(nn.Module):
         q, new_k, new_v = self.heads(z[:, None])
         k, v = torch.cat([k, new_k], dim=2), torch.cat([v, new_v], dim=2)
         steps = torch.arange(k.shape[2], device=z.device)
-        q, k = rotate(q, steps[-1:]), rotate(k, steps)
+        if self.positions:
+            q, k = rotate(q, steps[-1:]), rotate(k, steps)
         mask = None if mask is None else F.pad(mask, (0, 1))[None].to(q.dtype)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.output(x.flatten(1)), (new_k[:, :, 0], new_v[:, :, 0])
@@ -102,9 +104,9 @@ class RotaryLayer(nn.Module):
     ## One layer
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, positions: bool = True):
         super().__init__()
-        self.norm_attn, self.attn = nn.LayerNorm(config.d_model), RotaryAttention(config)
+        self.norm_attn, self.attn = nn.LayerNorm(config.d_model), RotaryAttention(config, positions)
         self.norm_ff, self.ff = nn.LayerNorm(config.d_model), FeedForward(config)
 
     def forward(self, x: Tensor, past: Tensor) -> Tensor:
@@ -124,17 +126,23 @@ class RotaryTransformer(nn.Module):
 
     It has the signature of `Transformer`, and like there the memory holds the inputs of all
     layers, `(B, L, S, D)`. `share_kv` and `norm_memory` have no effect. Raises `ValueError` if the
-    width of a head is odd, and for `empty_memory="zeros"`.
+    width of a head is odd, for `empty_memory="zeros"`, and for `adaptive_span`. With
+    `positions=False` nothing is turned: what remains of the order is that each step reads only the
+    steps before it.
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, positions: bool = True):
         super().__init__()
         words = "an even number, since rotary positions turn pairs"
         expect(config.head_dim % 2 == 0, "d_k", config.head_dim, words)
         words = "'skip': with rotary positions a step always has itself to read"
         expect(config.empty_memory == "skip", "empty_memory", config.empty_memory, words)
+        words = "False: only a Feedback Transformer learns spans here"
+        expect(not config.adaptive_span, "adaptive_span", config.adaptive_span, words)
         self.config = config
-        self.layers: Any = nn.ModuleList(RotaryLayer(config) for _ in range(config.n_layers))
+        self.layers: Any = nn.ModuleList(
+            RotaryLayer(config, positions) for _ in range(config.n_layers)
+        )
         self.norm = nn.LayerNorm(config.d_model)
         scale_outputs(self.layers)
 

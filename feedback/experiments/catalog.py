@@ -1,0 +1,149 @@
+r"""
+---
+title: The catalogue
+summary: The experiments by name: each a task, a course and its contestants.
+---
+
+# The catalogue
+
+`python -m feedback experiment NAME` runs what is listed here. All of it is small on purpose: a
+hundred thousand parameters, minutes on one core, so that whoever doubts a result can repeat it
+before the kettle boils.
+
+The learning rates come from a small search, the same for everybody, which is recorded beside the
+results.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..support.checks import expect
+from .course import Course
+from .experiment import Contestant, Experiment, run_experiment
+from .groups import WordProblem
+from .languages import Arithmetic, Brackets, Language, MixedLengths, Parity
+from .rivals import RIVALS, variant
+from .task import Task
+from .toys import Copy, Counting, Recall, Walk
+
+LENGTHS = (16, 32, 64, 128, 256, 512)
+"""Where word problems are examined; training ends at 32."""
+
+RATES = {
+    "feedback": 2e-3,
+    "no_feedback": 2e-3,
+    "transformer_2": 2e-3,
+    "transformer_2_no_positions": 2e-3,
+    "transformer_8": 1e-3,
+    "transformer_8_no_positions": 1e-3,
+    "gru": 2e-3,
+    "lstm": 2e-3,
+}
+"""Learning rates, from a search on A5."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "all_layers": {},
+    "top_only": {"memory": "top"},
+    "embedding_only": {"memory": "embedding"},
+    "plain_mean": {"memory": "mean"},
+    "kv_of_each_layer": {"share_kv": False},
+    "no_norm": {"norm_memory": False},
+    "mem_len_2": {"mem_len": 2},
+    "mem_len_8": {"mem_len": 8},
+    "mem_len_32": {"mem_len": 32},
+    "mem_len_32_no_positions": {"mem_len": 32, "positions": False},
+    "one_layer": {"n_layers": 1},
+    "four_layers": {"n_layers": 4},
+}
+"""What is changed of the Feedback Transformer, one thing at a time."""
+
+
+def everybody(*names: str) -> dict[str, Contestant]:
+    """These of the rivals, or all of them."""
+    return {who: Contestant(RIVALS[who], RATES[who]) for who in names or RIVALS}
+
+
+def word_problem(task: Task, tokens: int, **changes: Any) -> Experiment:
+    """A word problem on the usual course, with a budget of `tokens`."""
+    course = replace(Course(tokens=tokens), **changes)
+    return Experiment(task, everybody(), course, LENGTHS)
+
+
+def language(task: Language) -> Experiment:
+    """A formal language, on the protocol: many lengths at once, the last label alone."""
+    low, high = task.trained
+    course = Course(tokens=10_000_000, seq_len=high, start_len=None, ready=1.0)
+    exam = MixedLengths(task, *task.tested)
+    contestants = everybody("feedback", "transformer_2", "gru", "lstm")
+    trained = MixedLengths(task, low, high)
+    return Experiment(trained, contestants, course, (task.tested[1],), exam=exam)
+
+
+def toy(task: Task, seq_len: int, lengths: Sequence[int], mem_len: int) -> Experiment:
+    """A toy, taught up to `seq_len`; what has to be found again is within `mem_len` steps."""
+    course = Course(tokens=5_000_000, seq_len=seq_len, start_len=3)
+    contestants = everybody("feedback", "no_feedback", "transformer_2", "gru", "lstm")
+    return Experiment(task, contestants, course, tuple(lengths), {"mem_len": mem_len})
+
+
+def ablations() -> Experiment:
+    """A5 with one thing changed at a time."""
+    variants = {
+        name: Contestant(partial(variant, **changes), RATES["feedback"])
+        for name, changes in ABLATIONS.items()
+    }
+    return replace(EXPERIMENTS["a5"](), contestants=variants)
+
+
+EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
+    "a5": lambda: word_problem(WordProblem("a5"), 8_000_000),
+    "a5_at_once": lambda: word_problem(WordProblem("a5"), 8_000_000, start_len=None),
+    "a5_ablations": ablations,
+    "z60": lambda: word_problem(WordProblem("z60"), 8_000_000),
+    "a4z5": lambda: word_problem(WordProblem("a4z5"), 8_000_000),
+    "s5": lambda: word_problem(WordProblem("s5"), 24_000_000),
+    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 8_000_000),
+    "parity": lambda: language(Parity()),
+    "arithmetic": lambda: language(Arithmetic()),
+    "brackets": lambda: language(Brackets()),
+    "copy": lambda: toy(Copy(), 41, (21, 41, 61, 81), 128),
+    "reverse": lambda: toy(Copy(backwards=True), 41, (21, 41, 61, 81), 128),
+    "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
+    "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2),
+    "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),
+}
+"""Each is made when it is asked for."""
+
+
+def find(name: str) -> Experiment:
+    """The experiment of this name; raises `ValueError` if there is none."""
+    expect(name in EXPERIMENTS, "experiment", name, f"one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]()
+
+
+def describe(name: str) -> str:
+    """An example of its task, with the labels below the tokens."""
+    return find(name).task.describe()
+
+
+def run(
+    name: str, seed: int, only: Sequence[str], tokens: int | None, out: Path, command: str
+) -> Path:
+    """
+    ## To run one
+
+    With a smaller budget of `tokens`, and with `only` some of the contestants, if that is asked
+    for; returns the path of the record. Raises `ValueError` for names that are not known, before
+    anything is computed.
+    """
+    experiment = find(name)
+    for who in only:
+        there = experiment.contestants
+        expect(who in there, "contestant", who, f"one of {', '.join(there)}")
+    chosen = {who: c for who, c in experiment.contestants.items() if not only or who in only}
+    course = experiment.course if tokens is None else replace(experiment.course, tokens=tokens)
+    experiment = replace(experiment, contestants=chosen, course=course)
+    return run_experiment(name, experiment, seed, out, command)
