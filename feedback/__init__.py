@@ -37,43 +37,44 @@ it. The files at the top of this folder are the chapter; the code that supports 
 ## Data
 
 17. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
-18. `tokenizer`: characters, bytes, or pieces of words
-19. `text`: from a text to batches
-20. `tasks`: parity and a random walk: small worlds whose state must be tracked
+18. `enwik8`: a hundred million bytes of Wikipedia
+19. `tokenizer`: characters, bytes, or pieces of words
+20. `text`: from a text to batches
+21. `tasks`: parity and a random walk: small worlds whose state must be tracked
 
 ## Language models
 
-21. `rotary`: a parallel Transformer with fused attention, the rival
-22. `decode`: one step per token; the prefix is never computed again
-23. `generate`: how to choose a token
-24. `pretrained`: a folder with a model, here or on the Hugging Face hub
-25. `language_model`: tokens in, logits out, and the loop that writes
+22. `rotary`: a parallel Transformer with fused attention, the rival
+23. `decode`: one step per token; the prefix is never computed again
+24. `generate`: how to choose a token
+25. `pretrained`: a folder with a model, here or on the Hugging Face hub
+26. `language_model`: tokens in, logits out, and the loop that writes
 
 ## Training
 
-26. `train_config`: what a run is made of
-27. `schedule`: learning rate, short to long, the optimiser
-28. `evaluate`: the loss, and its mean over a whole text
-29. `runs`: the folder of a training run
-30. `plot`: the loss, drawn
-31. `warm_start`: begin with the weights of a parallel Transformer
-32. `train`: one visible training loop
+27. `train_config`: what a run is made of
+28. `schedule`: learning rate, short to long, the optimiser
+29. `evaluate`: the loss, and its mean over a whole text
+30. `runs`: the folder of a training run
+31. `plot`: the loss, drawn
+32. `warm_start`: begin with the weights of a parallel Transformer
+33. `train`: one visible training loop
 
 ## Measuring
 
-33. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-34. `report`: tables and a picture
-35. `measure`: time, memory and decoding, side by side on this machine
+34. `contestants`: the models compared: ours, the strongest Transformers, other people's code
+35. `report`: tables and a picture
+36. `measure`: time, memory and decoding, side by side on this machine
 
 ## From the command line
 
-36. `__main__`: the command line
+37. `__main__`: the command line
 
 ## Support
 
-37. `checks`: errors that say what to do
-38. `files`: write a file completely or not at all
-39. `interrupt`: Ctrl-C that lets the step finish
+38. `checks`: errors that say what to do
+39. `files`: write a file completely or not at all
+40. `interrupt`: Ctrl-C that lets the step finish
 """
 
 from .config import ModelConfig

@@ -1,7 +1,7 @@
 r"""
 ---
 title: The command line
-summary: python -m feedback train, generate, plot, benchmark.
+summary: python -m feedback train, generate, plot, benchmark, experiment.
 ---
 
 # The command line
@@ -11,6 +11,7 @@ python -m feedback train                       # Tiny Shakespeare, a few minutes
 python -m feedback generate --prompt "ROMEO:"  # what it has learnt to write
 python -m feedback plot runs/a runs/b          # two runs in one picture
 python -m feedback benchmark                   # speed on this machine, next to others
+python -m feedback experiment a5               # what feedback is worth, next to others
 ```
 
 The options are the fields of the dataclasses, and their help is the text below each
@@ -19,9 +20,11 @@ field: there is no second list that could become outdated. tyro makes the parser
 A mistake gives one line, which says what was wrong and what would be right, and exit code 2.
 """
 
+import argparse
 import contextlib
 import io
 import sys
+import textwrap
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +35,7 @@ import tyro
 from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig
 from .data.tokenizer import TOKENIZER, stored_tokenizer
+from .experiments.catalog import EXPERIMENTS, Changes, describe, run
 from .lm.language_model import architecture
 from .lm.pretrained import find
 from .support.checks import expect, require
@@ -62,17 +66,18 @@ class Train:
 
     training: Training = field(default_factory=TrainConfig)
     model: Model = field(default_factory=ModelOptions)
-    preset: Literal["default", "fair"] = "default"
-    """fair sets --empty-memory zeros and --norm-memory, as in the code of the paper's authors."""
+    preset: Literal["default", "fair", "enwik8"] = "default"
+    """Settings to begin with; an option that is given wins over them. fair: --empty-memory zeros
+    and --norm-memory, as in the code of the paper's authors. enwik8: their recipe for that text,
+    for a GPU; with --accumulate 64 or more it needs less memory."""
     resume: bool = False
     """Continue from the last checkpoint of the run, with its settings."""
     overwrite: bool = False
     """Replace the run that the folder holds."""
 
     def model_config(self) -> ModelConfig:
-        """The model, with the preset's choices."""
-        changes = FAIR if self.preset == "fair" else {}
-        return ModelConfig(**{**asdict(self.model), **changes})
+        """The model."""
+        return ModelConfig(**asdict(self.model))
 
     def main(self) -> int:
         """Trains and prints the result; returns 130 if it was interrupted."""
@@ -92,6 +97,38 @@ class Train:
         print(f"run     {run.folder}\nplot    {run / PLOT}")
         print(f"next    python -m feedback generate --run {run.folder}")
         return 0
+
+
+PRESETS: dict[str | None, Train] = {
+    "fair": Train(model=ModelOptions(**FAIR), preset="fair"),
+    "enwik8": Train(
+        TrainConfig(
+            run=Path("runs/enwik8"), data="enwik8", tokenizer="bytes", segments="carried",
+            batch_size=1024, seq_len=128, max_steps=100_000, learning_rate=1.5e-3,
+            warmup_steps=8000, weight_decay=0.0, grad_clip=0.1, span_loss=5e-7,
+            eval_steps=1000, checkpoint_steps=1000,
+        ),
+        ModelOptions(
+            **FAIR, d_model=512, n_layers=12, n_heads=8, d_k=128, d_ff=4096, mem_len=8192,
+            share_kv=False, activation="relu", dropout=0.5, adaptive_span=True, span_ramp=32,
+        ),
+        preset="enwik8",
+    ),
+}  # fmt: skip
+"""
+## Presets
+
+`enwik8` has the authors' released settings, except where there is no option for them: here the
+learning rate falls along a cosine after the warm-up, and the positions, learnt for each head of
+each layer, are not shared, which makes most of the parameters.
+"""
+
+
+def preset(args: list[str]) -> Train:
+    """The settings that `args` ask to begin with, known before the other options are read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    return PRESETS.get(parser.parse_known_args(args)[0].preset, Train())
 
 
 @dataclass(frozen=True)
@@ -201,6 +238,41 @@ class Benchmark:
         return 0
 
 
+@dataclass(frozen=True)
+class Experiments:
+    """Train contestants on a task, and record how well each does at each length.
+
+    What the record holds already is not run again, so the same command continues."""
+
+    name: tyro.conf.Positional[str] = "list"
+    """Which experiment; list shows their names, and an example of each task."""
+    seed: int = 1
+    """Decides initial weights and sequences."""
+    only: tuple[str, ...] = ()
+    """Contestants, if not all of them."""
+    tokens: int | None = None
+    """A smaller budget than that of the experiment, to try it."""
+    learning_rate: float | None = None
+    """Another learning rate than the experiment has for its contestants."""
+    out: Path = Path("runs/experiments")
+    """Folder for the records, NAME.json, and the weights."""
+
+    def main(self) -> int:
+        """Runs one experiment, or describes all."""
+        if self.name == "list":
+            for name in EXPERIMENTS:
+                print(f"{name}\n\n{textwrap.indent(describe(name), '    ')}\n")
+            return 0
+        command = f"python -m feedback experiment {self.name} --seed {self.seed}"
+        if self.tokens is not None:
+            command += f" --tokens {self.tokens}"
+        if self.learning_rate is not None:
+            command += f" --learning-rate {self.learning_rate}"
+        changes = Changes(self.only, self.tokens, self.learning_rate)
+        print(run(self.name, self.seed, changes, self.out, command))
+        return 0
+
+
 DESCRIPTION = "The Feedback Transformer: train it, let it write, look at its runs."
 
 
@@ -214,17 +286,22 @@ def first_paragraph(box: str) -> str:
     return " ".join(lines[start:end])
 
 
-def parse(args: list[str], train: Train | None = None) -> Train | Generate | Plot | Benchmark:
+Command = Train | Generate | Plot | Benchmark | Experiments
+"""What the command line can ask for."""
+
+
+def parse(args: list[str], train: Train | None = None) -> Command:
     """
-    The command that `args` describe, with the values of `train` as the defaults for training.
-    Raises `ValueError` for a mistake. tyro explains a mistake in a box on standard error; the first
-    paragraph of that box becomes the one line of the error.
+    The command that `args` describe, with the values of `train`, or of the preset, as the defaults
+    for training. Raises `ValueError` for a mistake. tyro explains a mistake in a box on standard
+    error; the first paragraph of that box becomes the one line of the error.
     """
     commands = (
-        Annotated[Train, tyro.conf.subcommand("train", default=train or Train())]
+        Annotated[Train, tyro.conf.subcommand("train", default=train or preset(args))]
         | Annotated[Generate, tyro.conf.subcommand("generate")]
         | Annotated[Plot, tyro.conf.subcommand("plot")]
         | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
+        | Annotated[Experiments, tyro.conf.subcommand("experiment")]
     )
     box = io.StringIO()
     try:

@@ -75,6 +75,22 @@ class FeedbackAttention(nn.Module):
 
     The rows of `pos_key` and `pos_bias` are stored oldest first, like the memory:
     row `-d` belongs to distance $d$, so the last $S$ rows line up with $S$ slots.
+
+    How far back should a head look? With `adaptive_span` each head learns it, as a *span* from 0
+    to 1, a fraction of `mem_len`[^span]. The weight of a slot is multiplied by a number $\rho_d$
+    that depends on its distance, and then the weights are made to sum to one again:
+
+    $$a_j = \frac{\rho_{t-j}\, e^{\mathrm{score}_j}}{\sum_i \rho_{t-i}\, e^{\mathrm{score}_i}},
+      \qquad \rho_d = \min\Big(1, \max\Big(0,
+        \frac{R + \mathrm{span} \cdot \mathtt{mem\_len} - (d - 1)}{R}\Big)\Big)$$
+
+    $R$ is `span_ramp`: behind the span, $\rho$ falls from 1 to 0 over $R$ slots, and only a slot on
+    this ramp gives a gradient that moves the span. The distance is counted from the latest slot, as
+    $d - 1$, as in the authors' code, so that slot always has $\rho = 1$. All spans start at 0,
+    which leaves the nearest $R$ slots, with $\rho = 1, 1 - \frac1R, \dots, \frac1R$; with a span of
+    1 the whole memory is seen, as without one.
+
+    [^span]: Sukhbaatar et al., 2019, [arXiv:1905.07799](https://arxiv.org/abs/1905.07799).
     """
 
     def __init__(self, config: ModelConfig):
@@ -89,6 +105,8 @@ class FeedbackAttention(nn.Module):
         self.pos_key = nn.Parameter(torch.zeros(config.mem_len, H, K))
         # $s_d$
         self.pos_bias = nn.Parameter(torch.zeros(config.mem_len, H))
+        self.span = nn.Parameter(torch.zeros(H)) if config.adaptive_span else None
+        self.span_ramp = config.span_ramp
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
         """`q` is `(B, H, K)`, `k` is `(B, H, S, K)`; returns `(B, H, S)`."""
@@ -98,6 +116,26 @@ class FeedbackAttention(nn.Module):
         # $q^\top p_{t-j} + s_{t-j}$
         distance = torch.einsum("bhk,shk->bhs", q, self.pos_key[-S:]) + self.pos_bias[-S:].T
         return (content + distance) / math.sqrt(self.d_k)
+
+    def within_span(self, span: Tensor, S: int) -> Tensor:
+        r"""$\rho_d$ of the last `S` slots, oldest first, for each of the spans `(H,)`: `(H, S)`."""
+        R, mem_len = self.span_ramp, len(self.pos_key)
+        d = torch.arange(S, 0, -1, device=span.device)
+        # A span that some optimiser has moved out of its range counts as the end that it passed.
+        span = span.clamp(0, 1)[:, None]
+        return ((R + span * mem_len - (d - 1)) / R).clamp(0, 1)
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """The attention weights of `scores`, both `(B, H, S)`."""
+        if self.span is None:
+            # $a = \mathrm{softmax}_j(\mathrm{score}_j)$
+            return scores.softmax(dim=-1)
+        # $\rho_{t-j}$
+        ramp = self.within_span(self.span, scores.shape[-1])
+        # What is out of sight is left out before the softmax: it could have so high a score that
+        # everything in sight would round to zero.
+        attn = scores.masked_fill(ramp == 0, -math.inf).softmax(dim=-1) * ramp
+        return attn / attn.sum(dim=-1, keepdim=True)
 
     def forward(
         self,
@@ -114,11 +152,11 @@ class FeedbackAttention(nn.Module):
         Returns $W_o \sum_j a_j v_j + b_o$, `(B, D)`.
         """
         q = self.query(z).unflatten(-1, (self.n_heads, self.d_k))
-        # $a = \mathrm{softmax}_j(\mathrm{score}_j)$
         scores = self.scores(q, k)
         if mask is not None:
             scores = scores + mask
-        attn = scores.softmax(dim=-1)
+        # $a$
+        attn = self.weights(scores)
         if keep is not None:
             attn = attn * keep / (1 - self.dropout)
         # $\sum_j a_j v_j$

@@ -72,9 +72,14 @@ class ModelConfig:
     """With no memory yet: skip attention, or attend to mem_len memory vectors of zeros."""
     norm_memory: bool = True
     """Normalise memory vectors before they become keys and values."""
+    adaptive_span: bool = False
+    """Each head learns how far back it looks, at most mem_len slots."""
+    span_ramp: int = 32
+    """Slots over which the weights at the end of an adaptive span fall to zero."""
 
     def __post_init__(self) -> None:
         require_positive(self, "vocab_size", "d_model", "n_layers", "n_heads", "d_ff", "mem_len")
+        require_positive(self, "span_ramp")
         if self.d_k is None:
             require(
                 self.d_model % self.n_heads == 0,

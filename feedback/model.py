@@ -17,7 +17,10 @@ one loads under any other.
 | `"append"` | the loop with keys and values computed once and appended without copies |
 | `"sequence"` | the whole sequence as one function: two sweeps and a handful of products |
 | `"native"` | the same function, its sweeps in C++ |
-| `"auto"` | `"native"` where that can run, else `"sequence"` |
+| `"auto"` | `"native"` where that can run, else `"sequence"`; with adaptive spans `"append"` |
+
+Adaptive spans are learnt only by the two implementations that use autograd at each step; the other
+two refuse them.
 """
 
 from collections.abc import Callable
@@ -77,14 +80,18 @@ class FeedbackTransformer(Recurrence):
         else:
             memory.check(self.config, x)
             past = memory.m.transpose(0, 1)
-        name = self.implementation
-        if name == "auto":
-            name = "sequence" if obstacle(self, x) else "native"
+        name = self.fastest(x) if self.implementation == "auto" else self.implementation
         masks = self.draw_masks(T, len(past), x)
         y, m = IMPLEMENTATIONS[name](self, x.transpose(0, 1), past, masks)
         # A copy of the last rows, not a view that would keep the whole segment alive.
         m = m[-self.config.mem_len :].transpose(0, 1).contiguous()
         return self.norm(y).transpose(0, 1), Memory(m, self.config)
+
+    def fastest(self, x: Tensor) -> Implementation:
+        """The implementation that `"auto"` stands for."""
+        if self.config.adaptive_span:
+            return "append"
+        return "sequence" if obstacle(self, x) else "native"
 
     def draw_masks(self, T: int, S: int, x: Tensor) -> DropoutMasks | None:
         """Dropout masks for `T` steps after `S` carried slots; `None` when nothing is dropped."""

@@ -36,7 +36,7 @@ from .config import ModelConfig
 from .layers import FeedbackTransformerLayer, scale_outputs
 from .memory import Memory
 from .reference import Pairs, as_window
-from .support.checks import require_batch
+from .support.checks import expect, require_batch
 
 
 def align_distances(scores: Tensor, c: int, N: int) -> Tensor:
@@ -113,11 +113,13 @@ class Transformer(nn.Module):
     ## The bare stack
 
     It has the signature of `FeedbackTransformer`, but its memory holds $L$ vectors per step where
-    that of the Feedback Transformer holds one.
+    that of the Feedback Transformer holds one. Raises `ValueError` for `adaptive_span`.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        words = "False: only a Feedback Transformer learns spans here"
+        expect(not config.adaptive_span, "adaptive_span", config.adaptive_span, words)
         self.config = config
         per_layer = replace(config, share_kv=False)
         self.layers: Any = nn.ModuleList(

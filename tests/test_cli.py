@@ -2,15 +2,18 @@
 
 import ast
 import dataclasses
+import hashlib
 import inspect
 import json
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from feedback import ModelConfig, TrainConfig
-from feedback.__main__ import main, parse
+from feedback import FeedbackLM, ModelConfig, TrainConfig
+from feedback.__main__ import PRESETS, main, parse
+from feedback.data import enwik8
 
 TINY = (
     "--batch-size 3 --seq-len 8 --max-steps 4 --d-model 16 --n-layers 2 --n-heads 2 --d-ff 16 "
@@ -82,6 +85,52 @@ def test_preset_fair():
     """`--preset fair` is both choices of the authors' code."""
     command = parse(["train", "--preset", "fair", "--d-model", "64"])
     assert command.model_config() == ModelConfig.fair(d_model=64)
+
+
+def test_an_option_wins_over_the_preset():
+    """Wherever it stands, and where it only makes sense with the preset's other values."""
+    command = parse(["train", "--empty-memory", "skip", "--preset=fair"])
+    assert command.model_config() == ModelConfig.fair(empty_memory="skip")
+    options = "--accumulate 64 --d-model 30 --no-adaptive-span --span-loss 0 --preset enwik8"
+    command = parse(["train", *options.split()])
+    changes = dict(accumulate=64, span_loss=0.0)
+    assert command.training == dataclasses.replace(PRESETS["enwik8"].training, **changes)
+    assert (command.model.d_model, command.model.adaptive_span) == (30, False)
+    with pytest.raises(ValueError, match="'tiny'"):
+        parse(["train", "--preset", "tiny"])
+
+
+def test_preset_enwik8():
+    """The authors' settings, and their 77 million parameters, apart from the positions."""
+    command = parse(["train", "--preset", "enwik8"])
+    c, t = command.model_config(), command.training
+    assert (c.n_layers, c.d_model, c.d_ff, c.n_heads, c.head_dim) == (12, 512, 4096, 8, 128)
+    assert (c.mem_len, c.dropout, c.activation, c.share_kv) == (8192, 0.5, "relu", False)
+    assert (c.empty_memory, c.norm_memory) == ("zeros", True)
+    assert (c.adaptive_span, c.span_ramp, t.span_loss) == (True, 32, 5e-7)
+    assert (t.data, t.tokenizer, t.segments, t.seq_len) == ("enwik8", "bytes", "carried", 128)
+    assert (t.batch_size, t.max_steps, t.warmup_steps) == (1024, 100_000, 8000)
+    assert (t.learning_rate, t.weight_decay, t.grad_clip) == (1.5e-3, 0.0, 0.1)
+    with torch.device("meta"):
+        model = FeedbackLM(dataclasses.replace(c, vocab_size=256))
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    positions = sum(size for name, size in sizes.items() if ".pos_" in name)
+    shared = c.mem_len * c.head_dim
+    assert round((sum(sizes.values()) - positions + shared) / 1e6) == 77
+
+
+def test_preset_enwik8_trains(text, tmp_path, monkeypatch, capsys):
+    """At toy size, on a toy text that is in the cache; what is written is read as bytes."""
+    toy = (tmp_path / "text.txt").read_bytes()
+    monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
+    monkeypatch.setattr(enwik8, "SHA256", hashlib.sha256(toy).hexdigest())
+    (tmp_path / "enwik8").write_bytes(toy)
+    assert main(["train", "--preset", "enwik8", *TINY, "--d-k", "8", "--run", "r"]) == 0
+    assert "validation loss" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "r" / "config.json").read_text())
+    assert stored["adaptive_span"] and stored["train"]["span_loss"] == 5e-7
+    assert main(["train", "--run", "r", "--resume", "--max-steps", "6"]) == 0
+    assert main(["generate", "--run", "r", "--prompt", "the", "--max-new-tokens", "9"]) == 0
 
 
 def test_resume_takes_the_settings_of_the_run(text, capsys):

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from ..support.checks import expect, require
+from .enwik8 import TRAIN, VAL, load_enwik8
 from .tiny_shakespeare import load_tiny_shakespeare
 from .tokenizer import Tokenizer, make_tokenizer
 
@@ -56,15 +57,22 @@ def load_text(data: str) -> str:
     """
     if data == "tiny_shakespeare":
         return load_tiny_shakespeare()
+    expect(data != "enwik8", "data", data, "a text; enwik8 is bytes: use tokenizer bytes")
     text = "\n".join(read_text(file) for file in files_of(data))
     require(bool(text), f"{data} is empty, expected some text to learn from")
     return text
 
 
 def load_bytes(data: str) -> bytes:
-    """As `load_text`, but the bytes as they are, so a file may hold anything."""
+    """
+    As `load_text`, but the bytes as they are, so a file may hold anything. `"enwik8"` is that text
+    without its last part, on which models are tested.
+    """
     if data == "tiny_shakespeare":
         return load_tiny_shakespeare().encode()
+    if data == "enwik8":
+        whole = load_enwik8()
+        return whole[: len(whole) * (TRAIN + VAL) // 100]
     try:
         content = b"\n".join(file.read_bytes() for file in files_of(data))
     except OSError as error:
@@ -80,7 +88,8 @@ def files_of(data: str) -> list[Path]:
         files = sorted(path.rglob("*.txt"))
         require(bool(files), f"the folder {path} has no .txt file")
         return files
-    expect(path.exists(), "data", data, "tiny_shakespeare, a text file, or a folder of .txt files")
+    words = "tiny_shakespeare, a text file, a folder of .txt files, or, with bytes, enwik8"
+    expect(path.exists(), "data", data, words)
     return [path]
 
 
@@ -88,7 +97,7 @@ class Corpus(NamedTuple):
     """
     ## A text in two parts
 
-    Token ids of the first nine tenths, for training, and of the rest, for validation; how many
+    Token ids of the first part, for training, and of the rest, for validation; how many
     bytes of the text a token of the latter stands for; and a digest that tells this text, in these
     tokens, from any other.
     """
@@ -99,9 +108,9 @@ class Corpus(NamedTuple):
     digest: str
 
 
-def split(text: str | bytes, tokenizer: Tokenizer) -> Corpus:
-    """The parts of `text`, which is cut before it is numbered."""
-    border = int(0.9 * len(text))
+def split(text: str | bytes, tokenizer: Tokenizer, border: int | None = None) -> Corpus:
+    """The parts of `text`, cut at `border`, or after nine tenths, before they are numbered."""
+    border = int(0.9 * len(text)) if border is None else border
     encode: Callable[[Any], Tensor] = tokenizer.encode
     train, val = encode(text[:border]), encode(text[border:])
     whole, rest = (t if isinstance(t, bytes) else t.encode() for t in (text, text[border:]))
@@ -113,7 +122,8 @@ def load_corpus(data: str, tokenizer: str) -> tuple[Tokenizer, Corpus]:
     """The text that `data` names, in two parts, and the tokenizer that `tokenizer` names."""
     text = load_bytes(data) if tokenizer == "bytes" else load_text(data)
     chosen = make_tokenizer(tokenizer, text)
-    return chosen, split(text, chosen)
+    border = len(text) * TRAIN // (TRAIN + VAL) if data == "enwik8" else None
+    return chosen, split(text, chosen, border)
 
 
 def require_enough(corpus: Corpus, seq_len: int) -> None:

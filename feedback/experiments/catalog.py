@@ -15,7 +15,7 @@ results.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ RATES = {
     "transformer_8_no_positions": 1e-3,
     "gru": 2e-3,
     "lstm": 2e-3,
+    "mamba": 2e-3,
 }
 """Learning rates, from a search on A5."""
 
@@ -68,8 +69,9 @@ def everybody(*names: str) -> dict[str, Contestant]:
 
 def word_problem(task: Task, tokens: int, **changes: Any) -> Experiment:
     """A word problem on the usual course, with a budget of `tokens`."""
-    course = replace(Course(tokens=tokens), **changes)
-    return Experiment(task, everybody(), course, LENGTHS)
+    course = replace(Course(tokens=tokens, batch_tokens=2048, ready=0.95, decay=0.6), **changes)
+    sizes = {"d_model": 128, "n_layers": 1, "d_ff": 512}
+    return Experiment(task, everybody(), course, LENGTHS, sizes)
 
 
 def language(task: Language) -> Experiment:
@@ -129,21 +131,32 @@ def describe(name: str) -> str:
     return find(name).task.describe()
 
 
-def run(
-    name: str, seed: int, only: Sequence[str], tokens: int | None, out: Path, command: str
-) -> Path:
+@dataclass(frozen=True)
+class Changes:
+    """What is not as in the catalogue: contestants left out, a budget, a learning rate."""
+
+    only: Sequence[str] = ()
+    tokens: int | None = None
+    learning_rate: float | None = None
+
+    def apply(self, experiment: Experiment) -> Experiment:
+        """The changed experiment; raises `ValueError` for a contestant that is not in it."""
+        there = experiment.contestants
+        for who in self.only:
+            expect(who in there, "contestant", who, f"one of {', '.join(there)}")
+        chosen = {who: c for who, c in there.items() if not self.only or who in self.only}
+        if (rate := self.learning_rate) is not None:
+            chosen = {who: c._replace(learning_rate=rate) for who, c in chosen.items()}
+        tokens = experiment.course.tokens if self.tokens is None else self.tokens
+        course = replace(experiment.course, tokens=tokens)
+        return replace(experiment, contestants=chosen, course=course)
+
+
+def run(name: str, seed: int, changes: Changes, out: Path, command: str) -> Path:
     """
     ## To run one
 
-    With a smaller budget of `tokens`, and with `only` some of the contestants, if that is asked
-    for; returns the path of the record. Raises `ValueError` for names that are not known, before
+    Returns the path of the record. Raises `ValueError` for names that are not known, before
     anything is computed.
     """
-    experiment = find(name)
-    for who in only:
-        there = experiment.contestants
-        expect(who in there, "contestant", who, f"one of {', '.join(there)}")
-    chosen = {who: c for who, c in experiment.contestants.items() if not only or who in only}
-    course = experiment.course if tokens is None else replace(experiment.course, tokens=tokens)
-    experiment = replace(experiment, contestants=chosen, course=course)
-    return run_experiment(name, experiment, seed, out, command)
+    return run_experiment(name, changes.apply(find(name)), seed, out, command)

@@ -173,9 +173,12 @@ def run_experiment(
     path = out / f"{name}.json"
     record = read_record(path, name)
     origin = {"command": command, "commit": commit(), "machine": machine(torch.device("cpu"))}
+    for contestant in experiment.contestants.values():
+        contestant.build(experiment.config())  # What cannot be built fails here, before hours pass.
     taught = asdict(experiment.course), asdict(experiment.config())
-    for who in experiment.contestants:
-        if any(run["contestant"] == who and run["seed"] == seed for run in record["runs"]):
+    for who, (_, rate) in experiment.contestants.items():
+        known = [(run["contestant"], run["seed"], run["learning_rate"]) for run in record["runs"]]
+        if (who, seed, rate) in known:
             show(f"{who}, seed {seed}: in {path} already")
             continue
         model, entry = take_part(experiment, who, seed, show)

@@ -17,7 +17,7 @@ on the embedding, so a memory vector holds what a step has read and nothing that
 If it can do a task, then feedback was not what the task needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -48,6 +48,40 @@ class RecurrentLM(nn.Module):
         """`tokens` is `(B, T)`; returns logits, `(B, T, V)`, and the state after the last step."""
         y, state = self.layers(self.embedding(tokens), state)
         return self.head(y), state
+
+
+class MambaLM(nn.Module):
+    r"""
+    ## A state-space model
+
+    An embedding, the layers of Mamba as the package `mambapy` has them, in plain PyTorch, and the
+    head. Its state is updated linearly, by numbers that depend on the token, so that training can
+    be parallel; that is also what limits it. Raises `ValueError` without the package.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        try:
+            from mambapy.mamba import Mamba, MambaConfig
+        except ImportError as error:
+            raise ValueError(
+                "the contestant 'mamba' needs a package: pip install mambapy; or name others "
+                "with --only"
+            ) from error
+        D = config.d_model
+        self.embedding = nn.Embedding(config.vocab_size, D)
+        self.layers = Mamba(MambaConfig(d_model=D, n_layers=config.n_layers))
+        self.norm, self.head = nn.LayerNorm(D), nn.Linear(D, config.vocab_size)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, None]:
+        """`tokens` is `(B, T)`; returns logits, `(B, T, V)`, and no state."""
+        return self.head(self.norm(self.layers(self.embedding(tokens)))), None
+
+
+def first_as_large(models: Iterable[nn.Module], config: ModelConfig) -> nn.Module:
+    """The first of these with at least the parameters of the Feedback Transformer."""
+    ours = sum(p.numel() for p in FeedbackLM(config).parameters())
+    return next(m for m in models if sum(p.numel() for p in m.parameters()) >= ours)
 
 
 def feedback(config: ModelConfig) -> nn.Module:
@@ -92,19 +126,29 @@ def no_feedback(config: ModelConfig) -> nn.Module:
 
 
 def transformer(config: ModelConfig, n_layers: int, positions: bool = True) -> nn.Module:
-    """The parallel Transformer of the Tiny Shakespeare runs, with `n_layers` layers."""
-    return RotaryLM(replace(config, n_layers=n_layers, mem_len=WINDOW), positions)
+    """
+    The parallel Transformer of the Tiny Shakespeare runs, with `n_layers` layers, just wide enough
+    to have our parameters.
+    """
+    steps = 4 * config.n_heads
+    sizes = (
+        replace(config, n_layers=n_layers, mem_len=WINDOW, d_model=width, d_ff=4 * width, d_k=None)
+        for width in range(steps, 100 * steps, steps)
+    )
+    return first_as_large((RotaryLM(size, positions) for size in sizes), config)
 
 
 def recurrent(config: ModelConfig, kind: str) -> nn.Module:
     """A GRU or LSTM of two layers that is wide enough to have our parameters."""
-    ours = sum(p.numel() for p in FeedbackLM(config).parameters())
-    width = config.d_model
-    while True:
-        model = RecurrentLM(replace(config, n_layers=2, d_model=width, d_k=32), kind)
-        if sum(p.numel() for p in model.parameters()) >= ours:
-            return model
-        width += 8
+    widths = range(config.d_model, 100 * config.d_model, 8)
+    sizes = (replace(config, n_layers=2, d_model=width, d_k=32) for width in widths)
+    return first_as_large((RecurrentLM(size, kind) for size in sizes), config)
+
+
+def mamba(config: ModelConfig) -> nn.Module:
+    """Mamba, with enough layers to have our parameters."""
+    sizes = (replace(config, n_layers=n) for n in range(1, 100))
+    return first_as_large(map(MambaLM, sizes), config)
 
 
 RIVALS: dict[str, Callable[[ModelConfig], nn.Module]] = {
@@ -116,5 +160,6 @@ RIVALS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "transformer_8_no_positions": partial(transformer, n_layers=8, positions=False),
     "gru": partial(recurrent, kind="GRU"),
     "lstm": partial(recurrent, kind="LSTM"),
+    "mamba": mamba,
 }
 """Each is made from the configuration of the Feedback Transformer."""

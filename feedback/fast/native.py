@@ -38,6 +38,8 @@ KINDS = {torch.float32: "float", torch.float64: "double"}
 
 def obstacle(model: Recurrence, x: Tensor) -> str | None:
     """Why the loop cannot compute this, in words; `None` if it can."""
+    if model.config.adaptive_span:
+        return "it has no adaptive spans, which implementation='append' has"
     others = {str(p.dtype) for p in model.parameters() if p.dtype != x.dtype}
     if x.device.type != "cpu":
         return f"it runs only on the CPU, but the input is on {x.device}"

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from ..layers import DropoutMasks
 from ..reference import Recurrence
+from ..support.checks import require
 from .backward import AddProduct, Backward, add_product, add_weight_gradients, finish
 from .forward import sweep_forward
 from .tape import Call, Gradients, Sizes, Stretch, Tape, slots_last
@@ -130,6 +131,11 @@ def sequence_forward(
     r"""
     ## The whole sequence
 
-    The same function of the same arguments as the reference.
+    The same function of the same arguments as the reference. Raises `ValueError` for a model with
+    adaptive spans.
     """
+    require(
+        not model.config.adaptive_span,
+        "implementation 'sequence' has no adaptive spans; use implementation='append', or 'auto'",
+    )
     return run(PYTORCH, model, x, past, masks)

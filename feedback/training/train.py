@@ -68,6 +68,12 @@ class Trainer:
         own = (config.implementation,) if config.architecture == "feedback" else ()
         self.model: LanguageModel = ARCHITECTURES[config.architecture](model_config, *own)
         self.model.to(self.device)
+        self.spans = [p for n, p in self.model.named_parameters() if n.endswith(".attn.span")]
+        require(
+            config.span_loss == 0 or bool(self.spans),
+            f"span_loss is {config.span_loss}, expected 0, as the model has no adaptive spans; set "
+            "adaptive_span, or leave span_loss out",
+        )
         self.seq_lens = sequence_lengths(config)
         self.optimizer = make_optimizer(self.model, config, self.device)
         on_gpu = self.device.type == "cuda"
@@ -97,7 +103,8 @@ class Trainer:
         """
         The loss, the norm of its gradient before clipping, and the memory after the batch. The
         rows are read in `accumulate` parts: the mean of their losses is the loss of the batch, and
-        so its gradient is the sum of what they leave (but dropout draws other masks).
+        so its gradient is the sum of what they leave (but dropout draws other masks). What
+        `span_loss` adds is in the gradient, not in the loss that is returned.
         """
         c, model = self.config, self.model
         self.optimizer.zero_grad()
@@ -112,15 +119,32 @@ class Trainer:
             loss.backward()
             losses.append(loss.detach())
             memories.append(memory.m.detach())
+        if c.span_loss > 0:
+            self.span_penalty().backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), c.grad_clip or math.inf)
         return torch.stack(losses).sum(), norm, torch.cat(memories)
+
+    def span_penalty(self) -> Tensor:
+        r"""
+        `span_loss` times the mean span of a layer's heads in slots, the layers added up:
+        $\lambda \cdot \mathtt{mem\_len} \sum_l \frac1H \sum_h \mathrm{span}_{lh}$, as in the
+        authors' code.
+        """
+        slots = self.model.config.mem_len * torch.stack(self.spans).mean(1)
+        return self.config.span_loss * slots.sum()
+
+    def step_optimizer(self) -> None:
+        """A step of the optimiser; a span that it moved out of its range goes back to the end."""
+        self.optimizer.step()
+        for span in self.spans:
+            span.data.clamp_(0, 1)
 
     def update(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `gradients`, then a step of the optimiser: what a GPU records as one graph."""
         results = self.gradients(tokens, targets, past)
-        self.optimizer.step()
+        self.step_optimizer()
         return results
 
     def train_step(self) -> dict[str, Any]:
@@ -144,7 +168,7 @@ class Trainer:
         loss, norm, m = (self.graphed or self.gradients)(*inputs)
         self.check_finite(self.step + 1, loss=loss, gradient_norm=norm)
         if self.graphed is None:
-            self.optimizer.step()
+            self.step_optimizer()
         self.memory = Memory(m.clone(), self.model.config)
         self.step += 1
         return {

@@ -39,7 +39,7 @@ class TrainConfig:
     run: Path = Path("runs/tiny_shakespeare")
     """Folder that receives the run."""
     data: str = "tiny_shakespeare"
-    """tiny_shakespeare, a UTF-8 text file, or a folder of .txt files; with bytes, any file."""
+    """tiny_shakespeare, a UTF-8 text file, or a folder of .txt; with bytes, any file or enwik8."""
     tokenizer: str = "characters"
     """characters, bytes, or the tokenizer.json of Hugging Face's tokenizers."""
     architecture: Literal["feedback", "transformer", "rotary"] = "feedback"
@@ -70,6 +70,8 @@ class TrainConfig:
     """AdamW weight decay of the matrices."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0 never clips."""
+    span_loss: float = 0.0
+    """Added to the loss for each slot of a layer's mean span; needs adaptive_span."""
     eval_steps: int = 350
     """Steps between two evaluations on the whole validation split."""
     checkpoint_steps: int = 700
@@ -93,7 +95,8 @@ class TrainConfig:
         words += ", ".join(map(str, lengths)) or "there is none, as seq_len is odd"
         expect(start is None or start in lengths, "start_seq_len", start, words)
         require_kinds(self)
-        for name in ("learning_rate", "weight_decay", "grad_clip", "warmup_steps", "seed"):
+        rates = ("learning_rate", "weight_decay", "grad_clip", "span_loss")
+        for name in (*rates, "warmup_steps", "seed"):
             value = getattr(self, name)
             expect(value >= 0, name, value, "a number of at least 0")
 

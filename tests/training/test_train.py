@@ -163,6 +163,67 @@ def test_gradients_are_clipped(tmp_path):
     assert norms[0.01][1] == pytest.approx(0.01, rel=1e-3)
 
 
+SPANS = dataclasses.replace(SMALL, adaptive_span=True, span_ramp=3)
+
+
+def test_spans_are_paid_for(tmp_path):
+    """
+    `span_loss` adds c * mem_len / H to the gradient of each span, once, in however many parts the
+    batch is read; the loss that is reported is that of the text alone.
+    """
+    model = dataclasses.replace(SPANS, dropout=0.0)
+    results = {}
+    for cost in (0.0, 0.5):
+        config = settings(tmp_path, span_loss=cost, accumulate=3, grad_clip=0.0)
+        trainer = Trainer(model, config)
+        tokens, targets, _ = trainer.batch_at(0)
+        loss, _, _ = trainer.gradients(tokens, targets, None)
+        results[cost] = loss, {n: p.grad for n, p in trainer.model.named_parameters()}
+    (loss, free), (same, paid) = results.values()
+    assert torch.equal(loss, same)
+    for name, gradient in paid.items():
+        expected = free[name] + (0.5 * 8 / 2 if name.endswith(".span") else 0)
+        torch.testing.assert_close(gradient, expected)
+    assert sum(name.endswith(".span") for name in paid) == 2
+
+
+@pytest.mark.parametrize(("gradient", "end"), [(1.0, 0.0), (-1.0, 1.0)])
+def test_spans_stay_fractions(tmp_path, gradient, end):
+    """A step that would take a span out of its range takes it to the end of it."""
+    trainer = Trainer(SPANS, settings(tmp_path, learning_rate=3.0))
+    assert len(trainer.spans) == 2
+    for span in trainer.spans:
+        span.data.fill_(0.5)
+        span.grad = torch.full_like(span, gradient)
+    trainer.step_optimizer()
+    assert all((span == end).all() for span in trainer.spans)
+    # Momentum would take them further.
+    trainer.train_step()
+    assert all(((span >= 0) & (span <= 1)).all() for span in trainer.spans)
+
+
+def test_a_run_with_spans_resumes(tmp_path):
+    """As any other: bit for bit."""
+    config = settings(tmp_path, segments="carried", span_loss=1e-9)
+    whole = quiet(SPANS, dataclasses.replace(config, run=tmp_path / "whole"))
+    quiet(SPANS, dataclasses.replace(config, max_steps=6, until_loss=1e9))
+    assert len(metrics(config)) == 2
+    again = dataclasses.replace(config, until_loss=None)
+    assert_same_run(quiet(SPANS, again, resume=True), whole)
+    assert any((span > 0).any() for span in whole.spans)
+
+
+def test_span_loss_without_spans(tmp_path):
+    """It is refused before anything is written, whatever the architecture."""
+    for architecture in ("feedback", "transformer", "rotary"):
+        config = settings(tmp_path, span_loss=1e-3, architecture=architecture)
+        with pytest.raises(
+            ValueError, match=r"span_loss is 0\.001, expected 0, as the model has no"
+        ):
+            quiet(SMALL, config)
+        assert not config.run.exists()
+
+
 def test_loss_falls(tmp_path):
     """A text that repeats itself is learnt: from ln 4 to below 0.1 nats in 60 steps."""
     (tmp_path / "text.txt").write_text("abcd" * 400)
@@ -427,6 +488,7 @@ def test_unknown_device(tmp_path):
         ({"max_steps": 1.5}, "max_steps is 1.5"),
         ({"segments": "none"}, "segments is 'none', expected one of random, carried"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"span_loss": -1.0}, "span_loss is -1.0, expected a number of at least 0"),
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast', expected a finite number"),
         ({"learning_rate": float("inf")}, "learning_rate is inf, expected a finite number"),
