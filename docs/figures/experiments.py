@@ -206,8 +206,8 @@ def draw_curve(record: Record, key: str = "seq_len") -> str:
 
     Against the tokens of training the length that sequences have reached, for `key` "seq_len", or
     the share of right answers, for "accuracy". The line is the middle one of the seeds at each
-    moment, the shade goes from the worst to the best. Lengths that several contestants have reached
-    are drawn one above the other.
+    moment; at each fifth of the budget a bar goes from the worst to the best. Lengths that several
+    contestants have reached are drawn one above the other.
     """
     there = contestants(record)
     course = next(iter(there.values()))[0]["course"]
@@ -225,18 +225,19 @@ def draw_curve(record: Record, key: str = "seq_len") -> str:
     marks = {x(1e6 * n): str(n) for n in range(0, int(millions) + 1, step)}
     lines = frame(marks, ticks, title, "million tokens of training")
     for i, (who, runs) in reversed(list(enumerate(there.items()))):
-        worst, middle, best = [], [], []
+        look, points = WHO[who], []
         # All runs of a record have a row for each hundredth of the budget.
-        for rows in zip(*(run["curve"] for run in runs), strict=True):
-            place = x(sum(row["tokens"] for row in rows) / len(rows))
+        for n, rows in enumerate(zip(*(run["curve"] for run in runs), strict=True), start=1):
             values = sorted(row[key] for row in rows)
-            chosen = values[0], values[len(values) // 2], values[-1]
-            for line, value in zip((worst, middle, best), chosen, strict=True):
-                line.append((place, round(y(value) - aside * i, 1)))
-        look = WHO[who]
-        around = " ".join(f"{a},{b}" for a, b in [*worst, *reversed(best)])
-        lines.append(f'<polygon points="{around}" fill="{look.colour}" fill-opacity="0.1"/>')
-        lines.append(path(middle, look))
+            worst, middle, best = (
+                round(y(value) - aside * i, 1)
+                for value in (values[0], values[len(values) // 2], values[-1])
+            )
+            points.append((x(sum(row["tokens"] for row in rows) / len(rows)), middle))
+            if n % 20 == 0:
+                ends = f"M{points[-1][0] - 2 * i} {worst} V{best}"
+                lines.append(f'<path d="{ends}" stroke="{look.colour}" stroke-width="1.5"/>')
+        lines.append(path(points, look))
     return finish(f"{record['experiment']}_curve", lines, legend(there))
 
 

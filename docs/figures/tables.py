@@ -1,0 +1,238 @@
+r"""
+---
+title: Tables of the experiments
+summary: Markdown tables made from the records, to be pasted into a page and compared by a test.
+---
+
+# Tables of the experiments
+
+A number that is typed is a number that may be wrong. So tables are made from the records, pasted
+into a page, and a test makes them again and compares:
+
+```
+python -m docs.figures.tables          # all tables of all records that there are
+python -m docs.figures.tables a5 z60   # those of some
+```
+
+How does the test find them? By the first cell of their first row, the *heading* of the table. No
+two tables have the same, and a table on a page that has one of these headings must be the one made
+here, to the last digit.
+
+A cell has the mean of the seeds, and in brackets the worst and the best of them; one number alone
+if they do not differ.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedback.experiments.catalog import EXPERIMENTS, find
+from feedback.experiments.languages import scaled_accuracy
+from feedback.experiments.parallel_in_time import TOLERANCES
+from feedback.support.checks import expect
+
+from .experiments import MARKS, RECORDS, WHO, Record, Run, read
+
+TITLES = {
+    "a5": "$A_5$",
+    "a5_at_once": "$A_5$ at full length at once",
+    "a5_ablations": "$A_5$ with one thing changed",
+    "z60": r"$\mathbb{Z}_{60}$",
+    "a4z5": r"$A_4 \times \mathbb{Z}_5$",
+    "s5": "$S_5$",
+    "swap_s5": "$S_5$, swaps only",
+}
+"""What an experiment is called, if it is not by its name."""
+
+NAMES = {
+    **{who: look.name for who, look in WHO.items()},
+    "transformer_2_no_positions": "Transformer, 2 layers, without positions",
+    "transformer_8_no_positions": "Transformer, 8 layers, without positions",
+    "all_layers": "nothing: memory of all layers, learnt weights, 1 slot",
+    "top_only": "memory of the top layer alone",
+    "embedding_only": "memory of the embedding alone",
+    "plain_mean": "memory of all layers in equal parts",
+    "kv_of_each_layer": "keys and values of each layer",
+    "no_norm": "memory without its norm",
+    "mem_len_2": "2 slots",
+    "mem_len_8": "8 slots",
+    "mem_len_32": "32 slots",
+    "mem_len_32_no_positions": "32 slots without positions",
+    "one_layer": "1 layer",
+    "four_layers": "4 layers",
+}
+"""Contestants, and what was changed."""
+
+LANGUAGES = {"parity": "parity", "arithmetic": "modulo 5", "brackets": "modulo 5, brackets"}
+"""The columns of the formal languages."""
+SOURCE = "[Grazzi et al., 2024](https://arxiv.org/abs/2411.12537), best of 3"
+PUBLISHED = {
+    "Transformer": (0.022, 0.031, 0.067),
+    "sLSTM": (1.000, 0.787, 0.178),
+    "Mamba[-1,1]": (1.000, 0.241, 0.116),
+    "DeltaNet[-1,1]": (1.000, 0.971, 0.260),
+}
+"""
+Their scaled accuracies, on the same three languages and lengths. They are not ours: other sizes,
+other budgets.
+"""
+
+ROLES = {"cost": "parameters and cost", **{mark: f"{said} right, %" for mark, said in MARKS.items()}}
+LANGUAGES_HEADING = "Formal languages, scaled accuracy"
+PASSES_HEADINGS = {"trained": "Passes (visits), trained", "untrained": "Passes (visits), untrained"}
+
+
+def heading(name: str, role: str) -> str:
+    """The heading of a table of this experiment; `role` is one of `ROLES`."""
+    title = TITLES.get(name, name.replace("_", " ").capitalize())
+    return f"{title}: {ROLES[role]}"
+
+
+HEADINGS = {
+    *(heading(name, role) for name in EXPERIMENTS if name not in LANGUAGES for role in ROLES),
+    LANGUAGES_HEADING,
+    *PASSES_HEADINGS.values(),
+}
+"""All that a table of a page can have."""
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Markdown; the first row is that of the headings."""
+    head, *rest = rows
+    lines = [head, ["---"] * len(head), *rest]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def spread(values: Sequence[float], show: str, best: Callable[..., float] = max) -> str:
+    """The mean, and from the worst to the best, each as the format `show` has it."""
+    worst = min if best is max else max
+    ends = [format(pick(values), show) for pick in (worst, best)]
+    mean = format(sum(values) / len(values), show)
+    return mean if {mean} == set(ends) else f"{mean} ({ends[0]} to {ends[1]})"
+
+
+def between(values: Sequence[int]) -> str:
+    """From the least to the greatest."""
+    least, most = min(values), max(values)
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def by_contestant(record: Record) -> dict[str, list[Run]]:
+    """The runs of each contestant, in the order of the catalogue."""
+    runs = record["runs"]
+    order = find(record["experiment"]).contestants
+    there = {who: [run for run in runs if run["contestant"] == who] for who in order}
+    return {who: mine for who, mine in there.items() if mine}
+
+
+def lengths_table(record: Record, mark: str = "final") -> str:
+    """
+    ## Contestants and lengths
+
+    What share of the answers is right, in percent; `mark` says of which, as in `MARKS`.
+    """
+    lengths = [str(T) for T in find(record["experiment"]).lengths]
+    rows = [[heading(record["experiment"], mark), *lengths]]
+    for who, runs in by_contestant(record).items():
+        shares = ([100 * run["test"][T][mark] for run in runs] for T in lengths)
+        rows.append([NAMES[who], *(spread(values, ".1f") for values in shares)])
+    return table(rows)
+
+
+def cost_table(record: Record) -> str:
+    """
+    ## What it took
+
+    Parameters, learning rate, and for each seed the seconds and the length that was reached.
+    """
+    head = "parameters", "learning rate", "seconds", "length reached in training"
+    rows = [[heading(record["experiment"], "cost"), *head]]
+    for who, runs in by_contestant(record).items():
+        first = runs[0]
+        seconds = spread([run["seconds"] for run in runs], ",.0f", best=min)
+        reached = between([run["curve"][-1]["seq_len"] for run in runs])
+        rate = f"{first['learning_rate']:g}"
+        rows.append([NAMES[who], f"{first['parameters']:,}", rate, seconds, reached])
+    return table(rows)
+
+
+def languages_table(records: Mapping[str, Record]) -> str:
+    """
+    ## Formal languages
+
+    From `records` by name, which may lack some of the three; and below ours what is published.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for name, record in records.items():
+        experiment = find(name)
+        T = str(experiment.lengths[0])
+        for who, runs in by_contestant(record).items():
+            values = [scaled_accuracy(run["test"][T]["final"], experiment.task) for run in runs]
+            cells.setdefault(who, {})[name] = spread(values, ".3f")
+    rows = [[LANGUAGES_HEADING, "measured by", *LANGUAGES.values()]]
+    for who in (who for who in NAMES if who in cells):
+        rows.append([NAMES[who], "us", *(cells[who].get(name, "") for name in LANGUAGES)])
+    for who, published in PUBLISHED.items():
+        rows.append([who, SOURCE, *(f"{share:.3f}" for share in published)])
+    return table(rows)
+
+
+def passes_table(record: Record, model: str = "trained") -> str:
+    """
+    ## Parallel in time
+
+    For the `model`, "trained" or "untrained", how many passes until the error of states and of the
+    gradient is below each of the tolerances, from the window with the fewest to that with the most;
+    in brackets visits, one after the other: as many to a pass as there are groups.
+    """
+    results = [r for run in record["runs"] for r in run["results"] if r["model"] == model]
+    powers = {tolerance: f"$10^{{{tolerance:.0e}}}$".replace("1e-0", "-") for tolerance in TOLERANCES}
+    parts = [(part, power) for part in ("states", "gradient") for power in TOLERANCES]
+    rows = [[PASSES_HEADINGS[model], "steps", *(f"{part}, {powers[e]}" for part, e in parts)]]
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for result in results:
+        for row in result["iterations"]:
+            groups.setdefault((result["T"], row["groups"]), []).append(row)
+    for (T, G), windows in sorted(groups.items()):
+        line = ["1 group, Jacobi" if G == 1 else f"{G} groups", str(T)]
+        for part, tolerance in parts:
+            passes = [row[part]["to"][f"{tolerance:g}"]["passes"] for row in windows]
+            line.append(f"{between(passes)} ({between([n * G for n in passes])})")
+        rows.append(line)
+    return table(rows)
+
+
+def tables(name: str, folder: Path = RECORDS) -> list[str]:
+    """
+    ## All tables of a record
+
+    None, if there is no record. The three languages share one table. Raises `ValueError` if there
+    is no such experiment.
+    """
+    known = [*EXPERIMENTS, "parallel_in_time"]
+    expect(name in known, "experiment", name, f"one of {', '.join(known)}")
+    record = read(name, folder)
+    if record is None:
+        return []
+    if name == "parallel_in_time":
+        return [passes_table(record, model) for model in PASSES_HEADINGS]
+    if name in LANGUAGES:
+        records = {other: read(other, folder) for other in LANGUAGES}
+        return [languages_table({other: r for other, r in records.items() if r})]
+    return [cost_table(record), *(lengths_table(record, mark) for mark in MARKS)]
+
+
+def heading_of(text: str) -> str:
+    """The first cell of a table."""
+    return text.split("|")[1].strip()
+
+
+def every_table(folder: Path = RECORDS, names: Iterable[str] = ()) -> dict[str, str]:
+    """The tables of these experiments, or of all that have a record, by their headings."""
+    chosen = list(names) or [*EXPERIMENTS, "parallel_in_time"]
+    return {heading_of(text): text for name in chosen for text in tables(name, folder)}
+
+
+if __name__ == "__main__":
+    print("\n\n".join(every_table(names=sys.argv[1:]).values()))
