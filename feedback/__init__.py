@@ -66,15 +66,28 @@ it. The files at the top of this folder are the chapter; the code that supports 
 35. `report`: tables and a picture
 36. `measure`: time, memory and decoding, side by side on this machine
 
+## Experiments
+
+37. `task`: a stream of sequences with labels
+38. `groups`: word problems: the product of all elements so far
+39. `languages`: parity and arithmetic, with brackets and without
+40. `toys`: copy, reverse, count, walk, recall
+41. `programs`: the paper's algorithmic task
+42. `rivals`: the networks that are given the same tasks
+43. `course`: one loop that teaches any of them any task
+44. `experiment`: contestants, and the record of how they did
+45. `catalog`: the experiments by name
+46. `parallel_in_time`: the recurrence as an equation for all steps at once
+
 ## From the command line
 
-37. `__main__`: the command line
+47. `__main__`: the command line
 
 ## Support
 
-38. `checks`: errors that say what to do
-39. `files`: write a file completely or not at all
-40. `interrupt`: Ctrl-C that lets the step finish
+48. `checks`: errors that say what to do
+49. `files`: write a file completely or not at all
+50. `interrupt`: Ctrl-C that lets the step finish
 """
 
 from .config import ModelConfig

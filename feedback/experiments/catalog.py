@@ -101,13 +101,13 @@ def ablations() -> Experiment:
 
 
 EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
-    "a5": lambda: word_problem(WordProblem("a5"), 8_000_000),
-    "a5_at_once": lambda: word_problem(WordProblem("a5"), 8_000_000, start_len=None),
+    "a5": lambda: word_problem(WordProblem("a5"), 6_000_000),
+    "a5_at_once": lambda: word_problem(WordProblem("a5"), 6_000_000, start_len=None),
     "a5_ablations": ablations,
-    "z60": lambda: word_problem(WordProblem("z60"), 8_000_000),
-    "a4z5": lambda: word_problem(WordProblem("a4z5"), 8_000_000),
-    "s5": lambda: word_problem(WordProblem("s5"), 24_000_000),
-    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 8_000_000),
+    "z60": lambda: word_problem(WordProblem("z60"), 6_000_000),
+    "a4z5": lambda: word_problem(WordProblem("a4z5"), 6_000_000),
+    "s5": lambda: word_problem(WordProblem("s5"), 20_000_000),
+    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 6_000_000),
     "parity": lambda: language(Parity()),
     "arithmetic": lambda: language(Arithmetic()),
     "brackets": lambda: language(Brackets()),

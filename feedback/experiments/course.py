@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.text import Batch
 from ..support.checks import expect, require_kinds, require_positive
 from ..training.evaluate import loss_of
 from .task import Task, right
@@ -81,6 +82,20 @@ class Course:
         return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps, left)
 
 
+def learn(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, grad_clip: float
+) -> tuple[float, float]:
+    """One step of the optimiser; returns the loss, and the share of right answers before it."""
+    logits, *_ = model(batch.tokens)
+    loss = loss_of(logits, batch.targets)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    optimizer.step()
+    good, asked = right(logits, batch.targets)
+    return loss.item(), (good & asked).sum().item() / asked.sum().item()
+
+
 def teach(
     model: nn.Module,
     task: Task,
@@ -111,18 +126,10 @@ def teach(
         for group in optimizer.param_groups:
             group["lr"] = course.rate(step, tokens)
         batch = task.draw(course.batch_tokens // T, T, generator)
-        logits, *_ = model(batch.tokens)
-        loss = loss_of(logits, batch.targets)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, course.grad_clip)
-        optimizer.step()
-        good, asked = right(logits, batch.targets)
-        accuracy = (good & asked).sum().item() / asked.sum().item()
-        value = loss.item()
-        expect(math.isfinite(value), f"the loss at step {step + 1}", value, "a finite number")
+        loss, accuracy = learn(model, optimizer, batch, course.grad_clip)
+        expect(math.isfinite(loss), f"the loss at step {step + 1}", loss, "a finite number")
         step, tokens = step + 1, tokens + batch.tokens.numel()
-        seen.append((value, accuracy))
+        seen.append((loss, accuracy))
         if tokens >= course.tokens * (len(curve) + 1) / 100:
             means = [sum(column) / len(seen) for column in zip(*seen, strict=True)]
             row = {"step": step, "tokens": tokens, "seconds": time.perf_counter() - started}

@@ -42,6 +42,8 @@ def check_window(window: Tensor, row: Tensor, buffer: Tensor, end: int, mem_len:
         )
     if torch.compiler.is_compiling():
         return  # A compiler sees shapes but no addresses.
+    if window.is_cuda and torch.cuda.is_current_stream_capturing():
+        return  # While a graph is recorded, the GPU cannot be asked for a number.
     there = buffer[:, :, end - S : end]
     if window.data_ptr() != there.data_ptr():
         # The first window is not yet a view, but holds the same numbers.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback import ModelConfig
+from feedback import ModelConfig, TrainConfig
 from feedback.__main__ import parse
 from feedback.lm.language_model import architecture
 from feedback.lm.pretrained import TRAINED
@@ -55,7 +55,8 @@ def test_the_command_still_means_this_run(row):
     stored = json.loads((RUNS / name / "config.json").read_text())
     today = parse(shlex.split(command))
     ours = {**today.training.to_dict(), "run": None, "implementation": None}
-    assert ours == {**stored["train"], "run": None, "implementation": None}
+    recorded = TrainConfig.from_dict(stored["train"]).to_dict()
+    assert ours == {**recorded, "run": None, "implementation": None}
     model = ModelConfig.from_dict({**stored, "vocab_size": today.model.vocab_size})
     assert today.model_config() == model
 
