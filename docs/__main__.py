@@ -13,7 +13,7 @@ python -m docs check     # says what is stale, wrong or broken, and how to repai
 python -m docs pull 02_attention   # brings an edit of the notebook back to its walkthrough
 python -m docs pull 02_attention --force  # even if the walkthrough was edited: that edit is lost
 python -m docs extract   # brings the catalogues of translations into step
-python -m docs figures   # draws the figures of the trained model and of the runs again
+python -m docs figures   # draws all figures again: model, runs, experiments
 python -m docs serve     # shows docs/site at http://localhost:8000
 ```
 """
@@ -58,10 +58,12 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
         serve(port)
     elif command == "figures":
         # The package is imported only here: the other commands work even if it does not parse.
+        from .figures.experiments import draw_experiments
         from .figures.inside import HERE, draw
         from .figures.seconds import draw_seconds
 
-        for name, svg in {**draw(), "seconds.svg": draw_seconds()}.items():
+        figures = {**draw(), "seconds.svg": draw_seconds(), **draw_experiments()}
+        for name, svg in figures.items():
             (HERE / name).write_text(svg, encoding="utf-8")
     elif command == "extract":
         print("\n".join(extract(settings)))

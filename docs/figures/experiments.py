@@ -71,7 +71,7 @@ WHO = {
 }
 """Rivals in the order of the legend; its second column begins with the Transformers."""
 
-MARKS = {"token": "answers", "final": "last answers", "sequence": "whole sequences"}
+MARKS = {"token": "all answers", "final": "last answers", "sequence": "whole sequences"}
 """What of an examination is counted."""
 
 GROUPS = {1: Look("Jacobi: 1 visit a pass", ACCENT), 4: Look("4 groups: 4 visits", INK),

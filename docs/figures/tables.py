@@ -18,12 +18,13 @@ How does the test find them? By the first cell of their first row, the *heading*
 two tables have the same, and a table on a page that has one of these headings must be the one made
 here, to the last digit.
 
-A cell has the mean of the seeds, and in brackets the worst and the best of them; one number alone
-if they do not differ.
+A cell has the mean of the seeds, and in brackets the least and the greatest of them, which for
+right answers are the worst and the best; one number alone if they do not differ.
 """
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,8 @@ Their scaled accuracies, on the same three languages and lengths. They are not o
 other budgets.
 """
 
-ROLES = {"cost": "parameters and cost", **{mark: f"{said} right, %" for mark, said in MARKS.items()}}
+ROLES = {"cost": "parameters and cost", **{mark: f"{of} right, %" for mark, of in MARKS.items()}}
+"""What a table is about."""
 LANGUAGES_HEADING = "Formal languages, scaled accuracy"
 PASSES_HEADINGS = {"trained": "Passes (visits), trained", "untrained": "Passes (visits), untrained"}
 
@@ -100,16 +102,16 @@ HEADINGS = {
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Markdown; the first row is that of the headings."""
     head, *rest = rows
-    lines = [head, ["---"] * len(head), *rest]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rest)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
-def spread(values: Sequence[float], show: str, best: Callable[..., float] = max) -> str:
-    """The mean, and from the worst to the best, each as the format `show` has it."""
-    worst = min if best is max else max
-    ends = [format(pick(values), show) for pick in (worst, best)]
-    mean = format(sum(values) / len(values), show)
-    return mean if {mean} == set(ends) else f"{mean} ({ends[0]} to {ends[1]})"
+def spread(values: Sequence[float], show: str) -> str:
+    """The mean, and from the least to the greatest, each as the format `show` has it."""
+    mean, least, most = (
+        format(value, show) for value in (sum(values) / len(values), min(values), max(values))
+    )
+    return mean if mean == least == most else f"{mean} ({least} to {most})"
 
 
 def between(values: Sequence[int]) -> str:
@@ -150,7 +152,7 @@ def cost_table(record: Record) -> str:
     rows = [[heading(record["experiment"], "cost"), *head]]
     for who, runs in by_contestant(record).items():
         first = runs[0]
-        seconds = spread([run["seconds"] for run in runs], ",.0f", best=min)
+        seconds = spread([run["seconds"] for run in runs], ",.0f")
         reached = between([run["curve"][-1]["seq_len"] for run in runs])
         rate = f"{first['learning_rate']:g}"
         rows.append([NAMES[who], f"{first['parameters']:,}", rate, seconds, reached])
@@ -170,9 +172,9 @@ def languages_table(records: Mapping[str, Record]) -> str:
         for who, runs in by_contestant(record).items():
             values = [scaled_accuracy(run["test"][T]["final"], experiment.task) for run in runs]
             cells.setdefault(who, {})[name] = spread(values, ".3f")
-    rows = [[LANGUAGES_HEADING, "measured by", *LANGUAGES.values()]]
+    rows = [[LANGUAGES_HEADING, "measured", *LANGUAGES.values()]]
     for who in (who for who in NAMES if who in cells):
-        rows.append([NAMES[who], "us", *(cells[who].get(name, "") for name in LANGUAGES)])
+        rows.append([NAMES[who], "here", *(cells[who].get(name, "") for name in LANGUAGES)])
     for who, published in PUBLISHED.items():
         rows.append([who, SOURCE, *(f"{share:.3f}" for share in published)])
     return table(rows)
@@ -187,9 +189,10 @@ def passes_table(record: Record, model: str = "trained") -> str:
     in brackets visits, one after the other: as many to a pass as there are groups.
     """
     results = [r for run in record["runs"] for r in run["results"] if r["model"] == model]
-    powers = {tolerance: f"$10^{{{tolerance:.0e}}}$".replace("1e-0", "-") for tolerance in TOLERANCES}
-    parts = [(part, power) for part in ("states", "gradient") for power in TOLERANCES]
-    rows = [[PASSES_HEADINGS[model], "steps", *(f"{part}, {powers[e]}" for part, e in parts)]]
+    parts = [(part, e) for part in ("states", "gradient") for e in TOLERANCES]
+    # 0.01 is written $10^{-2}$.
+    powers = [f"{part}, $10^{{{round(math.log10(e))}}}$" for part, e in parts]
+    rows = [[PASSES_HEADINGS[model], "steps", *powers]]
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for result in results:
         for row in result["iterations"]:

@@ -33,15 +33,15 @@ LENGTHS = (16, 32, 64, 128, 256, 512)
 """Where word problems are examined; training ends at 32."""
 
 RATES = {
-    "feedback": 2e-3,
-    "no_feedback": 2e-3,
-    "transformer_2": 2e-3,
-    "transformer_2_no_positions": 2e-3,
+    "feedback": 3e-3,
+    "no_feedback": 3e-3,
+    "transformer_2": 1e-3,
+    "transformer_2_no_positions": 1e-3,
     "transformer_8": 1e-3,
     "transformer_8_no_positions": 1e-3,
-    "gru": 2e-3,
-    "lstm": 2e-3,
-    "mamba": 2e-3,
+    "gru": 1e-2,
+    "lstm": 1e-2,
+    "mamba": 3e-3,
 }
 """Learning rates, from a search on A5."""
 
@@ -101,13 +101,13 @@ def ablations() -> Experiment:
 
 
 EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
-    "a5": lambda: word_problem(WordProblem("a5"), 6_000_000),
-    "a5_at_once": lambda: word_problem(WordProblem("a5"), 6_000_000, start_len=None),
+    "a5": lambda: word_problem(WordProblem("a5"), 3_000_000),
+    "a5_at_once": lambda: word_problem(WordProblem("a5"), 3_000_000, start_len=None),
     "a5_ablations": ablations,
-    "z60": lambda: word_problem(WordProblem("z60"), 6_000_000),
-    "a4z5": lambda: word_problem(WordProblem("a4z5"), 6_000_000),
-    "s5": lambda: word_problem(WordProblem("s5"), 20_000_000),
-    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 6_000_000),
+    "z60": lambda: word_problem(WordProblem("z60"), 3_000_000),
+    "a4z5": lambda: word_problem(WordProblem("a4z5"), 3_000_000),
+    "s5": lambda: word_problem(WordProblem("s5"), 10_000_000),
+    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 3_000_000),
     "parity": lambda: language(Parity()),
     "arithmetic": lambda: language(Arithmetic()),
     "brackets": lambda: language(Brackets()),

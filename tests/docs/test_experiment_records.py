@@ -1,0 +1,268 @@
+"""
+The records of experiments are what today's catalogue would make, and pages and figures show them.
+
+A record that does not exist yet is not missed; one that exists has to be whole.
+"""
+
+import copy
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from docs.figures.experiments import (
+    ACCENT,
+    BOTTOM,
+    FIGURES,
+    INK,
+    RECORDS,
+    TOP,
+    draw_curve,
+    draw_experiments,
+    draw_lengths,
+)
+from docs.figures.tables import HEADINGS, every_table, heading_of
+from feedback.__main__ import Experiments, parse
+from feedback.experiments.catalog import EXPERIMENTS, find
+
+ROOT = RECORDS.parents[2]
+FIGURE_FOLDER = ROOT / "docs" / "figures"
+PAGES = [ROOT / "docs" / "pages" / "worth.md", ROOT / "docs" / "runs" / "README.md"]
+"""Where tables of the experiments may be."""
+
+FOUND = {path.stem: json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))}
+COURSES = {
+    name: record
+    for name, record in FOUND.items()
+    if any("contestant" in run for run in record["runs"])
+}
+"""Records of contestants on a course; others have a format of their own."""
+
+SEEDS = {1, 2, 3}
+EXCEPTIONS: dict[tuple[str, str], set[int]] = {}
+"""By experiment and contestant: the seeds that there are, where not all three are."""
+
+
+def plain(value: Any) -> Any:
+    """As it is when it was written to a record and read again."""
+    return json.loads(json.dumps(value))
+
+
+@cache
+def parameters(name: str, who: str) -> int:
+    """The parameters of a contestant that is built today."""
+    experiment = find(name)
+    model = experiment.contestants[who].build(experiment.config())
+    return sum(p.numel() for p in model.parameters())
+
+
+def mistakes_of_a_run(name: str, run: dict) -> Iterator[str]:
+    """What in a run, of a contestant of the catalogue, is not as the catalogue has it."""
+    experiment = find(name)
+    command = parse(shlex.split(run["command"].removeprefix("python -m feedback ")))
+    if not isinstance(command, Experiments) or command.name != name:
+        yield "the command is another"
+    elif command.seed != run["seed"] or command.tokens is not None:
+        yield "the command has another seed, or another budget"
+    if run["course"] != plain(asdict(experiment.course)):
+        yield "the course is another"
+    if run["model"] != plain(asdict(experiment.config())):
+        yield "the model is another"
+    if run["learning_rate"] != experiment.contestants[run["contestant"]].learning_rate:
+        yield "the learning rate is another"
+    if run["parameters"] != parameters(name, run["contestant"]):
+        yield "the parameters are others"
+    if not experiment.course.tokens <= run["tokens"] == run["curve"][-1]["tokens"]:
+        yield "the tokens are fewer than planned, or not those of the curve"
+    if list(run["test"]) != [str(T) for T in experiment.lengths]:
+        yield "the lengths are others"
+    for marks in run["test"].values():
+        # Who is right everywhere is right at the end, and not less often in between.
+        if not 0 <= marks["sequence"] <= min(marks["token"], marks["final"]) <= 1:
+            yield "the marks are impossible"
+
+
+def mistakes(record: dict) -> Iterator[str]:
+    """What is wrong with a record: who took part with which seeds, and each run."""
+    name = record["experiment"]
+    if name not in EXPERIMENTS:
+        yield "the experiment is unknown"
+        return
+    contestants = find(name).contestants
+    for who in {run["contestant"] for run in record["runs"]} - set(contestants):
+        yield f"{who} is not in the catalogue"
+    for who in contestants:
+        runs = [run for run in record["runs"] if run["contestant"] == who]
+        if sorted(run["seed"] for run in runs) != sorted(EXCEPTIONS.get((name, who), SEEDS)):
+            yield f"{who}: the seeds are {[run['seed'] for run in runs]}"
+        for run in runs:
+            yield from (f"{who}, {run['seed']}: {what}" for what in mistakes_of_a_run(name, run))
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_a_record_is_that_of_the_catalogue(name):
+    """Command, seeds, course, sizes, learning rate, budget, parameters, lengths."""
+    record = COURSES[name]
+    assert record["experiment"] == name
+    assert not list(mistakes(record))
+
+
+def made_up() -> dict:
+    """A record as it should be, of an experiment with few contestants; no number was measured."""
+    name = "walk"
+    experiment = find(name)
+    marks = {"token": 0.9, "final": 0.8, "sequence": 0.7}
+    tokens = experiment.course.tokens + 46
+    runs = [
+        {
+            "contestant": who, "seed": seed, "learning_rate": contestant.learning_rate,
+            "parameters": parameters(name, who), "tokens": tokens, "seconds": 1.0,
+            "test": {str(T): dict(marks) for T in experiment.lengths},
+            "curve": [{"tokens": tokens, "seq_len": 50, "loss": 0.1, "accuracy": 0.9}],
+            "course": asdict(experiment.course), "model": asdict(experiment.config()),
+            "command": f"python -m feedback experiment {name} --seed {seed}",
+        }
+        for seed in (1, 2, 3)
+        for who, contestant in experiment.contestants.items()
+    ]  # fmt: skip
+    return plain({"experiment": name, "runs": runs})
+
+
+@pytest.fixture(scope="module")
+def good() -> dict:
+    """The made-up record, once."""
+    return made_up()
+
+
+def change(*where, to):
+    """A function that changes one value of a run."""
+
+    def damage(run: dict) -> None:
+        for key in where[:-1]:
+            run = run[key]
+        run[where[-1]] = to
+
+    return damage
+
+
+DAMAGES = {
+    "the command is another": change("command", to="python -m feedback experiment copy --seed 1"),
+    "another seed, or another budget": change(
+        "command", to="python -m feedback experiment walk --seed 2"
+    ),
+    "or another budget": change(
+        "command", to="python -m feedback experiment walk --seed 1 --tokens 9"
+    ),
+    "the seeds are [4, 2, 3]": change("seed", to=4),
+    "nobody is not in the catalogue": change("contestant", to="nobody"),
+    "the course is another": change("course", "decay", to=0.9),
+    "the model is another": change("model", "n_layers", to=7),
+    "the learning rate is another": change("learning_rate", to=0.5),
+    "the parameters are others": change("parameters", to=12),
+    "the tokens are fewer": change("tokens", to=1000),
+    "the lengths are others": change("test", to={"50": {"token": 1, "final": 1, "sequence": 1}}),
+    "the marks are impossible": change("test", "50", "sequence", to=0.85),
+}
+
+
+def test_a_good_record_has_no_mistakes(good):
+    """What is checked can be passed."""
+    assert not list(mistakes(good))
+
+
+@pytest.mark.parametrize("words", DAMAGES)
+def test_damage_is_seen(good, words):
+    """Each thing that is checked can fail: in the first run something is changed."""
+    record = copy.deepcopy(good)
+    DAMAGES[words](record["runs"][0])
+    assert any(words in mistake for mistake in mistakes(record))
+
+
+def test_a_missing_run_is_seen(good):
+    """A contestant without its third seed, and one that did not take part."""
+    record = {**good, "runs": good["runs"][:-1]}
+    assert list(mistakes(record)) == ["lstm: the seeds are [1, 2]"]
+    record = {**good, "runs": [run for run in good["runs"] if run["contestant"] != "gru"]}
+    assert list(mistakes(record)) == ["gru: the seeds are []"]
+
+
+def tables_in(text: str) -> list[str]:
+    """The tables of a page."""
+    return re.findall(r"^\|.*(?:\n\|.*)*", text, re.M)
+
+
+def outdated(page: str, fresh: dict[str, str]) -> list[str]:
+    """The headings of tables of a page that should be among the `fresh` ones, and are not."""
+    there = [(heading_of(text), text) for text in tables_in(page)]
+    return [head for head, text in there if head in HEADINGS and fresh.get(head) != text]
+
+
+def test_pages_have_the_tables_of_the_records():
+    """A table with a heading of `docs.figures.tables` is the one made from the record today."""
+    fresh = every_table()
+    assert fresh.keys() <= HEADINGS
+    for page in PAGES:
+        if page.exists():
+            stale = outdated(page.read_text(encoding="utf-8"), fresh)
+            assert not stale, f"{page.name}: paste from python -m docs.figures.tables: {stale}"
+
+
+def test_an_outdated_table_is_seen(good, tmp_path):
+    """One digit, a line too few, or a table without a record; other tables are left alone."""
+    (tmp_path / "walk.json").write_text(json.dumps(good))
+    fresh = every_table(tmp_path)
+    head = "Walk: last answers right, %"
+    text = fresh[head]
+    assert "| with feedback | 80.0 | 80.0 | 80.0 |" in text
+    assert len(fresh) == 4 and text.count("\n") == 1 + len(find("walk").contestants)
+    page = f"# A page\n\n{text}\n\n| other | table |\n|---|---|\n| 1 | 2 |\n"
+    assert outdated(page, fresh) == []
+    assert outdated(page.replace("80.0", "80.1", 1), fresh) == [head]
+    assert outdated(page.replace("\n".join(text.splitlines()[2:3]) + "\n", ""), fresh) == [head]
+    assert outdated(page, {}) == [head]
+
+
+def test_figures_are_those_of_the_records():
+    """Each that can be drawn is stored as it is drawn today, and none without its record."""
+    drawn = draw_experiments()
+    for name in FIGURES:
+        path = FIGURE_FOLDER / f"{name}.svg"
+        stored = path.read_text(encoding="utf-8") if path.exists() else None
+        assert stored == drawn.get(path.name), f"{path.name}: python -m docs figures"
+
+
+def shapes(svg: str, kind: str, **attributes: str) -> list[dict[str, str]]:
+    """The attributes of all shapes of a kind that have these."""
+    found = ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{kind}")
+    return [s.attrib for s in found if attributes.items() <= s.attrib.items()]
+
+
+def test_pictures_show_the_numbers(good):
+    """Points are as high as the means say, bars reach from worst to best, curves as far as told."""
+    record = copy.deepcopy(good)
+    for run in record["runs"]:
+        if run["contestant"] == "feedback":
+            run["test"]["100"]["final"] = {1: 0.9, 2: 0.95, 3: 1.0}[run["seed"]]
+        if run["contestant"] == "gru":
+            run["curve"] = [{**run["curve"][0], "seq_len": T} for T in (3, 3, 50)]
+    svg = draw_lengths(record)
+
+    def height(share: float) -> float:
+        return round(BOTTOM - (BOTTOM - TOP) * share, 1)
+
+    points = [float(point["cy"]) for point in shapes(svg, "circle", fill=ACCENT)]
+    assert points == [height(0.8), height(0.95), height(0.8)]
+    bars = [bar["d"] for bar in shapes(svg, "path", stroke=ACCENT) if "V" in bar["d"]]
+    assert bars[1].endswith(f" {height(0.9)} V{height(1)}")
+    assert svg.count("<circle") == 3 * len(find("walk").contestants)
+    lines = [path["d"] for path in shapes(draw_curve(record), "path", stroke=INK)]
+    gru = next(line for line in lines if line.count("L") == 2)
+    heights = [float(point.split()[1]) for point in gru[1:].split(" L")]
+    # The third in the legend is drawn a little above the place of its length.
+    assert heights == pytest.approx([BOTTOM - 2.6, BOTTOM - 2.6, TOP - 2.6])
