@@ -259,7 +259,7 @@ def test_pictures_show_the_numbers(good):
     points = [float(point["cy"]) for point in shapes(svg, "circle", fill=ACCENT)]
     assert points == [height(0.8), height(0.95), height(0.8)]
     bars = [bar["d"] for bar in shapes(svg, "path", stroke=ACCENT) if "V" in bar["d"]]
-    assert bars[1].endswith(f" {height(0.9)} V{height(1)}")
+    assert bars[1].endswith(f" {height(0.9)} V{height(1.0)}")
     assert svg.count("<circle") == 3 * len(find("walk").contestants)
     lines = [path["d"] for path in shapes(draw_curve(record), "path", stroke=INK)]
     gru = next(line for line in lines if line.count("L") == 2)
