@@ -9,6 +9,8 @@ summary: A drawing of recorded runs, of the model with feedback and of its rival
 `python -m docs figures` draws the validation losses of the recorded runs against the time they had
 taken. Every point is the mean of three runs, one for each seed, that were planned to end there, so
 that their learning rate has fallen to its end. A bar goes from the best of the three to the worst.
+Lines join runs on two cores of one machine. Hollow points stand by themselves: those runs had a
+single core of another machine.
 """
 
 import json
@@ -81,7 +83,13 @@ def draw_axes(scales: Scales) -> list[str]:
     for seconds in (n for n in ticks if n < scales.seconds[1]):
         lines.append(label(scales.x(seconds), bottom + 18, str(seconds)))
     lines.append(label(LEFT - 40, 14, "validation loss (nats per character)", "start"))
-    lines.append(label((LEFT + right) / 2, HEIGHT - 6, "seconds of training, two cores"))
+    lines.append(
+        label(
+            (LEFT + right) / 2,
+            HEIGHT - 6,
+            "seconds of training (filled: two cores; hollow: one core)",
+        )
+    )
     return lines
 
 
@@ -101,10 +109,13 @@ def draw_seconds() -> str:
         points = []
         for runs in groups[who]:
             x, y = scales.x(mean(runs, "seconds")), scales.y(mean(runs, "loss"))
-            points.append(f"{x},{y}")
+            alone = runs[0].get("cores") == 1
+            points += [] if alone else [f"{x},{y}"]
+            inside = f'fill="var(--paper, #fff)" stroke="{colour}" stroke-width="2"'
+            look = inside if alone else f'fill="{colour}"'
             ends = [scales.y(pick(run["loss"] for run in runs)) for pick in (max, min)]
             lines.append(f'<path d="M{x} {ends[0]} V{ends[1]}" {style}/>')
-            lines.append(f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>')
+            lines.append(f'<circle cx="{x}" cy="{y}" r="3.5" {look}/>')
         lines.append(f'<polyline points="{" ".join(points)}" {style}{dashed}/>')
         y = TOP + 12 + 17 * i
         lines.append(f'<path d="M{WIDTH - 228} {y - 4} h24" {style}{dashed}/>')

@@ -139,9 +139,9 @@ def transformer(config: ModelConfig, n_layers: int, positions: bool = True) -> n
 
 
 def recurrent(config: ModelConfig, kind: str) -> nn.Module:
-    """A GRU or LSTM of two layers that is wide enough to have our parameters."""
+    """A GRU or LSTM with as many layers as ours, wide enough to have our parameters."""
     widths = range(config.d_model, 100 * config.d_model, 8)
-    sizes = (replace(config, n_layers=2, d_model=width, d_k=32) for width in widths)
+    sizes = (replace(config, d_model=width, d_k=32) for width in widths)
     return first_as_large((RecurrentLM(size, kind) for size in sizes), config)
 
 
