@@ -74,10 +74,13 @@ WHO = {
 MARKS = {"token": "all answers", "final": "last answers", "sequence": "whole sequences"}
 """What of an examination is counted."""
 
-GROUPS = {1: Look("Jacobi: 1 visit a pass", ACCENT), 4: Look("4 groups: 4 visits", INK),
-          16: Look("16 groups: 16 visits", BLUE)}  # fmt: skip
-DASHES = {64: "2 3", 256: ""}
-"""How windows of so many steps are drawn."""
+PASSES = {
+    ("a5", 1): Look("A₅, Jacobi", ACCENT),
+    ("a5", 16): Look("A₅, 16 groups", ACCENT, "3 3"),
+    ("text", 1): Look("text, Jacobi", INK),
+    ("text", 16): Look("text, 16 groups", INK, "3 3"),
+}
+"""Tasks and numbers of groups of which the passes are drawn; others are in the tables."""
 
 
 class Axis:
@@ -241,29 +244,32 @@ def draw_curve(record: Record, key: str = "seq_len") -> str:
     return finish(f"{record['experiment']}_curve", lines, legend(there))
 
 
-def draw_passes(record: Record, of: str = "states") -> str:
+def draw_passes(record: Record, of: str = "states", T: int = 64) -> str:
     """
     ## How many passes?
 
-    The relative error after each pass of the iterations of the record `parallel_in_time`, `of`
-    the states or of the gradient, for the trained model. A line for each window of text.
+    The relative error after each pass over `T` steps, from the record `parallel_in_time`, `of` the
+    states or of the gradient, for the trained model of each task. A line for each window. Errors
+    below the lowest line are drawn on it.
     """
     results = [r for run in record["runs"] for r in run["results"] if r["model"] == "trained"]
-    rows = [(r["T"], row["groups"], row[of]["errors"]) for r in results for row in r["iterations"]]
-    last = max(len(errors) for *_, errors in rows)
-    x, y = across(1, last), up(1e-7, 1, logarithmic=True)
+    lines_of = [
+        (PASSES[key], row["errors"][of])
+        for r in results
+        for row in r["iterations"]
+        if r["T"] == T and (key := (r["task"], row["groups"])) in PASSES
+    ]
+    x, y = across(1, T, logarithmic=True), up(1e-7, 1, logarithmic=True)
     powers = {1.0: "1", 1e-1: "10⁻¹", 1e-2: "10⁻²", 1e-3: "10⁻³", 1e-4: "10⁻⁴", 1e-5: "10⁻⁵",
               1e-6: "10⁻⁶", 1e-7: "10⁻⁷"}  # fmt: skip
-    passes = {x(n): str(n) for n in (1, *range(5, last + 1, 5))}
+    passes = {x(1 << n): str(1 << n) for n in range(T.bit_length())}
     ticks = {y(power): words for power, words in powers.items()}
-    lines = frame(passes, ticks, f"relative error of the {of}", "passes over the sequence")
-    for T, G, errors in sorted(rows, key=lambda row: row[1], reverse=True):
-        look = GROUPS[G]._replace(dash=DASHES[T], width=1.5)
+    lines = frame(passes, ticks, f"relative error of the {of}", f"passes over {T} steps")
+    for look, errors in lines_of:
         points = [(x(n), y(max(1e-7, e))) for n, e in enumerate(errors, start=1)]
-        lines.append(path(points, look, ' stroke-opacity="0.8"'))
-    steps = [Look(f"{T} steps", SOFT, dash) for T, dash in DASHES.items()]
-    steps.append(Look("stepping: a visit a step", ""))
-    return finish("passes", lines, [list(GROUPS.values()), steps])
+        lines.append(path(points, look._replace(width=1.5), ' stroke-opacity="0.8"'))
+    looks = list(PASSES.values())
+    return finish("passes", lines, [looks[:2], looks[2:]])
 
 
 FIGURES: dict[str, tuple[str, Callable[[Record], str]]] = {

@@ -83,6 +83,8 @@ ROLES = {"cost": "parameters and cost", **{mark: f"{of} right, %" for mark, of i
 """What a table is about."""
 LANGUAGES_HEADING = "Formal languages, scaled accuracy"
 PASSES_HEADINGS = {"trained": "Passes (visits), trained", "untrained": "Passes (visits), untrained"}
+TASKS = {"text": "text", "a5": TITLES["a5"]}
+"""What is read in parallel in time."""
 
 
 def heading(name: str, role: str) -> str:
@@ -184,23 +186,26 @@ def passes_table(record: Record, model: str = "trained") -> str:
     """
     ## Parallel in time
 
-    For the `model`, "trained" or "untrained", how many passes until the error of states and of the
-    gradient is below each of the tolerances, from the window with the fewest to that with the most;
-    in brackets visits, one after the other: as many to a pass as there are groups.
+    For the `model`, "trained" or "untrained", of each task, how many passes until the error of
+    states and of the gradient is below each of the tolerances, from the window with the fewest to
+    that with the most; in brackets visits, one after the other: as many to a pass as there are
+    groups.
     """
     results = [r for run in record["runs"] for r in run["results"] if r["model"] == model]
     parts = [(part, e) for part in ("states", "gradient") for e in TOLERANCES]
     # 0.01 is written $10^{-2}$.
     powers = [f"{part}, $10^{{{round(math.log10(e))}}}$" for part, e in parts]
-    rows = [[PASSES_HEADINGS[model], "steps", *powers]]
-    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    rows = [[PASSES_HEADINGS[model], "groups", "steps", *powers]]
+    order = list(TASKS)
+    groups: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
     for result in results:
         for row in result["iterations"]:
-            groups.setdefault((result["T"], row["groups"]), []).append(row)
-    for (T, G), windows in sorted(groups.items()):
-        line = ["1 group, Jacobi" if G == 1 else f"{G} groups", str(T)]
+            key = order.index(result["task"]), result["T"], row["groups"]
+            groups.setdefault(key, []).append(row["passes"])
+    for (task, T, G), windows in sorted(groups.items()):
+        line = [TASKS[order[task]], "1, Jacobi" if G == 1 else str(G), str(T)]
         for part, tolerance in parts:
-            passes = [row[part]["to"][f"{tolerance:g}"]["passes"] for row in windows]
+            passes = [counts[part][f"{tolerance:g}"] for counts in windows]
             line.append(f"{between(passes)} ({between([n * G for n in passes])})")
         rows.append(line)
     return table(rows)

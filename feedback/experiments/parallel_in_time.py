@@ -86,8 +86,9 @@ are few, and other trained models may differ.
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -95,17 +96,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.text import load_corpus
+from ..data.text import IGNORE, Batch, load_corpus, random_batch
 from ..lm.language_model import FeedbackLM
 from ..reference import Recurrence, recurrent_step, reference_forward
 from ..support.checks import expect, require
+from .groups import WordProblem
 
 GROUPS = (1, 4, 16)
 """Jacobi, and two kinds of Gauss-Seidel."""
 TOLERANCES = (1e-2, 1e-4, 1e-6)
 """Relative errors of which the passes are counted."""
-WINDOWS = {64: 4, 256: 2}
-"""How many windows of each length `run` measures."""
+WINDOWS = {64: 2, 256: 1}
+"""How many windows of each length `run` measures, for each task."""
+MODELS = {"text": "tiny_shakespeare", "a5": "a5"}
+"""The tasks, and for each the model that comes with the package."""
 
 
 def require_groups(G: int, T: int) -> None:
@@ -208,22 +212,19 @@ class Exact:
 
 def loss_at(model: Any, y: Tensor, targets: Tensor) -> Tensor:
     """The mean cross-entropy of top-layer outputs `y`, `(T, D)`, in their own precision."""
-    return F.cross_entropy(model.head(model.transformer.norm(y)), targets)
+    return F.cross_entropy(model.head(model.transformer.norm(y)), targets, ignore_index=IGNORE)
 
 
-def step_through(model: Any, tokens: Tensor) -> Exact:
-    """
-    The reference steps through `tokens`, `(T + 1,)`, each token the target of the one before, and
-    autograd goes back.
-    """
+def step_through(model: Any, tokens: Tensor, targets: Tensor) -> Exact:
+    """The reference steps through `tokens`, autograd goes back; both tensors are `(T,)`."""
     made: list[Tensor] = []
     # The mix makes the memory vectors; one that was only stacked would not have their gradient.
     handle = model.transformer.mix.register_forward_hook(lambda *call: made.append(call[-1]))
     with torch.enable_grad():
-        x = model.embedding(tokens[:-1])[:, None].detach().requires_grad_()
+        x = model.embedding(tokens)[:, None].detach().requires_grad_()
         y, m = reference_forward(model.transformer, x, x.new_empty(0, *x.shape[1:]), None)
         handle.remove()
-        loss = loss_at(model, y.squeeze(1), tokens[1:])
+        loss = loss_at(model, y.squeeze(1), targets)
         dy, dx, *dm = torch.autograd.grad(loss, [y, x, *made], materialize_grads=True)
     found = (t.detach().squeeze(1) for t in (x, m, dy, torch.stack(dm), dx))
     x, m, dy, dm_all, dx = found
@@ -231,8 +232,8 @@ def step_through(model: Any, tokens: Tensor) -> Exact:
 
 
 def error(found: Tensor, exact: Tensor) -> float:
-    """The norm of the difference, relative to the norm of what is exact, to four digits."""
-    return float(f"{((found - exact).norm() / exact.norm()).item():.3e}")
+    """The norm of the difference, relative to the norm of what is exact, to three digits."""
+    return float(f"{((found - exact).norm() / exact.norm()).item():.2e}")
 
 
 def passes_to(errors: list[float], tolerance: float) -> int | None:
@@ -242,69 +243,73 @@ def passes_to(errors: list[float], tolerance: float) -> int | None:
     return last + 1 if last < len(errors) else None
 
 
-def account(errors: list[float], G: int, T: int, L: int) -> dict[str, Any]:
-    """The errors, and for each tolerance the passes to it and what they cost."""
-    counts = {}
-    for tolerance in TOLERANCES:
-        n = passes_to(errors, tolerance)
-        cost = {"sequential": n * G * L, "work": n * T * L} if n else {}
-        counts[f"{tolerance:g}"] = {"passes": n, **cost}
-    return {"errors": errors, "to": counts}
-
-
 def measure(
-    model: FeedbackLM, tokens: Tensor, passes: int | None = None, groups: tuple[int, ...] = GROUPS
+    model: FeedbackLM,
+    tokens: Tensor,
+    targets: Tensor | None = None,
+    passes: int | None = None,
+    groups: tuple[int, ...] = GROUPS,
 ) -> dict[str, Any]:
     r"""
     ## One window
 
-    `tokens`, `(T + 1,)`, are a text; the last is only a target. For each number of groups: the
-    errors after each pass of the states, of the perplexity that these outputs give, and of the
-    gradients for memory vectors and embeddings. An iteration ends when all its errors are below the
-    least of `TOLERANCES`, at `passes`, or when it must be exact. `sequential` counts layers that
-    wait for each other, `work` layers of a step; `stepping` has the same number of both.
+    `tokens` and `targets`, both `(T,)`, with `IGNORE` where nothing is asked; without `targets`,
+    `tokens` are a text, `(T + 1,)`, and the last is only a target. For each number of groups the
+    passes to each of `TOLERANCES`, or None: of the states, of the perplexity that these outputs
+    give, and of the gradients for memory vectors and embeddings. An iteration ends when all its
+    errors are below the least tolerance, after `passes`, or when it must be exact. `sequential`
+    counts the layers of a pass that wait for each other, `work` all of them, layers of one step;
+    `stepping` has the same number of both.
     """
-    require(tokens.dim() == 1 and len(tokens) > 1, "tokens: expected (T + 1,), at least 2 of them")
-    model.check_tokens(tokens)
+    length = "(T + 1,), at least 2" if targets is None else "(T,), at least 1"
+    enough = tokens.dim() == 1 and len(tokens) > (targets is None)
+    require(enough, f"tokens are {tuple(tokens.shape)}, expected {length}; give one window")
+    if targets is None:
+        tokens, targets = tokens[:-1], tokens[1:]
+    same = targets.shape == tokens.shape
+    require(same, f"targets are {tuple(targets.shape)}, expected {tuple(tokens.shape)} like tokens")
+    asked = targets[targets != IGNORE]
+    require(len(asked) > 0, "targets are all IGNORE, expected at least one label")
+    for ids in (tokens, asked):
+        model.check_tokens(ids)
     expect(passes is None or passes > 0, "passes", passes, "at least 1, or None")
-    T, L = len(tokens) - 1, model.config.n_layers
+    T, L = len(tokens), model.config.n_layers
     for G in groups:
         require_groups(G, T)
     exactly: Any = copy.deepcopy(model).double().eval().requires_grad_(False)
-    true = step_through(exactly, tokens)
+    true = step_through(exactly, tokens, targets)
     result: dict[str, Any] = {"T": T, "L": L, "mem_len": model.config.mem_len}
     result.update(loss=true.loss.item(), stepping=T * L, iterations=[])
     for G in groups:
         limit = min(passes or T, math.ceil(T / G))
-        states, gradients = errors_of(exactly, tokens, true, G, limit)
-        names = ("states", "perplexity"), ("gradient", "embedding_gradient")
-        row: dict[str, Any] = {"groups": G, "sequential": G * L, "work": T * L}
-        for part, columns in zip(names, (states, gradients), strict=True):
-            for name, errors in zip(part, columns, strict=True):
-                row[name] = account(errors, G, T, L)
-        result["iterations"].append(row)
+        row = {"groups": G, "sequential": G * L, "work": T * L}
+        result["iterations"].append(row | follow(exactly, targets, true, G, limit))
     return result
 
 
-def errors_of(
-    model: Any, tokens: Tensor, true: Exact, G: int, limit: int
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Errors of states and perplexity, and of both gradients, each after each pass."""
+def follow(model: Any, targets: Tensor, true: Exact, G: int, limit: int) -> dict[str, Any]:
+    """Passes to each tolerance, and errors of states and gradients after each pass."""
     stack = model.transformer
 
     def states() -> Iterator[tuple[float, float]]:
         for y, m in solve(stack, true.x, torch.zeros_like(true.x), G):
-            loss = loss_at(model, y, tokens[1:])
+            loss = loss_at(model, y, targets)
             yield error(m, true.m), error(loss.exp(), true.loss.exp())
 
     def gradients() -> Iterator[tuple[float, float]]:
         for dm, dx in solve_adjoint(stack, true.x, true.m, true.dy, G):
             yield error(dm, true.dm), error(dx, true.dx)
 
-    return follow(states(), limit), follow(gradients(), limit)
+    errors = dict(zip(("states", "perplexity"), columns(states(), limit), strict=True))
+    errors |= zip(("gradient", "embedding_gradient"), columns(gradients(), limit), strict=True)
+    counts = {
+        name: {f"{tolerance:g}": passes_to(column, tolerance) for tolerance in TOLERANCES}
+        for name, column in errors.items()
+    }
+    return {"passes": counts, "errors": {name: errors[name] for name in ("states", "gradient")}}
 
 
-def follow(rows: Iterator[tuple[float, ...]], limit: int) -> list[list[float]]:
+def columns(rows: Iterator[tuple[float, ...]], limit: int) -> list[list[float]]:
     """The columns of `rows`, up to one in which all are below the least tolerance, or `limit`."""
     taken = []
     for row in islice(rows, limit):
@@ -314,26 +319,30 @@ def follow(rows: Iterator[tuple[float, ...]], limit: int) -> list[list[float]]:
     return [list(column) for column in zip(*taken, strict=True)]
 
 
+def streams() -> dict[str, Callable[[int, int, torch.Generator], Batch]]:
+    """For each task who draws `B` windows of `T` steps: text not trained on, and products."""
+    _, corpus = load_corpus("tiny_shakespeare", "characters")
+    return {"text": partial(random_batch, corpus.val), "a5": WordProblem("a5").draw}
+
+
 def run(seed: int, windows: dict[int, int] | None = None) -> dict[str, Any]:
     """
     ## The experiment
 
-    Windows of the text on which nothing was trained, at places drawn by `seed`, read by the model
-    that comes with the package and by an untrained one of the same configuration. It was trained
-    on windows of 64.
+    For each task windows drawn by `seed`, each read by the model that comes with the package and by
+    an untrained one of the same configuration. The `seconds` are those of the processor.
     """
-    started = time.perf_counter()
-    _, corpus = load_corpus("tiny_shakespeare", "characters")
-    generator = torch.Generator().manual_seed(seed)
-    trained = FeedbackLM.from_pretrained("tiny_shakespeare")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        models = {"trained": trained, "untrained": FeedbackLM(trained.config)}
+    started = time.process_time()
     results = []
-    for T, count in (windows or WINDOWS).items():
-        for start in torch.randint(len(corpus.val) - T, (count,), generator=generator).tolist():
-            tokens = corpus.val[start : start + T + 1]
-            results += [
-                {"model": n, "start": start, **measure(m, tokens)} for n, m in models.items()
-            ]
-    return {"seed": seed, "seconds": time.perf_counter() - started, "results": results}
+    for task, draw in streams().items():
+        generator = torch.Generator().manual_seed(seed)
+        trained = FeedbackLM.from_pretrained(MODELS[task])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            models = {"trained": trained, "untrained": FeedbackLM(trained.config)}
+        for T, count in (windows or WINDOWS).items():
+            for tokens, targets in zip(*draw(count, T, generator)[:2], strict=True):
+                for name, model in models.items():
+                    found = measure(model, tokens, targets)
+                    results.append({"task": task, "model": name, **found})
+    return {"seed": seed, "seconds": time.process_time() - started, "results": results}

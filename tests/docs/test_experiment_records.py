@@ -26,8 +26,9 @@ from docs.figures.experiments import (
     draw_curve,
     draw_experiments,
     draw_lengths,
+    draw_passes,
 )
-from docs.figures.tables import HEADINGS, every_table, heading_of
+from docs.figures.tables import HEADINGS, PASSES_HEADINGS, every_table, heading_of, passes_table
 from feedback.__main__ import Experiments, parse
 from feedback.experiments.catalog import EXPERIMENTS, find
 
@@ -266,3 +267,60 @@ def test_pictures_show_the_numbers(good):
     heights = [float(point.split()[1]) for point in gru[1:].split(" L")]
     # The third in the legend is drawn a little above the place of its length.
     assert heights == pytest.approx([BOTTOM - 2.6, BOTTOM - 2.6, TOP - 2.6])
+
+
+def passes_record() -> dict:
+    """A record of iterations as it should be; no number was measured."""
+
+    def row(groups: int, errors: list[float]) -> dict:
+        counts = {"0.01": len(errors) - 1, "0.0001": len(errors), "1e-06": len(errors)}
+        return {
+            "groups": groups,
+            "passes": {"states": counts, "gradient": dict.fromkeys(counts, 3)},
+            "errors": {"states": errors, "gradient": [0.1, 0.1, 0.0]},
+        }
+
+    def window(task: str, model: str, errors: list[float], T: int = 64) -> dict:
+        rows = [row(1, errors), row(4, [0.5, 0.0]), row(16, [0.5, 0.0])]
+        return {"task": task, "model": model, "T": T, "iterations": rows}
+
+    windows = [
+        window("text", "trained", [0.1, 0.01, 1e-16]),
+        window("a5", "trained", [0.5] * 63 + [1e-16]),
+        window("text", "untrained", [1e-3, 1e-16]),
+        window("text", "trained", [0.1, 0.01, 1e-3, 1e-16]),
+        window("text", "trained", [0.1] * 8 + [0.0], 256),
+    ]
+    return {"experiment": "parallel_in_time", "runs": [{"seed": 1, "results": windows}]}
+
+
+def test_the_table_of_passes_has_both_tasks():
+    """The fewest and the most of all windows, visits in brackets, and each model by itself."""
+    text = passes_table(passes_record())
+    lines = text.splitlines()
+    assert heading_of(text) == PASSES_HEADINGS["trained"] and len(lines) == 2 + 3 + 3 + 3
+    assert lines[2].startswith("| text | 1, Jacobi | 64 | 2 to 3 (2 to 3) | 3 to 4 (3 to 4) |")
+    assert lines[5].startswith("| text | 1, Jacobi | 256 | 8 (8) | 9 (9) |")
+    assert lines[8].startswith("| $A_5$ | 1, Jacobi | 64 | 63 (63) | 64 (64) |")
+    assert lines[10].endswith("| 3 (48) | 3 (48) | 3 (48) |")
+    assert len(passes_table(passes_record(), "untrained").splitlines()) == 2 + 3
+
+
+def test_the_picture_of_passes_shows_both_tasks():
+    """Trained models with 64 steps: errors of one to sixteen passes, no lower than the picture."""
+    svg = draw_passes(passes_record())
+    a5, text = (
+        [line["d"] for line in shapes(svg, "path", stroke=colour) if " L" in line["d"]]
+        for colour in (ACCENT, INK)
+    )
+    # Jacobi and 16 groups, of one window and of two.
+    assert [line.count("L") for line in a5] == [63, 1]
+    assert [line.count("L") for line in text] == [2, 1, 3, 1]
+    assert a5[0].endswith(f" {BOTTOM}.0") and text[0].endswith(f" {BOTTOM}.0")
+    ends = [float(line.split(" L")[-1].split()[0]) for line in (a5[0], text[2])]
+    starts = float(a5[0][1:].split()[0])
+    # 64 passes are three times as far from one pass as 4 are.
+    assert ends[0] - starts == pytest.approx(3 * (ends[1] - starts), abs=0.5)
+    assert "passes over 64 steps" in svg and "of the gradient" in draw_passes(
+        passes_record(), "gradient"
+    )

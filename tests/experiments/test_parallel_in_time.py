@@ -3,7 +3,8 @@
 import json
 import re
 from dataclasses import replace
-from itertools import islice
+from functools import cache
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from parity import awaken
 
 from feedback import FeedbackLM, ModelConfig
+from feedback.data.text import IGNORE
 from feedback.experiments import parallel_in_time as parallel
 from feedback.reference import recurrent_step
 
@@ -37,7 +39,7 @@ def problem(config, T, seed=0):
     torch.manual_seed(seed)
     model = awaken(FeedbackLM(config).double(), seed).requires_grad_(False)
     tokens = torch.randint(config.vocab_size, (T + 1,))
-    return model, tokens, parallel.step_through(model, tokens)
+    return model, tokens, parallel.step_through(model, tokens[:-1], tokens[1:])
 
 
 def after(passes, iteration):
@@ -105,6 +107,34 @@ def test_what_is_certain(seed, T, data):
     assert ((dx - true.dx)[T - sure :].abs().max() / scale).item() < 1e-10
 
 
+@settings(max_examples=25)
+@given(st.integers(0, 99), st.integers(2, 16), st.booleans(), st.data())
+def test_news_travels_so_far_in_a_pass(seed, T, one_slot, data):
+    """
+    From nothing, $p$ passes of $G$ groups with one slot have told a state of the last $pG$ tokens
+    alone, and those of Jacobi with $S$ slots of the last $(p - 1) S + 1$; one token more, and the
+    state changes. So a state in which each token counts is not found in fewer passes.
+    """
+    G = data.draw(st.integers(1, T)) if one_slot else 1
+    config = replace(CONFIG, mem_len=1 if one_slot else data.draw(st.integers(1, 5)))
+    passes = data.draw(st.integers(1, -(-T // G)))
+    reach = passes * G if one_slot else (passes - 1) * config.mem_len + 1
+    model, _, true = problem(config, T, seed)
+    n = data.draw(st.integers(1, T))
+    x = true.x.clone()
+    x[:n] = torch.randn_like(x[:n])
+    found = []
+    for embeddings in (true.x, x):
+        guess = torch.zeros_like(true.m)
+        found.append(after(passes, parallel.solve(model.transformer, embeddings, guess, G))[1])
+    changed = (found[0] - found[1]).abs().amax(dim=1) > 1e-12
+    assert not changed[n - 1 + reach :].any()
+    # With one slot a state at the end of a group of visits is reached from as far as that.
+    last = n - 2 + reach
+    if last < T and (last + 1) % G == 0:
+        assert changed[last]
+
+
 @every_config
 def test_the_gradient_is_a_sum_of_powers(config):
     r"""Jacobi's passes are the partial sums of $\sum_k (J^\top)^k b$, with $J$ written out."""
@@ -152,25 +182,45 @@ def test_the_exact_gradients(config):
         torch.testing.assert_close(slope, true.dm[t] @ direction[t], rtol=1e-5, atol=1e-9)
 
 
+@cache
+def recorded():
+    """Rows of the record by task, model, groups and steps: the passes of each window."""
+    rows = {}
+    for run in json.loads(RECORD.read_text(encoding="utf-8"))["runs"]:
+        for window in run["results"]:
+            for row in window["iterations"]:
+                key = window["task"], window["model"], row["groups"], window["T"]
+                rows.setdefault(key, []).append(row["passes"])
+    return rows
+
+
 def test_what_was_found_is_what_was_recorded():
-    """Each number of the table, and the passes of the untrained model, are those of the record."""
-    (record,) = json.loads(RECORD.read_text(encoding="utf-8"))["runs"]
-    table = {}
-    for window in record["results"]:
-        for row in window["iterations"]:
-            counts = [row[n]["to"][e]["passes"] for n in ("states", "gradient") for e in ENDS]
-            table.setdefault((window["model"], row["groups"], window["T"]), []).append(counts)
-    rows = [line for line in parallel.__doc__.splitlines() if re.match(r"\| \d", line)]
-    assert len(rows) == 6
+    """Each number of the table is that of the record: the fewest passes and the most."""
+    rows = [line for line in parallel.__doc__.splitlines() if re.match(r"\| (text|\$A_5)", line)]
+    assert len(rows) == 12
     for row in rows:
-        G, T, *cells = (cell.strip() for cell in row.strip("|").split("|"))
-        columns = zip(*table["trained", int(G), int(T)], strict=True)
-        for cell, counts in zip(cells, columns, strict=True):
-            low, high = min(counts), max(counts)
+        task, G, T, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        windows = recorded()["text" if task == "text" else "a5", "trained", int(G), int(T)]
+        assert len(windows) == {"64": 6, "256": 3}[T]
+        for cell, (part, end) in zip(cells, product(("states", "gradient"), ENDS), strict=True):
+            passes = [counts[part][end] for counts in windows]
+            low, high = min(passes), max(passes)
             assert cell == (f"{low}" if low == high else f"{low} to {high}"), row
-    assert {(c[0], c[1]) for T in (64, 256) for c in table["untrained", 1, T]} == {(2, 6)}
-    lengths = [window["T"] for window in record["results"] if window["model"] == "trained"]
-    assert lengths == [64] * 4 + [256] * 2
+
+
+def test_on_a5_nothing_is_gained_and_the_untrained_are_easy():
+    """
+    The states of the model that multiplies need as many visits as there are steps, in every window;
+    the passes of untrained models are those of the text.
+    """
+    untrained = {"text": set(), "a5": set()}
+    for (task, model, G, T), windows in recorded().items():
+        for counts in windows:
+            if (task, model) == ("a5", "trained"):
+                assert all(n * G == T for n in counts["states"].values())
+            if (model, G) == ("untrained", 1):
+                untrained[task].add(tuple(counts["states"][end] for end in ENDS))
+    assert untrained == {"text": {(2, 6)}, "a5": {(3, 7)}}
 
 
 def test_passes_are_counted_when_an_error_is_small_for_good():
@@ -193,31 +243,50 @@ def test_a_measurement():
     assert model.training and all(p.requires_grad for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for row in result["iterations"]:
-        for name in ("states", "perplexity", "gradient", "embedding_gradient"):
-            errors, to = row[name]["errors"], row[name]["to"]
+        assert (row["sequential"], row["work"]) == (row["groups"] * L, T * L)
+        for name, errors in row["errors"].items():
             assert 1 <= len(errors) <= -(-T // row["groups"]) and errors[-1] < 1e-6
-            for count in to.values():
-                assert count["sequential"] == count["passes"] * row["groups"] * L
-                assert count["work"] == count["passes"] * T * L
-    stepping = result["iterations"][-1]["states"]["to"]["1e-06"]
-    assert stepping == {"passes": 1, "sequential": T * L, "work": T * L}
+            assert row["passes"][name]["0.01"] == parallel.passes_to(errors, 0.01)
+    assert result["iterations"][-1]["passes"]["states"]["1e-06"] == 1
+
+
+def test_targets_are_the_next_tokens_or_those_given():
+    """Given, they count where they are asked for: with the rest ignored, only the loss differs."""
+    model, tokens, _ = problem(CONFIG, 12)
+    text = parallel.measure(model, tokens)
+    assert parallel.measure(model, tokens[:-1], tokens[1:]) == text
+    targets = torch.full((12,), IGNORE)
+    targets[7] = 3
+    result = parallel.measure(model, tokens[:-1], targets)
+    logits, _ = model(tokens[None, :-1])
+    assert result["loss"] == pytest.approx(-logits[0, 7].log_softmax(-1)[3].item())
+    for row, other in zip(result["iterations"], text["iterations"], strict=True):
+        pairs = zip(row["errors"]["states"], other["errors"]["states"], strict=False)
+        assert all(mine == theirs for mine, theirs in pairs)
+        assert row["errors"]["gradient"] != other["errors"]["gradient"]
 
 
 def test_an_end_before_the_tolerance():
-    """With too few passes there is no count, and no cost."""
+    """With too few passes there is no count."""
     model, tokens, _ = problem(CONFIG, 12)
     (row,) = parallel.measure(model, tokens, passes=1, groups=(1,))["iterations"]
-    assert len(row["states"]["errors"]) == 1
-    assert row["states"]["to"]["1e-06"] == {"passes": None}
+    assert len(row["errors"]["states"]) == 1
+    assert row["passes"]["states"]["1e-06"] is None
 
 
 def test_a_run_repeats():
-    """The same seed measures the same window with both models, in the alphabet that one knows."""
+    """The same seed measures the same windows with both models of both tasks."""
     first, second = (parallel.run(3, {16: 1})["results"] for _ in range(2))
     assert first == second
-    assert [(row["model"], row["T"]) for row in first] == [("trained", 16), ("untrained", 16)]
-    # It has learnt this alphabet: numbered otherwise, it would do no better than a guess.
-    assert first[0]["loss"] < 3 < first[1]["loss"]
+    who = [(row["task"], row["model"], row["T"]) for row in first]
+    assert who == [
+        (task, model, 16) for task in ("text", "a5") for model in ("trained", "untrained")
+    ]
+    # The models know these alphabets: numbered otherwise, they would do no better than a guess.
+    text, untrained, a5, guess = (row["loss"] for row in first)
+    assert text < 3 < untrained and a5 < 0.1 < 3 < guess
+    for row in first[2]["iterations"]:
+        assert row["passes"]["states"]["0.01"] * row["groups"] == 16
 
 
 @pytest.mark.parametrize(
@@ -228,6 +297,10 @@ def test_a_run_repeats():
         (lambda m, t: parallel.measure(m, t[:1]), "at least 2"),
         (lambda m, t: parallel.measure(m, t[None]), "T \\+ 1"),
         (lambda m, t: parallel.measure(m, t + 11), "token id"),
+        (lambda m, t: parallel.measure(m, t, t[1:]), r"targets are \(4,\), expected \(5,\)"),
+        (lambda m, t: parallel.measure(m, t, t + 11), "token id"),
+        (lambda m, t: parallel.measure(m, t, 0 * t + IGNORE), "all IGNORE"),
+        (lambda m, t: parallel.measure(m, t[:0], t[:0]), "at least 1"),
         (lambda m, t: parallel.measure(m, t, passes=0), "passes is 0"),
     ],
 )

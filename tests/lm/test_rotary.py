@@ -97,6 +97,24 @@ def test_dropout_and_gradients():
     assert all(p.grad is not None for p in model.parameters())
 
 
+@torch.no_grad()
+def test_without_positions_the_past_is_a_set():
+    """One layer: the last step does not notice in which order the steps before it came."""
+    config = ModelConfig(vocab_size=11, d_model=16, n_layers=1, n_heads=2, d_ff=16, mem_len=12)
+    x = torch.arange(8)[None]
+    shuffled = torch.cat([x[:, :-1].flip(1), x[:, -1:]], dim=1)
+    for positions in (False, True):
+        torch.manual_seed(0)
+        model = RotaryLM(config, positions).double().eval()
+        difference = (model(x)[0] - model(shuffled)[0])[:, -1].abs().max()
+        assert (difference > 1e-6) if positions else (difference < 1e-12)
+        # Decoding leaves positions out as well.
+        _, memory = model(x[:, :5])
+        step = Windows(model.transformer, memory, 3)
+        found = [model.head(step(model.embedding(x[:, t]))) for t in (5, 6, 7)]
+        assert (found[-1] - model(x)[0][:, -1]).abs().max() < 1e-12
+
+
 def test_what_it_refuses():
     """An odd width of a head, and slots of zeros."""
     with pytest.raises(ValueError, match="d_k is 3, expected an even number"):
