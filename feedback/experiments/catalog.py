@@ -101,13 +101,13 @@ def ablations() -> Experiment:
 
 
 EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
-    "a5": lambda: word_problem(WordProblem("a5"), 4_000_000),
-    "a5_at_once": lambda: word_problem(WordProblem("a5"), 4_000_000, start_len=None),
+    "a5": lambda: word_problem(WordProblem("a5"), 6_000_000),
+    "a5_at_once": lambda: word_problem(WordProblem("a5"), 6_000_000, start_len=None),
     "a5_ablations": ablations,
-    "z60": lambda: word_problem(WordProblem("z60"), 4_000_000),
-    "a4z5": lambda: word_problem(WordProblem("a4z5"), 4_000_000),
-    "s5": lambda: word_problem(WordProblem("s5"), 10_000_000),
-    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 3_000_000),
+    "z60": lambda: word_problem(WordProblem("z60"), 6_000_000),
+    "a4z5": lambda: word_problem(WordProblem("a4z5"), 6_000_000),
+    "s5": lambda: word_problem(WordProblem("s5"), 16_000_000),
+    "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 6_000_000),
     "parity": lambda: language(Parity()),
     "arithmetic": lambda: language(Arithmetic()),
     "brackets": lambda: language(Brackets()),

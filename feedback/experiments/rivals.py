@@ -138,10 +138,10 @@ def transformer(config: ModelConfig, n_layers: int, positions: bool = True) -> n
     return first_as_large((RotaryLM(size, positions) for size in sizes), config)
 
 
-def recurrent(config: ModelConfig, kind: str) -> nn.Module:
-    """A GRU or LSTM with as many layers as ours, wide enough to have our parameters."""
+def recurrent(config: ModelConfig, kind: str, n_layers: int) -> nn.Module:
+    """A GRU or LSTM with `n_layers` layers, wide enough to have our parameters."""
     widths = range(config.d_model, 100 * config.d_model, 8)
-    sizes = (replace(config, d_model=width, d_k=32) for width in widths)
+    sizes = (replace(config, n_layers=n_layers, d_model=width, d_k=32) for width in widths)
     return first_as_large((RecurrentLM(size, kind) for size in sizes), config)
 
 
@@ -158,8 +158,8 @@ RIVALS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "transformer_2_no_positions": partial(transformer, n_layers=2, positions=False),
     "transformer_8": partial(transformer, n_layers=8),
     "transformer_8_no_positions": partial(transformer, n_layers=8, positions=False),
-    "gru": partial(recurrent, kind="GRU"),
-    "lstm": partial(recurrent, kind="LSTM"),
+    "gru": partial(recurrent, kind="GRU", n_layers=1),
+    "lstm": partial(recurrent, kind="LSTM", n_layers=2),
     "mamba": mamba,
 }
 """Each is made from the configuration of the Feedback Transformer."""
