@@ -72,6 +72,48 @@ def test_the_package_has_the_validations_of_short_to_long():
         assert mine == validations(name)
 
 
+def test_another_machine():
+    """The table of the second machine has the ratios and the memory that were printed there."""
+    printed = (RUNS / "benchmark/another_machine.txt").read_text(encoding="utf-8")
+    found = {}
+    for block in printed.split("\n\n")[1:]:
+        size, *lines = block.strip().splitlines()
+        cells = [re.split(r"  +", line.strip()) for line in lines]
+        found[size] = {name: (ratio, peak) for name, _, _, ratio, peak in cells}
+    names = [f"FeedbackLM {n}" for n in ("native", "sequence", "append")]
+    names += ["TransformerLM", "RotaryLM"]
+    weighed = ["FeedbackLM native", "FeedbackLM append", "fused Transformer"]
+    text = (RUNS / "README.md").read_text(encoding="utf-8").split("**On another machine")[1]
+    rows = [line for line in text.split("\nSo ")[0].splitlines() if line.startswith("| d")]
+    assert len(rows) == len(found) == 4
+    for row in rows:
+        size, *numbers = [cell.strip() for cell in row.strip("|").split("|")]
+        mine = found[size]
+        assert numbers == [mine[n][0] for n in names] + [mine[n][1] for n in weighed]
+        # What the text says: slower everywhere, and up to 128 steps by no more than a quarter.
+        assert 1 < float(numbers[0]) <= (1.25 if "T512" not in size else 2)
+
+
+def test_fifteen_minutes_on_one_core():
+    """Three seeds each; the worst of ours is better than the best of theirs, in as much time."""
+    recorded = [json.loads(line) for line in (RUNS / "seconds.jsonl").read_text().splitlines()]
+    text = (RUNS / "README.md").read_text(encoding="utf-8").split("**Fifteen minutes")[1]
+    rows = [line for line in text.split("\n## ")[0].splitlines() if line.startswith("| `")]
+    losses, times = {}, {}
+    for row in rows:
+        name, steps, *numbers = [cell.strip() for cell in row.strip("|").split("|")]
+        who = name.strip("`")
+        mine = {r["seed"]: r for r in recorded if r["who"] == who and r.get("cores") == 1}
+        runs = [mine[seed] for seed in (1, 2, 3)]
+        losses[who], times[who] = ([run[key] for run in runs] for key in ("loss", "seconds"))
+        ends = sorted(round(seconds) for seconds in times[who])
+        assert {f"{run['steps']:,}" for run in runs} == {steps}
+        assert numbers[:3] == [f"{loss:.4f}" for loss in losses[who]]
+        assert numbers[3:] == [f"{sum(losses[who]) / 3:.4f}", f"{ends[0]} to {ends[-1]}"]
+    assert max(losses["feedback"]) < min(losses["transformer"])
+    assert abs(sum(times["feedback"]) / sum(times["transformer"]) - 1) < 0.02
+
+
 def test_a_notebook_quotes_the_benchmark():
     """The numbers that notebook 5 gives are the recorded ratios."""
     text = (ROOT / "notebooks/src/05_fast_and_exact.py").read_text(encoding="utf-8")
