@@ -231,6 +231,32 @@ def tables(name: str, folder: Path = RECORDS) -> list[str]:
     return [cost_table(record), *(lengths_table(record, mark) for mark in MARKS)]
 
 
+SEARCH_HEADING = "$A_5$: learning rates tried"
+
+
+def search_table(folder: Path = RECORDS) -> str | None:
+    """
+    ## Which learning rates were tried
+
+    One run each, on a smaller budget: the length it reached, and the right answers at the end.
+    None, if there is no record of a search.
+    """
+    record = read("a5", folder / "search")
+    if record is None:
+        return None
+    rows = [[SEARCH_HEADING, "parameters", "rate", "length reached", "right at that length, %"]]
+    order = list(WHO)
+    runs = sorted(
+        record["runs"],
+        key=lambda r: (order.index(r["contestant"]), r["parameters"], r["learning_rate"]),
+    )
+    for run in runs:
+        end, size, rate = run["curve"][-1], f"{run['parameters']:,}", f"{run['learning_rate']:g}"
+        name = NAMES[run["contestant"]]
+        rows.append([name, size, rate, str(end["seq_len"]), f"{100 * end['accuracy']:.1f}"])
+    return table(rows)
+
+
 def heading_of(text: str) -> str:
     """The first cell of a table."""
     return text.split("|")[1].strip()
@@ -239,7 +265,9 @@ def heading_of(text: str) -> str:
 def every_table(folder: Path = RECORDS, names: Iterable[str] = ()) -> dict[str, str]:
     """The tables of these experiments, or of all that have a record, by their headings."""
     chosen = list(names) or [*EXPERIMENTS, "parallel_in_time"]
-    return {heading_of(text): text for name in chosen for text in tables(name, folder)}
+    found = [text for name in chosen for text in tables(name, folder)]
+    search = None if names else search_table(folder)
+    return {heading_of(text): text for text in [*found, *([search] if search else [])]}
 
 
 if __name__ == "__main__":
