@@ -106,7 +106,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "a5_ablations": ablations,
     "z60": lambda: word_problem(WordProblem("z60"), 6_000_000),
     "a4z5": lambda: word_problem(WordProblem("a4z5"), 6_000_000),
-    "s5": lambda: word_problem(WordProblem("s5"), 16_000_000),
+    "s5": lambda: word_problem(WordProblem("s5"), 24_000_000),
     "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 6_000_000),
     "parity": lambda: language(Parity()),
     "arithmetic": lambda: language(Arithmetic()),
