@@ -108,7 +108,7 @@ def test_what_is_certain(seed, T, data):
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 99), st.integers(2, 16), st.booleans(), st.data())
+@given(st.integers(0, 99), st.integers(2, 8), st.booleans(), st.data())
 def test_news_travels_so_far_in_a_pass(seed, T, one_slot, data):
     """
     From nothing, $p$ passes of $G$ groups with one slot have told a state of the last $pG$ tokens
@@ -127,7 +127,7 @@ def test_news_travels_so_far_in_a_pass(seed, T, one_slot, data):
     for embeddings in (true.x, x):
         guess = torch.zeros_like(true.m)
         found.append(after(passes, parallel.solve(model.transformer, embeddings, guess, G))[1])
-    changed = (found[0] - found[1]).abs().amax(dim=1) > 1e-12
+    changed = (found[0] != found[1]).any(dim=1)
     assert not changed[n - 1 + reach :].any()
     # With one slot a state at the end of a group of visits is reached from as far as that.
     last = n - 2 + reach
@@ -208,19 +208,40 @@ def test_what_was_found_is_what_was_recorded():
             assert cell == (f"{low}" if low == high else f"{low} to {high}"), row
 
 
-def test_on_a5_nothing_is_gained_and_the_untrained_are_easy():
+def test_on_a5_nothing_is_gained():
     """
-    The states of the model that multiplies need as many visits as there are steps, in every window;
-    the passes of untrained models are those of the text.
+    The states of the model that multiplies, and the perplexity, need as many visits as there are
+    steps, in every window; and after half of the passes what is not exact is as wrong as before.
     """
-    untrained = {"text": set(), "a5": set()}
     for (task, model, G, T), windows in recorded().items():
-        for counts in windows:
-            if (task, model) == ("a5", "trained"):
-                assert all(n * G == T for n in counts["states"].values())
-            if (model, G) == ("untrained", 1):
-                untrained[task].add(tuple(counts["states"][end] for end in ENDS))
-    assert untrained == {"text": {(2, 6)}, "a5": {(3, 7)}}
+        for counts in windows if (task, model) == ("a5", "trained") else ():
+            assert all(
+                n * G == T for part in ("states", "perplexity") for n in counts[part].values()
+            )
+    curves = [
+        window["iterations"][0]["errors"]["states"]
+        for run in json.loads(RECORD.read_text(encoding="utf-8"))["runs"]
+        for window in run["results"]
+        if (window["task"], window["model"], window["T"]) == ("a5", "trained", 64)
+    ]
+    for errors in curves:
+        # After the second pass 62 of the states are wrong, after the 32nd there are 32.
+        assert errors[31] == pytest.approx(errors[1] * (32 / 62) ** 0.5, rel=0.1)
+
+
+def test_other_numbers_of_the_prose():
+    """Passes of untrained models, of the perplexity, and visits for 256 steps of text."""
+    untrained, perplexity = {"text": set(), "a5": set()}, set()
+    for (task, model, G, _), windows in recorded().items():
+        if (model, G) == ("untrained", 1):
+            untrained[task] |= {tuple(c["states"][end] for end in ENDS) for c in windows}
+        if (task, model, G) == ("text", "trained", 1):
+            perplexity |= {c["perplexity"]["0.01"] for c in windows}
+    assert untrained == {"text": {(2, 6), (2, 7)}, "a5": {(3, 7)}}
+    assert (min(perplexity), max(perplexity)) == (5, 8)
+    for G, passes in ((1, 9), (16, 48 // 16)):
+        rows = recorded()["text", "trained", G, 256]
+        assert {counts["states"]["0.01"] for counts in rows} == {passes}
 
 
 def test_passes_are_counted_when_an_error_is_small_for_good():
@@ -252,10 +273,10 @@ def test_a_measurement():
 
 def test_targets_are_the_next_tokens_or_those_given():
     """Given, they count where they are asked for: with the rest ignored, only the loss differs."""
-    model, tokens, _ = problem(CONFIG, 12)
+    model, tokens, _ = problem(CONFIG, 18)
     text = parallel.measure(model, tokens)
     assert parallel.measure(model, tokens[:-1], tokens[1:]) == text
-    targets = torch.full((12,), IGNORE)
+    targets = torch.full((18,), IGNORE)
     targets[7] = 3
     result = parallel.measure(model, tokens[:-1], targets)
     logits, _ = model(tokens[None, :-1])
