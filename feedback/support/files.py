@@ -19,15 +19,26 @@ from pathlib import Path
 
 import platformdirs
 
+NO_HOME = "there is no home directory for the cache; name a folder in $FEEDBACK_CACHE"
+
 
 def cache_folder() -> Path:
     """
     The folder for what can be made or downloaded again, the text and the compiled loop:
-    `$FEEDBACK_CACHE`, or the system's folder for caches.
+    `$FEEDBACK_CACHE`, or the system's folder for caches. Raises `OSError` if there is neither, as
+    in a container whose user has no home directory.
     """
-    # Without `appauthor=False` the path on Windows would contain the name twice.
-    system = platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
-    return Path(os.environ.get("FEEDBACK_CACHE") or system)
+    if chosen := os.environ.get("FEEDBACK_CACHE"):
+        return Path(chosen)
+    try:
+        # Without `appauthor=False` the path on Windows would contain the name twice.
+        system = platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
+    except (RuntimeError, KeyError) as error:
+        raise OSError(NO_HOME) from error
+    # Some versions leave the home directory as it is written if there is none.
+    if system.startswith("~"):
+        raise OSError(NO_HOME)
+    return Path(system)
 
 
 @contextmanager
