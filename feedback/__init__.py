@@ -56,39 +56,41 @@ it. The files at the top of this folder are the chapter; the code that supports 
 28. `train_config`: what a run is made of
 29. `schedule`: learning rate, short to long, the optimiser
 30. `evaluate`: the loss, and its mean over a whole text
-31. `runs`: the folder of a training run
-32. `plot`: the loss, drawn
-33. `warm_start`: begin with the weights of a parallel Transformer
-34. `train`: one visible training loop
+31. `checkpoint`: all that a run needs to go on, checked to the last bit
+32. `runs`: the folder of a training run
+33. `plot`: the loss, drawn
+34. `warm_start`: begin with the weights of a parallel Transformer
+35. `trainer`: one step, and all that it depends on
+36. `train`: one visible training loop
 
 ## Measuring
 
-35. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-36. `report`: tables and a picture
-37. `measure`: time, memory and decoding, side by side on this machine
+37. `contestants`: the models compared: ours, the strongest Transformers, other people's code
+38. `report`: tables and a picture
+39. `measure`: time, memory and decoding, side by side on this machine
 
 ## Experiments
 
-38. `task`: a stream of sequences with labels
-39. `groups`: word problems: the product of all elements so far
-40. `languages`: parity and arithmetic, with brackets and without
-41. `toys`: copy, reverse, count, walk, recall
-42. `programs`: the paper's algorithmic task
-43. `rivals`: the networks that are given the same tasks
-44. `course`: one loop that teaches any of them any task
-45. `experiment`: contestants, and the record of how they did
-46. `catalog`: the experiments by name
-47. `parallel_in_time`: the recurrence as an equation for all steps at once
+40. `task`: a stream of sequences with labels
+41. `groups`: word problems: the product of all elements so far
+42. `languages`: parity and arithmetic, with brackets and without
+43. `toys`: copy, reverse, count, walk, recall
+44. `programs`: the paper's algorithmic task
+45. `rivals`: the networks that are given the same tasks
+46. `course`: one loop that teaches any of them any task
+47. `experiment`: contestants, and the record of how they did
+48. `catalog`: the experiments by name
+49. `parallel_in_time`: the recurrence as an equation for all steps at once
 
 ## From the command line
 
-48. `__main__`: the command line
+50. `__main__`: the command line
 
 ## Support
 
-49. `checks`: errors that say what to do
-50. `files`: write a file completely or not at all
-51. `interrupt`: Ctrl-C that lets the step finish
+51. `checks`: errors that say what to do
+52. `files`: write a file completely or not at all, one process at a time
+53. `interrupt`: a signal that lets the step finish
 """
 
 from .config import ModelConfig
