@@ -11,7 +11,7 @@ from feedback.support.interrupt import SIGNALS, Interrupt, Interrupted, StopNow
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_ask_first_stop_later(number):
-    """The first is only noted, the second raises; both tell the exit code; then all is as before."""
+    """The first is noted, the second raises; both tell the exit code; then all is as before."""
     before = [signal.getsignal(n) for n in SIGNALS]
     with Interrupt() as interrupt:
         interrupt.check()
