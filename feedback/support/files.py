@@ -99,7 +99,7 @@ def sync(path: Path) -> None:
     Returns when a file, or the names of the files in a folder, are on the disk and would outlast a
     power cut; where the system cannot do that for a folder, at once.
     """
-    with suppress(PermissionError) if path.is_dir() else naming(path):
+    with suppress(OSError) if path.is_dir() else naming(path):
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
             os.fsync(handle)

@@ -80,8 +80,7 @@ class Run:
 
     def is_empty(self) -> bool:
         """Whether the folder holds no file of a run."""
-        names = (CONFIG, METRICS, FORMER_CHECKPOINT, WEIGHTS, TOKENIZER)
-        return not (any((self / n).exists() for n in names) or self.checkpoints.steps())
+        return self.is_new() and not any((self / n).exists() for n in (CONFIG, WEIGHTS, TOKENIZER))
 
     def refuse_to_overwrite(self) -> None:
         """Raises `ValueError` if the folder already holds a run, or is a file."""
@@ -103,7 +102,8 @@ class Run:
 
     def is_new(self) -> bool:
         """Whether nothing but the settings was written before the run was stopped."""
-        return not ((self / METRICS).exists() or (self / CHECKPOINT).exists())
+        names = (METRICS, FORMER_CHECKPOINT)
+        return not (any((self / n).exists() for n in names) or self.checkpoints.steps())
 
     def remove_leftovers(self) -> None:
         """Removes the half-written files of a process that was killed."""

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -228,22 +231,32 @@ def test_a_checkpoint_of_before(copied):
     assert not old.exists()
 
 
-def test_a_full_disk_keeps_the_last(copied, monkeypatch):
-    """A write that fails leaves both checkpoints, whole, and nothing else."""
-    before = {p: p.read_bytes() for p in (copied.run / "checkpoint").iterdir()}
+@pytest.mark.parametrize("writes", range(1, 5))
+def test_a_full_disk_keeps_the_last(copied, monkeypatch, writes):
+    """
+    Whichever write fails, of the metrics, the checkpoint, the weights or the settings: there are
+    two checkpoints, whole, no half file, and once there is room again the run goes on.
+    """
     config = dataclasses.replace(copied, max_steps=9)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="full") as caught:
-        calls = []
+    original, synced = os.fsync, []
 
-        def fails(handle):
-            calls.append(handle)
-            if len(calls) > 2:  # The metrics are cut, and the names in the folder synced.
+    def full_after_some(handle):
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            synced.append(handle)
+            if len(synced) > writes:
                 raise OSError(28, "full")
+        original(handle)
 
-        patch.setattr("os.fsync", fails)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full") as caught:
+        patch.setattr("os.fsync", full_after_some)
         quiet(SMALL, config, resume=True)
-    assert caught.value.filename.startswith(str(copied.run))
-    assert before == {p: p.read_bytes() for p in (copied.run / "checkpoint").iterdir()}
+    names = ("metrics.jsonl", "step_00000008.safetensors", "model.safetensors", "config.json")
+    assert Path(caught.value.filename).name == names[writes - 1]
+    there = Run(copied.run).checkpoints
+    assert there.steps() == ([6, 4] if writes < 3 else [8, 6])
+    for step in there.steps():
+        Checkpoint.from_bytes(there.path(step).read_bytes())
+    assert {path.name for path in copied.run.rglob(".*")} == {".lock"}
     assert quiet(SMALL, config, resume=True).step == 9
 
 

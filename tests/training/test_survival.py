@@ -275,9 +275,11 @@ def test_killed_before_anything_but_the_settings(tmp_path):
     config = settings(tmp_path)
     whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole"))
     Trainer(SMALL, config).write_model()
-    (config.run / ".model.safetensors.abcd1234").touch()
+    (config.run / "checkpoint").mkdir()
+    for name in (".model.safetensors.abcd1234", "checkpoint/.step_00000000.safetensors.abcd1234"):
+        (config.run / name).write_bytes(b"half")
     assert_same_run(quiet(SMALL, config, resume=True), whole)
-    assert not list(config.run.glob(".model*"))
+    assert {path.name for path in config.run.rglob(".*")} == {".lock"}
 
 
 def test_a_copy_leaves_the_original_alone(tmp_path, monkeypatch, capsys):
