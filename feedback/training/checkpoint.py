@@ -223,6 +223,11 @@ def load_optimizer(
             f"{origin} has step.{name} = {taken}, expected a whole number from 0 to {last}",
         )
         state[number] = {key: part[name] for key, part in parts.items()}
+    require(
+        bool(state) == (last > 0),
+        f"{origin} is of step {last} and has the optimiser's state of {len(state)} parameters; it "
+        "was not made by a run",
+    )
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

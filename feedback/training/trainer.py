@@ -229,8 +229,13 @@ class Trainer:
         )
         rows = self.run.metrics_until(saved.step)
         restore(self.model, self.optimizer, checkpoint, origin)
-        if "memory" in checkpoint.tensors:
-            c, m = self.model.config, checkpoint.tensors["memory"]
+        c, m = self.model.config, checkpoint.tensors.get("memory")
+        require(
+            (m is None) == (saved.step == 0),
+            f"{origin} is of step {saved.step} with{'out' * (m is None)} a memory; it was not made "
+            "by a run",
+        )
+        if m is not None:
             layers = () if self.config.architecture == "feedback" else (c.n_layers,)
             require_memory(m, (self.config.batch_size, *layers, c.mem_len, c.d_model), origin)
             self.memory = Memory(m.to(self.device), c)

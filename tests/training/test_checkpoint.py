@@ -1,6 +1,7 @@
 """A checkpoint is noticed if one bit of it is wrong, and fits the model before it is used."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from runs import SMALL, assert_same_run, quiet, settings
 
 from feedback.training.checkpoint import (
+    BLANK,
+    HASH,
     Checkpoint,
     Checkpoints,
     Progress,
@@ -187,6 +190,36 @@ def test_a_memory_that_is_no_numbers():
         with pytest.raises(ValueError, match="expected finite numbers"):
             require_memory(m, (3, 8, 16), "it")
     require_memory(torch.zeros(3, 2, 16), (3, 8, 16), "it")
+
+
+def test_a_part_is_missing(copied):
+    """Weights of step 6 without a memory, or without anything of the optimiser, are no run."""
+    checkpoint = newest(copied)
+    tensors = {k: t for k, t in checkpoint.tensors.items() if k != "memory"}
+    message = refused(dataclasses.replace(checkpoint, tensors=tensors), copied)
+    assert "is of step 6 without a memory" in message
+    tensors = {f"model.{name}": t for name, t in checkpoint.part("model").items()}
+    message = refused(dataclasses.replace(checkpoint, tensors=tensors), copied)
+    assert "has the optimiser's state of 0 parameters" in message
+
+
+def test_a_hash_that_agrees_is_not_enough(finished):
+    """Headers changed at will, with the right hash: each is refused by a `ValueError`, or fits."""
+    data, results = finished.run.checkpoints.path(6).read_bytes(), set()
+    for at in range(8, 8 + int.from_bytes(data[:8], "little"), 101):
+        for letter in b'9"{':
+            changed = data[:at] + bytes([letter]) + data[at + 1 :]
+            if (place := HASH.search(changed)) is None:
+                continue
+            parts = changed[: place.start(1)], changed[place.end(1) :]
+            digest = hashlib.sha256(BLANK.join(parts)).hexdigest().encode()
+            try:
+                checkpoint = Checkpoint.from_bytes(digest.join(parts))
+                restore(finished.model, finished.optimizer, checkpoint, "it")
+                results.add("fits")
+            except ValueError as error:
+                results.add(str(error))
+    assert len(results) > 5
 
 
 @pytest.mark.parametrize(
