@@ -22,72 +22,75 @@ it. The files at the top of this folder are the chapter; the code that supports 
 6. `append`: keys and values computed once, appended without copies
 7. `weights`: the parameters, arranged for a sweep through time
 8. `tape`: what the forward sweep leaves for the backward sweep
-9. `forward`: a sweep through time that fills the tape
-10. `backward`: the sweep back, derived by hand, and all weight gradients at once
-11. `sequence`: the whole sequence as one function
-12. `compiled`: the C++ loop, compiled on first use
-13. `native`: the two sweeps in C++
-14. `graphs`: on a GPU, a whole step as one CUDA graph
+9. `border`: whether a model and its tensors are what the sweeps take them for
+10. `forward`: a sweep through time that fills the tape
+11. `backward`: the sweep back, derived by hand, and all weight gradients at once
+12. `sequence`: the whole sequence as one function
+13. `compiled`: the C++ loop, compiled on first use
+14. `native`: the two sweeps in C++
+15. `graphs`: on a GPU, a whole step as one CUDA graph
 
 ## The model
 
-15. `model`: the recurrence as a module, and the choice of implementation
-16. `transformer`: the parallel Transformer, for comparison
+16. `model`: the recurrence as a module, and the choice of implementation
+17. `transformer`: the parallel Transformer, for comparison
 
 ## Data
 
-17. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
-18. `enwik8`: a hundred million bytes of Wikipedia
-19. `tokenizer`: characters, bytes, or pieces of words
-20. `text`: from a text to batches
-21. `tasks`: parity and a random walk: small worlds whose state must be tracked
+18. `tiny_shakespeare`: the data set: cache, download, or rebuilt offline byte for byte
+19. `enwik8`: a hundred million bytes of Wikipedia
+20. `tokenizer`: characters, bytes, or pieces of words
+21. `text`: from a text to batches
+22. `tasks`: parity and a random walk: small worlds whose state must be tracked
 
 ## Language models
 
-22. `rotary`: a parallel Transformer with fused attention, the rival
-23. `decode`: one step per token; the prefix is never computed again
-24. `generate`: how to choose a token
-25. `pretrained`: a folder with a model, here or on the Hugging Face hub
-26. `language_model`: tokens in, logits out, and the loop that writes
+23. `rotary`: a parallel Transformer with fused attention, the rival
+24. `decode`: one step per token; the prefix is never computed again
+25. `generate`: how to choose a token
+26. `pretrained`: a folder with a model, here or on the Hugging Face hub
+27. `language_model`: tokens in, logits out, and the loop that writes
 
 ## Training
 
-27. `train_config`: what a run is made of
-28. `schedule`: learning rate, short to long, the optimiser
-29. `evaluate`: the loss, and its mean over a whole text
-30. `runs`: the folder of a training run
-31. `plot`: the loss, drawn
-32. `warm_start`: begin with the weights of a parallel Transformer
-33. `train`: one visible training loop
+28. `train_config`: what a run is made of
+29. `schedule`: learning rate, short to long, the optimiser
+30. `evaluate`: the loss, and its mean over a whole text
+31. `checkpoint`: all that a run needs to go on, checked to the last bit
+32. `runs`: the folder of a training run
+33. `plot`: the loss, drawn
+34. `warm_start`: begin with the weights of a parallel Transformer
+35. `trainer`: one step, and all that it depends on
+36. `train`: one visible training loop
 
 ## Measuring
 
-34. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-35. `report`: tables and a picture
-36. `measure`: time, memory and decoding, side by side on this machine
+37. `contestants`: the models compared: ours, the strongest Transformers, other people's code
+38. `report`: tables and a picture
+39. `measure`: time, memory and decoding, side by side on this machine
 
 ## Experiments
 
-37. `task`: a stream of sequences with labels
-38. `groups`: word problems: the product of all elements so far
-39. `languages`: parity and arithmetic, with brackets and without
-40. `toys`: copy, reverse, count, walk, recall
-41. `programs`: the paper's algorithmic task
-42. `rivals`: the networks that are given the same tasks
-43. `course`: one loop that teaches any of them any task
-44. `experiment`: contestants, and the record of how they did
-45. `catalog`: the experiments by name
-46. `parallel_in_time`: the recurrence as an equation for all steps at once
+40. `task`: a stream of sequences with labels
+41. `groups`: word problems: the product of all elements so far
+42. `languages`: parity and arithmetic, with brackets and without
+43. `toys`: copy, reverse, count, walk, recall
+44. `programs`: the paper's algorithmic task
+45. `rivals`: the networks that are given the same tasks
+46. `course`: one loop that teaches any of them any task
+47. `experiment`: contestants, and the record of how they did
+48. `catalog`: the experiments by name
+49. `parallel_in_time`: the recurrence as an equation for all steps at once
 
 ## From the command line
 
-47. `__main__`: the command line
+50. `__main__`: the command line
 
 ## Support
 
-48. `checks`: errors that say what to do
-49. `files`: write a file completely or not at all
-50. `interrupt`: Ctrl-C that lets the step finish
+51. `checks`: errors that say what to do
+52. `files`: write a file completely or not at all, one process at a time
+53. `interrupt`: a signal that lets the step finish
 """
 
 from .config import ModelConfig

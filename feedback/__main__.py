@@ -39,10 +39,12 @@ from .experiments.catalog import EXPERIMENTS, Changes, describe, run
 from .lm.language_model import architecture
 from .lm.pretrained import find
 from .support.checks import expect, require
+from .support.interrupt import StopNow
 from .training.plot import Axis, plot_runs
 from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
-from .training.train import SEEDS, choose_device, train
+from .training.train import train
 from .training.train_config import TrainConfig
+from .training.trainer import SEEDS, choose_device
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,15 @@ class Train:
         return ModelConfig(**asdict(self.model))
 
     def main(self) -> int:
-        """Trains and prints the result; returns 130 if it was interrupted."""
+        """Trains and prints the result; after a signal returns 130, or what belongs to it."""
         require(not (self.resume and self.overwrite), "choose --resume or --overwrite, not both")
         trainer = train(self.model_config(), self.training, self.resume, self.overwrite)
         run = trainer.run
-        if not trainer.finished:
-            print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
-            print(f"To continue:  python -m feedback train --run {run.folder} --resume")
-            return 130
+        if trainer.exit_code:
+            with contextlib.suppress(OSError):  # The terminal may be gone, as after SIGHUP.
+                print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
+                print(f"To continue:  python -m feedback train --run {run.folder} --resume")
+            return trainer.exit_code
         print(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
         if trainer.val_loss is not None:
             print(
@@ -315,6 +318,8 @@ def parse(args: list[str], train: Train | None = None) -> Command:
         # A resumed run has the settings it began with, unless an option says otherwise.
         stored = Run(command.training.run).read()
         training = TrainConfig.from_dict(stored.get("train", {}))
+        # The folder may be a copy; what it says about its place is where the original was.
+        training = replace(training, run=command.training.run)
         copy = command.training.run / TOKENIZER
         if stored.get("tokenizer") == TOKENIZER and copy.is_file():
             # The file that the run began with may have moved.
@@ -324,7 +329,10 @@ def parse(args: list[str], train: Train | None = None) -> Command:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 after a mistake, 130 after Ctrl-C."""
+    """
+    Runs a command and returns its exit code: 0, 2 after a mistake, 130 after Ctrl-C, 143 after
+    SIGTERM, 129 after SIGHUP.
+    """
     try:
         return parse(sys.argv[1:] if args is None else args).main()
     except (ValueError, OSError) as error:
@@ -333,9 +341,10 @@ def main(args: list[str] | None = None) -> int:
             text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
         print(f"feedback: {' '.join(text.split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("feedback: stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        with contextlib.suppress(OSError):
+            print("feedback: stopped", file=sys.stderr)
+        return stop.args[0] if isinstance(stop, StopNow) else 130
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ $W_k$, $W_v$ learn from old memory too, even from memory that was detached.
 
 from dataclasses import dataclass, fields, replace
 
+import torch
 from torch import Tensor
 
 from .config import ModelConfig
@@ -60,6 +61,12 @@ class Memory:
                 f"this memory was made by a model with {field.name} = {theirs!r}, "
                 f"but this model has {ours!r}; use the model that made it, or pass memory=None",
             )
+        shape = tuple(self.m.shape)
+        require(
+            len(shape) == 3 + len(layers),
+            f"this memory has the shape {shape}, expected {3 + len(layers)} dimensions; it comes "
+            "from another kind of model",
+        )
         B, S, D = like.shape[0], len(self), config.d_model
         require(
             config.mem_len >= S,
@@ -73,11 +80,15 @@ class Memory:
         )
         expected = (B, *layers, S, D)
         require(
-            tuple(self.m.shape) == expected,
-            f"this memory has the shape {tuple(self.m.shape)}, expected {expected}; "
-            "it comes from another kind of model",
+            shape == expected,
+            f"this memory has the shape {shape}, expected {expected}; it comes "
+            "from another kind of model",
         )
         require(
             self.m.device == like.device,
             f"this memory is on {self.m.device}, but the input is on {like.device}; use one device",
+        )
+        require(
+            self.m.dtype == like.dtype or torch.is_autocast_enabled(like.device.type),
+            f"this memory is {self.m.dtype}, but the input is {like.dtype}; convert one of them",
         )

@@ -17,10 +17,10 @@ one loads under any other.
 | `"append"` | the loop with keys and values computed once and appended without copies |
 | `"sequence"` | the whole sequence as one function: two sweeps and a handful of products |
 | `"native"` | the same function, its sweeps in C++ |
-| `"auto"` | `"native"` where that can run, else `"sequence"`; with adaptive spans `"append"` |
+| `"auto"` | `"native"` where that can run, else `"sequence"`; `"append"` where neither can |
 
-Adaptive spans are learnt only by the two implementations that use autograd at each step; the other
-two refuse them.
+Only the first two call the modules at each step. So only they learn adaptive spans, run hooks, and
+can have modules replaced by others; the other two notice and refuse ([the border](fast/border.py)).
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .fast.append import append_forward
+from .fast.border import objection
 from .fast.native import native_forward, obstacle
 from .fast.sequence import sequence_forward
 from .layers import DropoutMasks
@@ -75,6 +76,9 @@ class FeedbackTransformer(Recurrence):
         """
         require_batch(x, "B, T, D")
         B, T, D = x.shape
+        words = f"d_model = {self.config.d_model}"
+        expect(self.config.d_model == D, "the width of the input", D, words)
+        expect(x.is_floating_point(), "the type of the input", x.dtype, "floating-point numbers")
         if memory is None:
             past = x.new_empty(0, B, D)
         else:
@@ -89,9 +93,9 @@ class FeedbackTransformer(Recurrence):
 
     def fastest(self, x: Tensor) -> Implementation:
         """The implementation that `"auto"` stands for."""
-        if self.config.adaptive_span:
-            return "append"
-        return "sequence" if obstacle(self, x) else "native"
+        if obstacle(self, x) is None:
+            return "native"
+        return "append" if objection(self, x) else "sequence"
 
     def draw_masks(self, T: int, S: int, x: Tensor) -> DropoutMasks | None:
         """Dropout masks for `T` steps after `S` carried slots; `None` when nothing is dropped."""

@@ -50,7 +50,7 @@ from ..fast.compiled import missing, processor
 from ..model import IMPLEMENTATIONS, Implementation
 from ..support.checks import expect, require
 from ..support.files import write_whole
-from ..training.train import choose_device
+from ..training.trainer import choose_device
 from .contestants import (
     FUSED,
     PEERS,

@@ -166,12 +166,17 @@ def load(words: tuple[str, ...], folder: Path) -> tuple[Library | None, str | No
 @functools.cache
 def look_up(*environment: str | None) -> tuple[Library | None, str | None]:
     """`load` for the compiler and folder that these variables choose; cached, as it runs often."""
-    return load(compiler(), cache_folder())
+    try:
+        return load(compiler(), cache_folder())
+    except OSError as error:
+        return None, f"the C++ loop cannot be kept anywhere: {error}"
 
 
 def found() -> tuple[Library | None, str | None]:
     """The compiled loop, or why there is none."""
-    return look_up(*map(os.environ.get, ("CXX", "PATH", "FEEDBACK_CACHE")))
+    return look_up(
+        *map(os.environ.get, ("CXX", "PATH", "FEEDBACK_CACHE", "HOME", "XDG_CACHE_HOME"))
+    )
 
 
 def library() -> Library:

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from ..layers import DropoutMasks
 from ..reference import Pairs, Recurrence
-from ..support.checks import require
+from ..support.checks import expect, require
 from . import backward
+from .border import check_call, objection
 from .compiled import ACTIVATIONS, library, missing
 from .sequence import Sweeps, run
 from .tape import MARGIN, Call, Gradients, Sizes, Stretch, Tape, slots_last
@@ -38,8 +39,6 @@ KINDS = {torch.float32: "float", torch.float64: "double"}
 
 def obstacle(model: Recurrence, x: Tensor) -> str | None:
     """Why the loop cannot compute this, in words; `None` if it can."""
-    if model.config.adaptive_span:
-        return "it has no adaptive spans, which implementation='append' has"
     others = {str(p.dtype) for p in model.parameters() if p.dtype != x.dtype}
     if x.device.type != "cpu":
         return f"it runs only on the CPU, but the input is on {x.device}"
@@ -49,7 +48,7 @@ def obstacle(model: Recurrence, x: Tensor) -> str | None:
         return f"the input is {x.dtype}, but some parameters are {', '.join(sorted(others))}"
     if torch.is_autocast_enabled("cpu"):
         return "it computes in one precision, but autocast asks for two"
-    return missing()
+    return objection(model, x) or missing()
 
 
 def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
@@ -142,7 +141,11 @@ class Loop:
     def point(self, tensors: dict[str, Tensor]) -> None:
         """Makes the arguments of these names point to these tensors."""
         for name, tensor in tensors.items():
-            assert tensor.is_contiguous() and name in library().names, name
+            assert name in library().names, name
+            require(
+                tensor.is_contiguous() and tensor.is_cpu and not tensor.is_neg(),
+                f"the C++ loop cannot read {name} where it is; pass tensors that own their numbers",
+            )
             setattr(self.arguments, name, tensor.data_ptr())
 
     def run(self, sweep: str, first: int, steps: int, tensors: dict[str, Tensor]) -> None:
@@ -208,8 +211,12 @@ class NativeSteps:
     def __init__(self, model: Recurrence, pairs: Pairs, steps: int):
         """Continues after the windows `pairs`, `(B, H, S, K)`, for at most `steps` steps."""
         self.config, self.left = model.config, steps
-        self.weights = in_order(Weights.of(model, model.config.mem_len), transpose=True)
-        self.begin(torch.stack(list(slots_last(pairs))))
+        past, weights = list(slots_last(pairs)), Weights.of(model, model.config.mem_len)
+        B, S = past[0].shape[2], past[0].shape[-1]
+        n = Sizes.of(self.config, 1, B, S, None)._replace(W=self.config.mem_len)
+        check_call(n, past[0].new_empty(1, B, n.D), past, None, weights)
+        self.weights = in_order(weights, transpose=True)
+        self.begin(torch.stack(past))
 
     def begin(self, past: Tensor) -> None:
         """Makes a tape that begins with the slots `past`, `(2, P, H, B, K, S)`."""
@@ -227,6 +234,8 @@ class NativeSteps:
         if self.at == self.n.T:
             start, end = self.n.window(self.n.T)
             self.begin(torch.stack([self.tape.k, self.tape.v])[..., start:end])
+        there = self.loop.tensors["out"].shape
+        expect(x.shape == there, "the shape of the input", tuple(x.shape), f"{tuple(there)}")
         self.loop.run("forward", self.at, 1, {"in": x.to(self.tape.x.dtype).contiguous()})
         self.at += 1
         self.left -= 1

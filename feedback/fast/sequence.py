@@ -24,7 +24,7 @@ So the work divides into three parts, and the same division works for any recurr
 Nothing is approximated and nothing is truncated. This is backpropagation through time, reordered.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +34,7 @@ from ..layers import DropoutMasks
 from ..reference import Recurrence
 from ..support.checks import require
 from .backward import AddProduct, Backward, add_product, add_weight_gradients, finish
+from .border import PLAIN, check_call, objection
 from .forward import sweep_forward
 from .tape import Call, Gradients, Sizes, Stretch, Tape, slots_last
 from .weights import Weights
@@ -64,6 +65,11 @@ class Plan(NamedTuple):
     recording: bool
 
 
+def forms(tensors: Iterable[Tensor]) -> list[tuple]:
+    """What the backward sweep relies on, of each tensor."""
+    return [(type(t) in PLAIN, t.shape, t.dtype, t.device) for t in tensors]
+
+
 class Sequence(torch.autograd.Function):
     """
     ## The autograd function
@@ -85,13 +91,22 @@ class Sequence(torch.autograd.Function):
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tape, *weights)
+        ctx.forms = forms((*tape, *weights))
         return out, tape.m
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor | None, dm: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradients of `x`, of the past, and of the weights."""
-        n, saved = ctx.plan.sizes, iter(ctx.saved_tensors)
+        # Read once: under checkpointing the second reading would be an error.
+        n, tensors = ctx.plan.sizes, ctx.saved_tensors
+        # A weight may have been replaced meanwhile, and hooks on saved tensors may change any.
+        require(
+            forms(tensors) == ctx.forms,
+            "a tensor saved for the backward pass has another shape or type now; call backward "
+            "before changing the model's parameters",
+        )
+        saved = iter(tensors)
         tape = Tape(*(next(saved) for _ in Tape._fields))
         weights = Weights.from_tensors(saved, n.L)
         call = Call(n, weights.to(tape.o.dtype), tape, ctx.plan.masks)
@@ -114,7 +129,9 @@ def run(
     k_past, v_past = slots_last(model.window(past))
     (T, B, _), S = x.shape, k_past.shape[-1]
     n = Sizes.of(model.config, T, B, S, masks)
-    weights = Weights.of(model, n.W).tensors()
+    w = Weights.of(model, n.W)
+    check_call(n, x, (k_past, v_past), masks, w)
+    weights = w.tensors()
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         k_past, v_past = k_past.to(dtype), v_past.to(dtype)
@@ -131,11 +148,12 @@ def sequence_forward(
     r"""
     ## The whole sequence
 
-    The same function of the same arguments as the reference. Raises `ValueError` for a model with
-    adaptive spans.
+    The same function of the same arguments as the reference. Raises `ValueError` for a model that
+    the sweeps cannot compute, and says why.
     """
+    why = objection(model, x)
     require(
-        not model.config.adaptive_span,
-        "implementation 'sequence' has no adaptive spans; use implementation='append', or 'auto'",
+        why is None,
+        f"implementation 'sequence' cannot run here: {why}; use 'auto', which takes the fastest",
     )
     return run(PYTORCH, model, x, past, masks)

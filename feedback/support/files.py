@@ -1,7 +1,7 @@
 r"""
 ---
 title: Files
-summary: Write a file completely or not at all; and where caches are.
+summary: Write a file completely or not at all, one process at a time; and where caches are.
 ---
 
 # Files
@@ -12,22 +12,41 @@ which a file system does completely or not at all. (Metrics are the exception: a
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
+
+from .checks import require
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+NO_HOME = "there is no home directory for the cache; name a folder in $FEEDBACK_CACHE"
 
 
 def cache_folder() -> Path:
     """
     The folder for what can be made or downloaded again, the text and the compiled loop:
-    `$FEEDBACK_CACHE`, or the system's folder for caches.
+    `$FEEDBACK_CACHE`, or the system's folder for caches. Raises `OSError` if there is neither, as
+    in a container whose user has no home directory.
     """
-    # Without `appauthor=False` the path on Windows would contain the name twice.
-    system = platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
-    return Path(os.environ.get("FEEDBACK_CACHE") or system)
+    if chosen := os.environ.get("FEEDBACK_CACHE"):
+        return Path(chosen)
+    try:
+        # Without `appauthor=False` the path on Windows would contain the name twice.
+        system = platformdirs.user_cache_dir("feedback-transformer", appauthor=False)
+    except (RuntimeError, KeyError) as error:
+        raise OSError(NO_HOME) from error
+    # Some versions leave the home directory as it is written if there is none.
+    if system.startswith("~"):
+        raise OSError(NO_HOME)
+    return Path(system)
 
 
 @contextmanager
@@ -68,6 +87,52 @@ def write_together(files: dict[Path, bytes | str]) -> None:
                 temporaries[path].chmod(0o644)
         for path, temporary in temporaries.items():
             os.replace(temporary, path)
+        for folder in {path.parent for path in files}:
+            sync(folder)
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """
+    Returns when a file, or the names of the files in a folder, are on the disk and would outlast a
+    power cut; where the system cannot do that for a folder, at once.
+    """
+    with suppress(OSError) if path.is_dir() else naming(path):
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: Path, *names: str) -> None:
+    """Removes what `write_whole` leaves in a folder if its process is killed; `names` may be *."""
+    for name in names:
+        # `mkstemp` puts eight characters behind the name.
+        for path in folder.glob(f".{name}.????????"):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """
+    ## One process at a time
+
+    Holds the file `path`, which is made and stays; raises `ValueError(message)` at once if another
+    process holds it. It is the system that lets go of it when a process ends, however it ends.
+    (Where a file system has no locks, nothing is held.)
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), path.open("ab") as file:
+        free = True
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            free = not isinstance(error, BlockingIOError | PermissionError)
+        require(free, message)
+        yield

@@ -14,6 +14,8 @@ another [tokenizer](../data/tokenizer.py), the same is per token, and the bits p
 beside it.)
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,18 +32,28 @@ def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: LanguageModel, tokens: Tensor, seq_len: int, batch_size: int = 64) -> float:
+def evaluate(
+    model: LanguageModel,
+    tokens: Tensor,
+    seq_len: int,
+    batch_size: int = 64,
+    check: Callable[[], None] = lambda: None,
+) -> float:
     """
     ## The mean loss over all of `tokens`
 
     In nats. The text is cut into `batch_size` rows that are read at once, each with
-    its memory carried from beginning to end. The model is left in the mode it was in.
+    its memory carried from beginning to end. The model is left in the mode it was in. `check` is
+    called before each batch, and may raise an exception to stop.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
     total, memory = 0.0, None
-    for batch in validation_batches(tokens, batch_size, seq_len):
-        logits, memory = model(batch.tokens.to(device), memory)
-        total += loss_of(logits, batch.targets.to(device), "sum").item()
-    model.train(training)
+    try:
+        for batch in validation_batches(tokens, batch_size, seq_len):
+            check()
+            logits, memory = model(batch.tokens.to(device), memory)
+            total += loss_of(logits, batch.targets.to(device), "sum").item()
+    finally:
+        model.train(training)
     return total / (len(tokens) - 1)

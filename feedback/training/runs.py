@@ -12,33 +12,34 @@ summary: Everything about one training run, in files that other programs can rea
 | `tokenizer.json` | the tokenizer, if it is one of Hugging Face's |
 | `metrics.jsonl` | one line per step, with the keys of `METRIC_KEYS` |
 | `model.safetensors` | the weights, as of the last checkpoint |
-| `checkpoint/state.pt` | all that is needed to resume: weights, optimiser, memory |
+| `checkpoint/step_*.safetensors` | all that is needed to resume: weights, optimiser, memory |
 | `loss.png` | the loss, drawn |
 | `sample.txt` | what the model writes |
 
-A folder that holds a run is never overwritten unless `--overwrite` asks for it.
+A folder that holds a run is never overwritten unless `--overwrite` asks for it, and only one
+process at a time writes to it: `.lock` is the file that it holds.
 """
 
-import io
 import json
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..config import ModelConfig
 from ..data.tokenizer import TOKENIZER
 from ..lm.pretrained import CONFIG, WEIGHTS, read_config
-from ..support.checks import require
-from ..support.files import naming, write_whole
+from ..support.checks import is_a, require
+from ..support.files import locked, naming, remove_leftovers, sync, write_whole
+from .checkpoint import Checkpoint, Checkpoints
 from .train_config import TrainConfig
 
-METRICS, CHECKPOINT = "metrics.jsonl", "checkpoint/state.pt"
+METRICS, CHECKPOINT, LOCK = "metrics.jsonl", "checkpoint", ".lock"
 PLOT, SAMPLE = "loss.png", "sample.txt"
+FORMER_CHECKPOINT = "checkpoint/state.pt"
+"""What version 0.1.0 wrote: a pickle, which is not opened any more."""
 EVENTS = "events.out.tfevents.*"
 """What TensorBoard writes, if it was asked for."""
 METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_rate", "seq_len")
@@ -52,9 +53,6 @@ The settings that may change when a run is resumed. The file of a tokenizer may 
 contents are the same is known from the checkpoint.
 """
 
-STATE_KEYS = {"step", "seconds", "val_loss", "digest", "model", "optimizer", "memory"}
-"""What a checkpoint holds."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -67,10 +65,22 @@ class Run:
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
 
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Its last checkpoints."""
+        return Checkpoints(self / CHECKPOINT)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Holds the folder; raises `ValueError` at once if another process trains in it."""
+        return locked(
+            self / LOCK,
+            f"another process is training in {self.folder}; wait for it, stop it, or choose "
+            "another folder with --run",
+        )
+
     def is_empty(self) -> bool:
         """Whether the folder holds no file of a run."""
-        names = (CONFIG, METRICS, CHECKPOINT, WEIGHTS, TOKENIZER)
-        return not any((self / name).exists() for name in names)
+        return self.is_new() and not any((self / n).exists() for n in (CONFIG, WEIGHTS, TOKENIZER))
 
     def refuse_to_overwrite(self) -> None:
         """Raises `ValueError` if the folder already holds a run, or is a file."""
@@ -84,10 +94,23 @@ class Run:
 
     def clear(self) -> None:
         """Removes the files of a run, and nothing else that may be in the folder."""
-        for name in (CHECKPOINT, METRICS, WEIGHTS, CONFIG, TOKENIZER, PLOT, SAMPLE):
+        for name in (FORMER_CHECKPOINT, METRICS, WEIGHTS, CONFIG, TOKENIZER, PLOT, SAMPLE):
             (self / name).unlink(missing_ok=True)
+        self.checkpoints.clear(all=True)
         for events in self.folder.glob(EVENTS):
             events.unlink()
+
+    def is_new(self) -> bool:
+        """Whether nothing but the settings was written before the run was stopped."""
+        names = (METRICS, FORMER_CHECKPOINT)
+        return not (any((self / n).exists() for n in names) or self.checkpoints.steps())
+
+    def remove_leftovers(self) -> None:
+        """Removes the half-written files of a process that was killed."""
+        names = (METRICS, WEIGHTS, CONFIG, TOKENIZER, PLOT, SAMPLE)
+        remove_leftovers(self.folder, *names)
+        remove_leftovers(self / CHECKPOINT, Path(FORMER_CHECKPOINT).name)
+        self.checkpoints.clear()
 
     def read(self) -> dict[str, Any]:
         """The contents of `config.json`; raises `ValueError` if the folder holds no run."""
@@ -136,58 +159,65 @@ class Run:
         with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; raises `ValueError` if it is missing or damaged."""
+    def metrics(self, last: int | None = None) -> list[dict[str, Any]]:
+        """
+        The lines of `metrics.jsonl`, or those up to the step `last`, whatever comes after it.
+        Raises `ValueError` if the file is missing or damaged. What follows the last line break is
+        no line: it is being written, or the process was killed while it was.
+        """
         path = self / METRICS
         require(path.is_file(), f"{self.folder} holds no {METRICS}, expected the folder of a run")
-        rows = []
+        rows: list[dict[str, Any]] = []
         text = path.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n")[:-1], 1):
+            if last is not None and len(rows) >= last:
+                break
             try:
                 row = json.loads(line)
                 rows.append({key: row[key] for key in METRIC_KEYS})
                 # Only the validation loss may be missing: it is not computed at every step.
                 given = [v for k, v in rows[-1].items() if (k, v) != ("val_loss", None)]
-                require(all(isinstance(v, int | float) for v in given), "not a number")
-            except (ValueError, KeyError, TypeError) as error:
+                require(all(is_a(v, float) for v in given), "not a number")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise ValueError(
                     f"{path}, line {number} is damaged: expected a JSON object with numbers for "
                     f"the keys {', '.join(METRIC_KEYS)}"
                 ) from error
+            require(
+                rows[-1]["step"] == number or last is None,
+                f"{path}, line {number} is of step {rows[-1]['step']}, expected step {number}; "
+                "restore the file, or start again with --overwrite",
+            )
         return rows
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drops the lines after `step`: the steps after the checkpoint are taken again."""
-        kept: Iterable[str] = ()
-        if (self / METRICS).exists():
-            # If the run was killed, its last line may be cut off; it is after the checkpoint.
-            kept = (self / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)[:step]
-        write_whole(self / METRICS, "".join(kept))
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Writes `state`, completely or not at all."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_whole(self / CHECKPOINT, buffer.getvalue())
-
-    def load_checkpoint(self) -> dict[str, Any]:
-        """The last `state` saved; raises `ValueError` if it is missing or damaged."""
-        path = self / CHECKPOINT
+    def metrics_until(self, step: int) -> list[dict[str, Any]]:
+        """The rows of the steps 1 to `step`; raises `ValueError` if one of them is missing."""
+        rows = self.metrics(step) if step > 0 else []
         require(
-            path.is_file(),
-            f"{self.folder} has no checkpoint to resume from; start again with --overwrite",
+            len(rows) == step,
+            f"{self / METRICS} ends after step {len(rows)}, but the checkpoint is of step {step}; "
+            "restore the file, or start again with --overwrite",
         )
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # Bytes that are no checkpoint can raise any error.
-            raise ValueError(
-                f"{path} is damaged or truncated; start again with --overwrite"
-            ) from error
+        return rows
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `metrics.jsonl` anew: the steps after these rows are taken again."""
+        write_whole(self / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Writes a checkpoint, completely or not at all; before it, the metrics up to its step."""
+        if checkpoint.progress.step > 0:
+            sync(self / METRICS)
+        self.checkpoints.save(checkpoint)
+
+    def load_checkpoint(self, show: Callable[[str], None]) -> Checkpoint:
+        """The last checkpoint that is whole; raises `ValueError` if there is none."""
         require(
-            isinstance(state, dict) and state.keys() >= STATE_KEYS,
-            f"{path} is not the checkpoint of a run; start again with --overwrite",
+            bool(self.checkpoints.steps()) or not (self / FORMER_CHECKPOINT).exists(),
+            f"{self / FORMER_CHECKPOINT} is a pickle, made by version 0.1.0; resume the run with "
+            "that version, or start again with --overwrite",
         )
-        return state
+        return self.checkpoints.load(show)
 
 
 def event_writer(config: TrainConfig) -> Callable[[], Any]:

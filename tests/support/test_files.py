@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from feedback.support.files import write_together, write_whole
+from feedback.support.files import locked, remove_leftovers, write_together, write_whole
 
 
 def test_writes_text_and_bytes(tmp_path):
@@ -61,3 +61,38 @@ def test_files_that_belong_together(tmp_path, monkeypatch, error):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old a", "b": "old b"}
     if isinstance(error, OSError):
         assert caught.value.filename == str(tmp_path / "b")
+
+
+def test_one_process_at_a_time(tmp_path):
+    """The file is held until the block ends, by an exception too, or its process is killed."""
+    path = tmp_path / "new" / "lock"
+    with pytest.raises(KeyError), locked(path, "busy"):
+        with pytest.raises(ValueError, match="busy"), locked(path, "busy"):
+            pytest.fail("held twice")
+        raise KeyError
+    code = (
+        "import sys; from pathlib import Path; from feedback.support.files import locked\n"
+        "with locked(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match="busy"), locked(path, "busy"):
+            pytest.fail("held twice")
+        process.kill()
+        process.wait()
+        with locked(path, "busy"):
+            pass
+
+
+def test_leftovers(tmp_path):
+    """What a killed process leaves is removed, and nothing that only looks a little like it."""
+    ours = {".a.txt.abcd_123", ".step_5.x.00000000"}
+    others = {"a.txt", ".a.txt", ".a.txt.swp", ".b.txt.abcd_123", "a.txt.abcd_123"}
+    for name in ours | others:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, "a.txt", "step_*.x")
+    remove_leftovers(tmp_path / "missing", "a.txt")
+    assert {path.name for path in tmp_path.iterdir()} == others

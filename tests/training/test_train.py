@@ -4,59 +4,23 @@ import dataclasses
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import require_or_skip
+from runs import SMALL, assert_same_run, command, metrics, quiet, settings
 
-from feedback import FeedbackLM, ModelConfig, RotaryLM, TrainConfig, TransformerLM
+from feedback import FeedbackLM, RotaryLM, TrainConfig, TransformerLM
 from feedback.__main__ import main
 from feedback.data.tokenizer import Characters
 from feedback.support.interrupt import Interrupt
 from feedback.training.evaluate import evaluate
 from feedback.training.runs import METRIC_KEYS, Run
 from feedback.training.schedule import learning_rate, make_optimizer, sequence_lengths
-from feedback.training.train import Trainer, train
-
-SMALL = ModelConfig(d_model=16, n_layers=2, n_heads=2, d_ff=16, mem_len=8, dropout=0.2)
-
-
-def settings(folder, **changes) -> TrainConfig:
-    """A run of six small steps on a text of its own."""
-    text = folder / "text.txt"
-    if not text.exists():
-        generator = torch.Generator().manual_seed(0)
-        letters = torch.randint(6, (1500,), generator=generator).tolist()
-        text.write_text("".join("abcde\n"[i] for i in letters))
-    defaults = dict(
-        run=folder / "run", data=str(text), batch_size=3, seq_len=8, max_steps=6, warmup_steps=2,
-        eval_steps=2, checkpoint_steps=2, device="cpu",
-    )  # fmt: skip
-    return TrainConfig(**{**defaults, **changes})
-
-
-def quiet(*args, **kwargs):
-    return train(*args, show=lambda line: None, **kwargs)
-
-
-def metrics(config) -> list:
-    """The metrics of a run, without its timings."""
-    return [{**row, "seconds": None} for row in Run(config.run).metrics()]
-
-
-def assert_same_run(a: Trainer, b: Trainer):
-    """Bitwise: metrics, weights, and the state of the optimiser."""
-    assert metrics(a.config) == metrics(b.config)
-    for x, y in zip(a.model.parameters(), b.model.parameters(), strict=True):
-        assert torch.equal(x, y)
-    states = (t.optimizer.state_dict()["state"] for t in (a, b))
-    for x, y in zip(*(s.values() for s in states), strict=True):
-        assert all(torch.equal(x[k], y[k]) for k in x)
+from feedback.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("segments", ["random", "carried"])
@@ -101,8 +65,8 @@ def test_the_run_folder(tmp_path):
     trainer = quiet(SMALL, config)
     files = {str(p.relative_to(config.run)) for p in config.run.rglob("*") if p.is_file()}
     assert files == {
-        "config.json", "metrics.jsonl", "model.safetensors", "checkpoint/state.pt", "loss.png",
-        "sample.txt",
+        "config.json", "metrics.jsonl", "model.safetensors", "loss.png", "sample.txt", ".lock",
+        "checkpoint/step_00000004.safetensors", "checkpoint/step_00000006.safetensors",
     }  # fmt: skip
     rows = Run(config.run).metrics()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -329,7 +293,7 @@ def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, grad_clip):
             ValueError, match="the largest weight is inf at step 4, expected a finite"
         ):
             quiet(SMALL, config)
-    assert Run(config.run).load_checkpoint()["step"] == 3
+    assert Run(config.run).checkpoints.steps() == [3, 2]
     assert all(p.isfinite().all() for p in FeedbackLM.from_pretrained(config.run).parameters())
     whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole"))
     assert_same_run(quiet(SMALL, config, resume=True), whole)
@@ -340,7 +304,7 @@ def test_nan_in_the_validation_loss_stops_the_run(tmp_path):
     config = settings(tmp_path, learning_rate=1e30, grad_clip=0.0, max_steps=1)
     with pytest.raises(ValueError, match=r"the validation loss is (nan|inf) at step 1, expected"):
         quiet(SMALL, config)
-    assert not (config.run / "checkpoint").exists()
+    assert Run(config.run).checkpoints.steps() == [0]
 
 
 def test_a_run_is_not_overwritten(tmp_path):
@@ -376,19 +340,14 @@ def test_resume_refuses_what_does_not_belong(tmp_path):
         quiet(dataclasses.replace(SMALL, d_ff=24), config, resume=True)
     with pytest.raises(ValueError, match=r"begun with batch_size = 3, but now it is 4"):
         quiet(SMALL, dataclasses.replace(config, batch_size=4), resume=True)
-    path = config.run / "checkpoint" / "state.pt"
-    state = path.read_bytes()
-    path.write_bytes(state[: len(state) // 2])
-    with pytest.raises(ValueError, match=r"state.pt is damaged or truncated"):
-        quiet(SMALL, config, resume=True)
-    path.write_bytes(state)
     text = tmp_path / "text.txt"
     text.write_text(text.read_text()[::-1])
     with pytest.raises(ValueError, match="was made with a different text"):
         quiet(SMALL, config, resume=True)
-    path.unlink()
-    with pytest.raises(ValueError, match=r"has no checkpoint to resume from; .* --overwrite"):
-        text.write_text(text.read_text()[::-1])
+    text.write_text(text.read_text()[::-1])
+    for path in (config.run / "checkpoint").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"there is no checkpoint to resume from; .* --overwrite"):
         quiet(SMALL, config, resume=True)
 
 
@@ -410,37 +369,6 @@ def test_a_run_from_before_there_were_tokenizers(tmp_path):
     loaded = FeedbackLM.from_pretrained(config.run)
     assert loaded.config == dataclasses.replace(model, vocab_size=6)
     assert loaded.transformer.norm_memory is None
-
-
-def test_every_damaged_checkpoint_is_an_error(tmp_path):
-    """Cut off anywhere, or not a checkpoint at all: a ValueError that names the file."""
-    run = Run(tmp_path)
-    state = dict(step=1, seconds=0.0, val_loss=None, digest="", model={}, optimizer={}, memory=None)
-    run.save_checkpoint(state)
-    assert run.load_checkpoint() == state
-    path = tmp_path / "checkpoint" / "state.pt"
-    whole = path.read_bytes()
-    lengths = range(0, len(whole), len(whole) // 40)
-    for data in [whole[:n] for n in lengths] + [b"hello world" * 30, bytes(500)]:
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"state.pt is damaged or truncated"):
-            run.load_checkpoint()
-    for stranger in ({"step": 1}, [1, 2], torch.zeros(2)):
-        torch.save(stranger, path)
-        with pytest.raises(ValueError, match=r"state.pt is not the checkpoint of a run"):
-            run.load_checkpoint()
-
-
-def test_checkpoint_of_another_model(tmp_path):
-    """A checkpoint copied from a run with other sizes names the parameter that does not fit."""
-    config = settings(tmp_path)
-    quiet(SMALL, config)
-    other = dataclasses.replace(config, run=tmp_path / "other")
-    quiet(dataclasses.replace(SMALL, d_ff=24), other)
-    checkpoint = (other.run / "checkpoint" / "state.pt").read_bytes()
-    (config.run / "checkpoint" / "state.pt").write_bytes(checkpoint)
-    with pytest.raises(ValueError, match=r"ff.up.weight of shape \(24, 16\), expected \(16, 16\)"):
-        quiet(SMALL, config, resume=True)
 
 
 def test_a_longer_run_goes_on(tmp_path):
@@ -766,41 +694,6 @@ def test_files_of_others_stay(tmp_path):
     with pytest.raises(ValueError, match="already holds a run"):
         quiet(SMALL, config)
     assert (config.run / "tokenizer.json").read_text() == "{}"
-
-
-def command(config: TrainConfig, *more: str) -> list[str]:
-    """The command line of a run of SMALL."""
-    return [
-        sys.executable, "-m", "feedback", "train", "--run", str(config.run), "--data", config.data,
-        "--batch-size", "3", "--seq-len", "8", "--d-model", "16", "--n-layers", "2",
-        "--n-heads", "2", "--d-ff", "16", "--mem-len", "8", *more,
-    ]  # fmt: skip
-
-
-def test_ctrl_c_saves_and_resume_goes_on(tmp_path):
-    """A real SIGINT: exit code 130, a checkpoint, and a resumed run that finishes."""
-    config = settings(tmp_path)
-    process = subprocess.Popen(
-        command(config, "--max-steps", "100000", "--eval-steps", "100000"),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    path = config.run / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (path.exists() and path.read_text().count("\n") > 3):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "Stopped after step" in out and "--resume" in out
-    assert "Traceback" not in err
-    steps = len(metrics(config))
-    resumed = [sys.executable, "-m", "feedback", "train", "--run", str(config.run), "--resume"]
-    result = subprocess.run(
-        [*resumed, "--max-steps", str(steps + 2)], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr
-    assert len(metrics(config)) == steps + 2
 
 
 def test_full_disk(tmp_path):
