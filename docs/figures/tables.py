@@ -93,7 +93,10 @@ def heading(name: str, role: str) -> str:
     return f"{title}: {ROLES[role]}"
 
 
+SEARCH_HEADING = "$A_5$: learning rates tried"
+
 HEADINGS = {
+    SEARCH_HEADING,
     *(heading(name, role) for name in EXPERIMENTS if name not in LANGUAGES for role in ROLES),
     LANGUAGES_HEADING,
     *PASSES_HEADINGS.values(),
@@ -229,9 +232,6 @@ def tables(name: str, folder: Path = RECORDS) -> list[str]:
         records = {other: read(other, folder) for other in LANGUAGES}
         return [languages_table({other: r for other, r in records.items() if r})]
     return [cost_table(record), *(lengths_table(record, mark) for mark in MARKS)]
-
-
-SEARCH_HEADING = "$A_5$: learning rates tried"
 
 
 def search_table(folder: Path = RECORDS) -> str | None:
