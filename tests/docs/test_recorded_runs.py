@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pytest
@@ -175,14 +176,15 @@ def validations(name: str) -> list[tuple[int, float, float]]:
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the table below a heading."""
+    """The cells of the first table below a heading."""
     text = (
         (RUNS / "README.md")
         .read_text(encoding="utf-8")
         .split(f"## {heading}\n")[1]
         .split("\n## ")[0]
     )
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+    after = dropwhile(lambda line: not line.startswith("|"), text.splitlines())
+    lines = list(takewhile(lambda line: line.startswith("|"), after))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
