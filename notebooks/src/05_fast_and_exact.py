@@ -350,9 +350,10 @@ assert small["our own"] < small["reference"]
 # is a loop and not fifty calls. A `Plan` says which of the two is used, and for which sizes.
 
 from feedback.fast.backward import add_weight_gradients, finish
-from feedback.fast.sequence import Plan
+from feedback.fast.sequence import Plan, forms
 from feedback.fast.tape import Call, Gradients, Stretch, Tape
 from feedback.fast.weights import Weights
+from feedback.support.checks import require
 
 # Our function is called `Sequence` there. The loop at its end adds up the weight gradients of each
 # stretch:

@@ -372,8 +372,7 @@ print("and over 90 % lies in 4 of the 64 dimensions:", four > 0.9)
 # The network has 64 dimensions, and might have spread its sixty points over 59 of them. It uses
 # four, and of five representations it has picked one. That is why the probe failed: sixty points in
 # four dimensions are crowded, and least squares is too blunt to tell them apart. (Which
-# representation wins depends on the model and on chance. Wider ones of one layer, of which we
-# looked at three, chose the icosahedron twice and the six axes once.)
+# representation wins depends on the model and on chance.)
 #
 # ## The cards
 #

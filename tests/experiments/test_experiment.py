@@ -81,7 +81,7 @@ def test_list(capsys):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["a6"], "experiment is 'a6', expected one of a5, s5"),
+        (["a6"], "experiment is 'a6', expected one of a5, a5_at_once"),
         (["a5", "--only", "rnn"], "contestant is 'rnn', expected one of feedback"),
         (["a5", "--tokens", "0"], "tokens is 0"),
     ],
