@@ -60,7 +60,7 @@ NAMES = {
     "mem_len_8": "8 slots",
     "mem_len_32": "32 slots",
     "mem_len_32_no_positions": "32 slots without positions",
-    "one_layer": "1 layer",
+    "two_layers": "2 layers",
     "four_layers": "4 layers",
 }
 """Contestants, and what was changed."""

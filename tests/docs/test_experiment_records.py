@@ -335,3 +335,15 @@ def test_the_picture_of_passes_shows_both_tasks():
     assert "passes over 64 steps" in svg and "of the gradient" in draw_passes(
         passes_record(), "gradient"
     )
+
+
+def test_what_the_pages_claim_of_word_problems():
+    """A5 in three minutes and S5 in twelve: no mistake at 32 steps, 99 % right after 512."""
+    for name, minutes in (("a5", 3), ("s5", 12)):
+        runs = [r for r in FOUND[name]["runs"] if r["contestant"] == "feedback"]
+        for run in runs:
+            assert run["test"]["32"] == {"token": 1, "final": 1, "sequence": 1}
+            assert min(run["test"]["512"]["token"], run["test"]["512"]["final"]) >= 0.99
+            assert run["seconds"] < 60 * minutes and run["machine"]["threads"] == 1
+            # The models of the comparison that is cited had 26 million parameters or more.
+            assert 100 * run["parameters"] < 26_000_000

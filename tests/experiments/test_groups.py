@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedback import FeedbackLM
 from feedback.data.text import IGNORE
 from feedback.experiments import groups
 from feedback.experiments.groups import WordProblem, elements, products, table
@@ -107,6 +108,15 @@ def test_products_of_halves():
     x = torch.randint(len(t), (50, 20), generator=GENERATOR)
     whole, first, second = (products(t, part)[:, -1] for part in (x, x[:, :10], x[:, 10:]))
     assert torch.equal(whole, t[second, first])
+
+
+@torch.no_grad()
+def test_the_model_of_the_package_multiplies():
+    """It was taught 32 factors at most, and is right after 200."""
+    model = FeedbackLM.from_pretrained("a5")
+    batch = WordProblem("a5").draw(128, 200, torch.Generator().manual_seed(9))
+    right = model(batch.tokens)[0].argmax(-1) == batch.targets
+    assert right[:, 1:].double().mean() > 0.98 and right[:, -1].double().mean() > 0.95
 
 
 def test_swaps():
