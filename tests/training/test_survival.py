@@ -21,6 +21,7 @@ import pytest
 import torch
 from runs import SMALL, assert_same_run, command, metrics, quiet, settings
 
+from feedback import TrainConfig
 from feedback.__main__ import main
 from feedback.support.interrupt import Interrupt
 from feedback.training import trainer as module
@@ -74,10 +75,15 @@ def wait_for_steps(config, number: int) -> None:
         time.sleep(0.002)
 
 
-def kills(folder: Path) -> None:
-    """Kills a run ten times, at random, wherever it is; then lets it end."""
+def killed_settings(folder: Path) -> TrainConfig:
+    """Of the run that is killed; the one that is let alone is in the folder `whole`."""
     changes = dict(segments="carried", precision="bfloat16", implementation="sequence")
-    config = settings(folder, **changes, max_steps=60, eval_steps=7, checkpoint_steps=2)
+    return settings(folder, **changes, max_steps=60, eval_steps=7, checkpoint_steps=2)
+
+
+def kills(folder: Path) -> None:
+    """Kills a run ten times, at random, wherever it is; then lets it end, and another beside it."""
+    config = killed_settings(folder)
     chance, killed = random.Random(1), 0
 
     def go() -> int:
@@ -101,18 +107,21 @@ def kills(folder: Path) -> None:
         killed += exit_code(process) == -signal.SIGKILL
     print(killed, lines())
     assert exit_code(fork(go)) == 0
+    # In a process of the same kind: another number of threads adds in another order.
+    quiet(SMALL, dataclasses.replace(config, run=folder / "whole"))
 
 
 def test_killed_again_and_again(tmp_path):
     """kill -9 at ten random moments, and the run ends with the bits of one that was let alone."""
     killed, taken = map(int, in_a_process("kills", tmp_path).split())
     assert killed >= 5 and taken >= 5
-    changes = dict(segments="carried", precision="bfloat16", implementation="sequence")
-    config = settings(tmp_path, **changes, max_steps=60, eval_steps=7, checkpoint_steps=2)
-    whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole"))
-    again = Trainer(SMALL, config)
-    again.resume(pytest.fail)
-    assert_same_run(again, whole)
+    config = killed_settings(tmp_path)
+    runs = [
+        Trainer(SMALL, c) for c in (config, dataclasses.replace(config, run=tmp_path / "whole"))
+    ]
+    for run in runs:
+        run.resume(pytest.fail)
+    assert_same_run(*runs)
     hidden = {p.name for p in config.run.rglob(".*")}
     assert hidden == {".lock"}
 
