@@ -25,7 +25,7 @@ import polib
 from .mistake import Mistake
 from .settings import Settings
 
-NAMES = {"en": "English", "si": "සිංහල"}
+NAMES = {"en": "English", "si": "සිංහල", "zh": "简体中文", "ja": "日本語"}
 """The name of each language, in that language."""
 
 INTERFACE = [
