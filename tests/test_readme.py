@@ -1,4 +1,4 @@
-"""What the README says is true: its commands parse, its code runs, its tree and links exist."""
+"""What the README says is true: commands parse, code runs, the tree and links exist."""
 
 import re
 import shlex
@@ -14,8 +14,10 @@ from feedback.__main__ import parse
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
-COMMANDS = re.findall(r"python -m feedback (.+)$", README, re.M)
+SHORT = (ROOT / "docs" / "pages" / "short.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+BLOCKS = BLOCK.findall(README)
+COMMANDS = re.findall(r"python -m feedback (.+)$", README + SHORT, re.M)
 
 
 def test_the_two_commands_stand_on_the_first_screen():
@@ -31,12 +33,13 @@ def test_commands_parse(command):
     parse(shlex.split(command))
 
 
-def test_python_blocks_run(tmp_path, monkeypatch):
-    """The code of the README, from top to bottom, in an empty folder."""
+@pytest.mark.parametrize("page", [README, SHORT], ids=["README", "short"])
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    """The code of the README and of the page *In short*, top to bottom, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    code = "\n".join(body for language, body in BLOCKS if language == "python")
+    code = "\n".join(body for language, body in BLOCK.findall(page) if language == "python")
     assert code
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "page", "exec"), {})
 
 
 def test_the_tree_is_the_tree():

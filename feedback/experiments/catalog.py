@@ -23,7 +23,7 @@ from .experiment import Contestant, Experiment, run_experiment
 from .groups import WordProblem
 from .languages import Arithmetic, Brackets, Language, MixedLengths, Parity
 from .rivals import RIVALS, variant
-from .task import Task
+from .task import Task, UpTo
 from .toys import Copy, Counting, Recall, Walk
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
@@ -74,20 +74,27 @@ def word_problem(task: Task, tokens: int, **changes: Any) -> Experiment:
 
 
 def language(task: Language) -> Experiment:
-    """A formal language, on the protocol: many lengths at once, the last label alone."""
+    """A formal language: many lengths at once, the last label alone, short sequences first."""
     low, high = task.trained
-    course = Course(tokens=10_000_000, seq_len=high, start_len=None, ready=1.0)
+    course = Course(tokens=10_000_000, seq_len=high, start_len=5, decay=0.6)
     exam = MixedLengths(task, *task.tested)
     contestants = everybody("feedback", "transformer_2", "gru", "lstm")
     trained = MixedLengths(task, low, high)
     return Experiment(trained, contestants, course, (task.tested[1],), exam=exam)
 
 
-def toy(task: Task, seq_len: int, lengths: Sequence[int], mem_len: int) -> Experiment:
+def toy(
+    task: Task, seq_len: int, lengths: Sequence[int], mem_len: int, exam: Task | None = None
+) -> Experiment:
     """A toy, taught up to `seq_len`; what has to be found again is within `mem_len` steps."""
     course = Course(tokens=5_000_000, seq_len=seq_len, start_len=3)
     contestants = everybody("feedback", "no_feedback", "transformer_2", "gru", "lstm")
-    return Experiment(task, contestants, course, tuple(lengths), {"mem_len": mem_len})
+    return Experiment(task, contestants, course, tuple(lengths), {"mem_len": mem_len}, exam)
+
+
+def copying(task: Copy) -> Experiment:
+    """Copy or reverse, with sequences of all lengths."""
+    return toy(UpTo(task, 3), 41, (21, 41, 61, 81), 128, exam=task)
 
 
 def ablations() -> Experiment:
@@ -110,8 +117,8 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "parity": lambda: language(Parity()),
     "arithmetic": lambda: language(Arithmetic()),
     "brackets": lambda: language(Brackets()),
-    "copy": lambda: toy(Copy(), 41, (21, 41, 61, 81), 128),
-    "reverse": lambda: toy(Copy(backwards=True), 41, (21, 41, 61, 81), 128),
+    "copy": lambda: copying(Copy()),
+    "reverse": lambda: copying(Copy(backwards=True)),
     "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
     "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2),
     "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),

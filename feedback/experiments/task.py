@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..data.text import IGNORE, Batch
+from ..support.checks import require
 
 
 class Task(Protocol):
@@ -63,3 +64,27 @@ def chance(task: Task) -> float:
 def right(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Which answers are right, and which were asked for, both `(B, T)`; logits `(B, T, V)`."""
     return logits.argmax(-1) == targets, targets != IGNORE
+
+
+class UpTo:
+    """
+    ## Not one length alone
+
+    The same task, but each batch has a length of its own, drawn uniformly from `shortest` to the
+    one asked for. Whoever always copies twenty digits learns to look back by twenty-one steps, and
+    knows nothing of copying ten.
+    """
+
+    def __init__(self, task: Task, shortest: int):
+        self.task, self.shortest = task, shortest
+        self.vocab_size, self.n_labels = task.vocab_size, task.n_labels
+
+    def draw(self, B: int, T: int, generator: torch.Generator) -> Batch:
+        """`B` sequences of at most `T` steps; raises `ValueError` if `T` is below `shortest`."""
+        require(self.shortest <= T, f"T = {T}, expected at least {self.shortest}")
+        length = torch.randint(self.shortest, T + 1, (), generator=generator)
+        return self.task.draw(B, int(length), generator)
+
+    def describe(self) -> str:
+        """An example of the task."""
+        return self.task.describe()
