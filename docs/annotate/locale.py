@@ -31,7 +31,7 @@ NAMES = {"en": "English", "si": "සිංහල", "zh": "简体中文", "ja": "
 INTERFACE = [
     "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
     "Modules", "Notebooks", "Search", "Search the site", "Nothing found", "Dark", "Light", "Copy",
-    "Copied", "Show the picture large", "Close",
+    "Copied", "Show the picture large", "Close", "Skip the code", "Notebook", "Chapter", "Page",
     "This section is not translated yet.",
 ]  # fmt: skip
 """The words that every page has besides its own text."""

@@ -11,6 +11,8 @@ written to disk or, by `check`, compared with what is there. Nothing in it depen
 machine, or the order in which a folder is listed, so two builds are byte for byte the same.
 """
 
+import base64
+import hashlib
 import json
 import re
 import tempfile
@@ -28,6 +30,29 @@ from .parts import Page
 from .settings import Settings
 
 THEME = katex.THEME
+
+FIRST = (
+    'document.documentElement.classList.add("script");'
+    " try { const t = localStorage.theme; if (t) document.documentElement.dataset.theme = t } catch {}"
+)
+"""The one script in a page itself, which runs before anything is drawn."""
+
+
+def policy() -> str:
+    """
+    ## What a page may do
+
+    The content security policy: scripts and pictures come from the site's own files, one script is
+    known by its hash, and nothing goes anywhere else. So a script that somebody smuggles into a
+    picture or into the output of a notebook does not run. (Formulas are laid out by styles in their
+    elements, so these are allowed.)
+    """
+    own = base64.b64encode(hashlib.sha256(FIRST.encode()).digest()).decode()
+    return "; ".join((
+        "default-src 'none'", f"script-src 'self' 'sha256-{own}'",
+        "style-src 'self' 'unsafe-inline'", "img-src 'self' data:", "font-src 'self'",
+        "base-uri 'self'", "form-action 'none'",
+    ))  # fmt: skip
 
 
 @dataclass
@@ -127,7 +152,8 @@ def build(settings: Settings) -> Site:
     for page in english + others:
         i = [p.source.name for p in english].index(page.source.name)
         html = template.render(
-            page=page, pages=english, settings=settings, languages=NAMES,
+            page=page, pages=english, settings=settings, languages=NAMES, policy=policy(),
+            first_script=FIRST,
             related=builder.related(page.source), titles={p.source.name: p.title for p in english},
             say=interface.get(page.lang, interface["en"]),
             versions=[p for p in english + others if p.source.name == page.source.name],
@@ -138,7 +164,10 @@ def build(settings: Settings) -> Site:
     for run in sorted((settings.root / "docs/runs").glob("*/*.png")):
         files[f"assets/runs/{run.parent.name}.png"] = run.read_bytes()
     for name in ("404.html", "sitemap.xml"):
-        text = environment.get_template(name).render(pages=english + others, settings=settings)
+        text = environment.get_template(name).render(
+            pages=english + others, settings=settings, policy=policy(), first_script=FIRST,
+            say=interface["en"],
+        )  # fmt: skip
         files[name] = text.encode()
     for before, now in settings.moved.items():
         moved = environment.get_template("moved.html").render(now=now, settings=settings)

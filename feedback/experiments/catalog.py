@@ -76,19 +76,23 @@ def word_problem(task: Task, tokens: int, **changes: Any) -> Experiment:
 def language(task: Language) -> Experiment:
     """A formal language: many lengths at once, the last label alone, short sequences first."""
     low, high = task.trained
-    course = Course(tokens=10_000_000, seq_len=high, start_len=5, decay=0.6)
+    course = Course(tokens=10_000_000, seq_len=high, start_len=5, ready=0.9, decay=0.6)
     exam = MixedLengths(task, *task.tested)
-    contestants = everybody("feedback", "transformer_2", "gru", "lstm")
-    trained = MixedLengths(task, low, high)
-    return Experiment(trained, contestants, course, (task.tested[1],), exam=exam)
+    contestants = everybody("feedback", "transformer_2", "lstm")
+    lengths = (task.tested[1],)
+    # What a symbol does depends on the one or two before it.
+    model = {"mem_len": 4}
+    return Experiment(MixedLengths(task, low, high), contestants, course, lengths, model, exam)
 
 
 def toy(
     task: Task, seq_len: int, lengths: Sequence[int], mem_len: int, exam: Task | None = None
 ) -> Experiment:
     """A toy, taught up to `seq_len`; what has to be found again is within `mem_len` steps."""
-    course = Course(tokens=5_000_000, seq_len=seq_len, start_len=3)
-    contestants = everybody("feedback", "no_feedback", "transformer_2", "gru", "lstm")
+    course = Course(
+        tokens=6_000_000, batch_tokens=2048, seq_len=seq_len, start_len=3, ready=0.95, decay=0.6
+    )
+    contestants = everybody("feedback", "no_feedback", "transformer_2", "lstm")
     return Experiment(task, contestants, course, tuple(lengths), {"mem_len": mem_len}, exam)
 
 
