@@ -31,10 +31,10 @@ from .settings import Settings
 
 THEME = katex.THEME
 
-FIRST = (
-    'document.documentElement.classList.add("script");'
-    " try { const t = localStorage.theme; if (t) document.documentElement.dataset.theme = t } catch {}"
-)
+FIRST = """
+document.documentElement.classList.add("script");
+try { const t = localStorage.theme; if (t) document.documentElement.dataset.theme = t } catch {}
+"""
 """The one script in a page itself, which runs before anything is drawn."""
 
 

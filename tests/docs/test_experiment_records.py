@@ -200,8 +200,8 @@ def test_a_missing_run_is_seen(good):
     """A contestant without its third seed, and one that did not take part."""
     record = {**good, "runs": good["runs"][:-1]}
     assert list(mistakes(record)) == ["lstm: the seeds are [1, 2]"]
-    record = {**good, "runs": [run for run in good["runs"] if run["contestant"] != "gru"]}
-    assert list(mistakes(record)) == ["gru: the seeds are []"]
+    record = {**good, "runs": [run for run in good["runs"] if run["contestant"] != "transformer_2"]}
+    assert list(mistakes(record)) == ["transformer_2: the seeds are []"]
 
 
 def tables_in(text: str) -> list[str]:
@@ -261,7 +261,7 @@ def test_pictures_show_the_numbers(good):
     for run in record["runs"]:
         if run["contestant"] == "feedback":
             run["test"]["100"]["final"] = {1: 0.9, 2: 0.95, 3: 1.0}[run["seed"]]
-        if run["contestant"] == "gru":
+        if run["contestant"] == "lstm":
             run["curve"] = [{**run["curve"][0], "seq_len": T} for T in (3, 3, 50)]
     svg = draw_lengths(record)
 
@@ -274,8 +274,8 @@ def test_pictures_show_the_numbers(good):
     assert bars[1].endswith(f" {height(0.9)} V{height(1.0)}")
     assert svg.count("<circle") == 3 * len(find("walk").contestants)
     lines = [path["d"] for path in shapes(draw_curve(record), "path", stroke=INK)]
-    gru = next(line for line in lines if line.count("L") == 2)
-    heights = [float(point.split()[1]) for point in gru[1:].split(" L")]
+    lstm = next(line for line in lines if line.count("L") == 2)
+    heights = [float(point.split()[1]) for point in lstm[1:].split(" L")]
     # The third in the legend is drawn a little above the place of its length.
     assert heights == pytest.approx([BOTTOM - 2.6, BOTTOM - 2.6, TOP - 2.6])
 
