@@ -33,10 +33,11 @@ def open_page(browser):
     """Opens a page from the disk, and fails if it asks for anything that is not on the disk."""
     contexts, asked = [], []
 
-    def open_page(name="index.html", width=1280, theme="light", script=True):
+    def open_page(name="index.html", width=1280, theme="light", script=True, bypass_csp=False):
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme, java_script_enabled=script
-        )
+            viewport={"width": width, "height": 900}, color_scheme=theme,
+            java_script_enabled=script, bypass_csp=bypass_csp,
+        )  # fmt: skip
         contexts.append(context)
         context.route("http*://**", lambda route: (asked.append(route.request.url), route.abort()))
         page = context.new_page()
@@ -56,7 +57,8 @@ def test_accessible_and_no_wider_than_the_window(open_page, theme, width):
     """axe finds nothing on any page, and nothing scrolls sideways but code, tables and formulas."""
     if not AXE.exists():
         skip_or_fail(f"axe-core is not installed; run: {INSTALL}")
-    page, found = open_page(width=width, theme=theme), {}
+    # The policy of the pages would not let axe in.
+    page, found = open_page(width=width, theme=theme, bypass_csp=True), {}
     for name in PAGES:
         page.goto((SITE / name).as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
@@ -117,6 +119,111 @@ def test_search_by_keyboard(open_page):
     page.get_by_text("Nothing found").wait_for()
     page.keyboard.press("Escape")
     assert not page.locator(".found").is_visible()
+
+
+def test_search_by_arrow_keys(open_page):
+    """What is called otherwise elsewhere is found too; arrows go through it, Escape leads back."""
+    page = open_page()
+    page.keyboard.press("/")
+    page.keyboard.type("BPTT")
+    page.locator(".found a").nth(1).wait_for()
+    focused = "[...document.querySelectorAll('.found a')].indexOf(document.activeElement)"
+    steps = [("ArrowDown", 0), ("ArrowDown", 1), ("ArrowUp", 0), ("ArrowUp", -1), ("ArrowDown", 0)]
+    for key, place in steps:
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == place
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.type") == "search"
+    page.keyboard.type(" sweep")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("layermix")
+    page.locator(".found a", has_text="LayerMix").first.wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/layers.html#LayerMix")
+
+
+def test_the_contents_are_beside_the_text_where_there_is_room(open_page):
+    """On a page of prose at 1280 pixels, beside code at 1600; else a menu."""
+    for name, width, beside in (
+        ("worth.html", 1280, True), ("worth.html", 1000, False),
+        ("layers.html", 1280, False), ("layers.html", 1600, True),
+    ):  # fmt: skip
+        page = open_page(name, width)
+        contents, text = page.locator(".menu ol"), page.locator("main h1").bounding_box()
+        assert contents.is_visible() == beside
+        if beside:
+            box = contents.bounding_box()
+            assert box["x"] + box["width"] <= text["x"]
+            assert page.locator(".menu [aria-current]").bounding_box()["y"] < 900
+
+
+def test_the_menu_closes(open_page):
+    """By Escape, which leads back to where it was opened, and by a click beside it."""
+    page = open_page("layers.html")
+    contents, button = page.locator(".menu ol"), page.locator(".menu summary")
+    button.click()
+    page.keyboard.press("Tab")
+    assert contents.is_visible()
+    page.keyboard.press("Escape")
+    assert not contents.is_visible()
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    button.click()
+    page.mouse.click(1000, 600)
+    assert not contents.is_visible()
+
+
+def test_a_line_has_an_address(open_page):
+    """A click on its number copies that, marks the line, and offers the one in the repository."""
+    page = open_page("layers.html")
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    number = page.locator("a[data-n]").nth(3)
+    there = number.get_attribute("href")
+    number.click()
+    page.locator(".line [role=status]", has_text="Copied").wait_for()
+    assert page.evaluate("window.copied") == page.url and page.url.endswith(f"#{number_id(page)}")
+    assert page.locator(".line a").get_attribute("href") == there
+
+
+def number_id(page) -> str:
+    """The line that is marked."""
+    return page.locator(".l.here").get_attribute("id")
+
+
+def test_what_is_smuggled_in_does_not_run(open_page):
+    """The policy of the page stops scripts that are not its own, and lets its own run."""
+    page = open_page("notation.html")
+    page.evaluate("""() => {
+      const script = document.createElement("script");
+      script.textContent = "window.smuggled = 1";
+      document.body.append(script);
+      document.body.insertAdjacentHTML("beforeend",
+        '<img src="data:," onerror="smuggled = 2"><a href="javascript:smuggled = 3">x</a>');
+      document.body.lastChild.click();
+    }""")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.smuggled") is None
+    assert page.locator("#tools input").is_visible()
+
+
+def test_a_page_that_is_not_there(browser):
+    """It has the contents and the search, wherever it is shown."""
+    site = Settings.read(SITE.parent.parent).site
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+
+    def answer(route):
+        path = SITE / route.request.url.removeprefix(site)
+        path = path if path.is_file() else SITE / "404.html"
+        route.fulfill(path=path)
+
+    context.route("http*://**", answer)
+    page = context.new_page()
+    page.goto(f"{site}no/such/page.html")
+    page.locator(".menu a", has_text="Layers").first.wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("layermix")
+    page.locator(".found a", has_text="LayerMix").first.click()
+    page.wait_for_url(f"{site}layers.html#LayerMix")
+    context.close()
 
 
 def test_a_name_lights_up_wherever_it_stands(open_page):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from feedback.data import tasks
 from feedback.data.text import IGNORE
 from feedback.experiments import toys
+from feedback.experiments.task import UpTo
 
 SEEDS = st.integers(0, 2**31)
 TOYS = [toys.Copy(), toys.Copy(backwards=True), toys.Counting(), toys.Walk(3), toys.Recall(20, 5)]
@@ -46,6 +47,22 @@ def test_copy(seed, B, T, backwards):
         assert tokens[n + 1 :] == n * [toys.BLANK] and max(digits) < 10
         assert targets[: n + 1] == (n + 1) * [IGNORE]
         assert said == (digits[::-1] if backwards else digits)
+
+
+@given(SEEDS, st.integers(1, 4), st.integers(3, 40))
+def test_all_lengths(seed, B, T):
+    """Up to a length: each batch is one of the task itself, and no length is left out."""
+    mixed, generator = UpTo(toys.Copy(), 3), seeded(seed)
+    batch, plain = mixed.draw(B, T, generator), toys.Copy()
+    assert (mixed.vocab_size, mixed.n_labels) == (plain.vocab_size, plain.n_labels)
+    length = batch.tokens.shape[1]
+    twin = seeded(seed)
+    torch.randint(3, T + 1, (), generator=twin)
+    assert length <= T and torch.equal(batch.tokens, plain.draw(B, length, twin).tokens)
+    seen = {mixed.draw(1, 9, generator).tokens.shape[1] for _ in range(200)}
+    assert seen == {3, 5, 7, 9} and mixed.describe() == plain.describe()
+    with pytest.raises(ValueError, match="T = 2, expected at least 3"):
+        mixed.draw(1, 2, generator)
 
 
 @given(SEEDS, st.integers(1, 4), st.integers(1, 120))
