@@ -45,9 +45,20 @@ repeats the last print, the first of a program not counted.
 
 ## What is ours
 
-Three or five variables and 100 statements are the paper's. Shorter programs, more prints, and
-labels after all statements are *ours*, for a course that begins with something easier; what was
-learnt with their help has to be told apart from the paper's task.
+Three or five variables and 100 statements are the paper's. Shorter programs, more prints, and a
+label at every word are *ours*, for a course that begins with something easier; what was learnt
+with their help has to be told apart from the paper's task.
+
+With a label at every word a program is read aloud, as one reads it with a finger:
+
+```
+x = 3 ; if x < 7   : x ++ ; print x ;
+_ _ 3 3  _ 3 3 7 yes 3  4 4     _ 4 4
+```
+
+Each label is one thought away from those before it. A variable: what was its value? A condition:
+say the one value, say the other, and only then compare. The labels of prints are the same as
+without, and only they count in an examination.
 
 ## How a thousand are written at once
 
@@ -89,6 +100,24 @@ PIECES = {
 }
 """What one draw can write, and the values of `v`, from and to, at which it may; 0 is no value."""
 
+TELLS = {
+    "v = c ;": "_ _ after after",
+    "v ++ ;": "before after after",
+    "v -- ;": "before after after",
+    "print v ;": "_ before after",
+    "if v < c :": "_ before before other truth",
+    "if v > c :": "_ before before other truth",
+    "END": "_",
+}
+"""
+The label of each word when all are asked for: the value of `v` before the piece or after it, that
+of the `other` in a condition, a number or a variable, and whether the condition is true.
+"""
+
+FACTS = {word: i for i, word in enumerate("_ before after other truth".split())}
+FALSE, TRUE = LARGEST, LARGEST + 1
+"""The labels that are no value."""
+
 ASSIGN, INCREMENT, DECREMENT, PRINT, IF_LESS, IF_MORE, END = range(len(PIECES))
 LOW, HIGH = torch.tensor(list(PIECES.values())).T
 NOTHING, IS_V, IS_C = -1, -2, -3
@@ -107,6 +136,12 @@ class Draws(NamedTuple):
     """The token of the number or the other variable."""
     value: Tensor
     """What the program has in `v` after this piece; 0 is no value."""
+    before: Tensor
+    """What it has in `v` before; 0 is no value."""
+    other: Tensor
+    """The number, or the value of the other variable."""
+    holds: Tensor
+    """Whether the condition is true, if the piece is one."""
 
 
 class Writers:
@@ -164,7 +199,7 @@ class Writers:
         self.live = torch.where(fits, ~opens | holds, self.live)
         self.left = self.left - (fits & ~opens).long()
         c = torch.where(number > 0, self.values.shape[1] + number - 1, other)
-        return Draws(piece, v, c, value), fits
+        return Draws(piece, v, c, value, a, b, holds), fits
 
 
 def tables(piece: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,9 +222,14 @@ def write(N: int, n: int, statements: int, weights: Tensor, generator: torch.Gen
         draws += more
         good += fits
     nothing = torch.zeros(N, 1, dtype=torch.long)
-    draws.append(Draws(nothing + END, nothing, nothing, nothing))
+    draws.append(Draws(nothing + END, nothing, nothing, nothing, nothing, nothing, nothing > 0))
     keep = torch.cat([*good, torch.ones(N, 1, dtype=torch.bool)], 1)
     return Draws(*(torch.cat(column, 1)[keep] for column in zip(*draws, strict=True)))
+
+
+def padded(rows: list[list[int]], filling: int) -> Tensor:
+    """A row for each piece, as long as the longest of them has words."""
+    return torch.tensor([row + [filling] * (5 - len(row)) for row in rows])
 
 
 class Programs:
@@ -198,7 +238,7 @@ class Programs:
 
     `n_variables` is 3 or 5, and a program has so many `statements`. Ours are `prints`, the share of
     `print` among the operations drawn, and `dense`, for which see `labels`. A label is a value less
-    one, from 0 to 9. Raises `ValueError` for what makes no sense.
+    one, from 0 to 9; 10 and 11 are no and yes. Raises `ValueError` for what makes no sense.
     """
 
     def __init__(
@@ -223,7 +263,8 @@ class Programs:
         self.weights = torch.tensor([rest, rest, rest, share, rest / 2, rest / 2])
         token = {word: i for i, word in enumerate(self.words)} | {"v": IS_V, "c": IS_C}
         rows = [[token[word] for word in piece.split()] for piece in PIECES]
-        self.forms = torch.tensor([row + [NOTHING] * (5 - len(row)) for row in rows])
+        self.forms = padded(rows, NOTHING)
+        self.tells = padded([[FACTS[w] for w in piece.split()] for piece in TELLS.values()], 0)
 
     @property
     def vocab_size(self) -> int:
@@ -235,18 +276,24 @@ class Programs:
 
     @property
     def n_labels(self) -> int:
-        """The values from 1 to 10."""
-        return LARGEST
+        """The values from 1 to 10; with `dense` also whether a condition is true."""
+        return TRUE + 1 if self.dense else LARGEST
 
     def labels(self, draws: Draws) -> Tensor:
         """
-        For each piece the label of its `;`. With `dense` not only a print has one: after every
-        statement it is the value of the variable that the statement names. For an `if` that is the
-        variable of the statement after the colon, and the value tells whether the condition was
-        true. Where an assignment had no effect there is no value, and no label.
+        The labels of each piece, `(pieces, 5)`: what a print prints, at its `;`. With `dense` every
+        word has the label that it has in `TELLS`. Values are counted before and after what is
+        *carried out*, so after a false condition they are equal. Where a variable has no value
+        there is no label.
         """
-        asked = (draws.piece <= PRINT) if self.dense else draws.piece == PRINT
-        return torch.where(asked & (draws.value > 0), draws.value - 1, IGNORE)
+        zero = torch.zeros_like(draws.value)
+        facts = [zero, draws.before, draws.value, draws.other, draws.holds + TRUE]
+        tells = self.tells[draws.piece]
+        if not self.dense:
+            end = self.forms[draws.piece] == self.words.index(";")
+            tells = tells * (end & (draws.piece == PRINT)[:, None])
+        labels = torch.stack(facts, 1).gather(1, tells)
+        return torch.where(labels > 0, labels - 1, IGNORE)
 
     def stream(
         self, programs: int, statements: int, generator: torch.Generator
@@ -256,9 +303,7 @@ class Programs:
         forms = self.forms[draws.piece]
         tokens = torch.where(forms == IS_V, draws.v[:, None], forms)
         tokens = torch.where(forms == IS_C, draws.c[:, None], tokens)
-        end = forms == self.words.index(";")
-        labels = torch.where(end, self.labels(draws)[:, None], IGNORE)
-        return tokens[forms != NOTHING], labels[forms != NOTHING]
+        return tokens[forms != NOTHING], self.labels(draws)[forms != NOTHING]
 
     def corpus(self, programs: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """
@@ -277,7 +322,7 @@ class Programs:
         `B` rows that begin with a program; where it ends before `T` tokens, others follow. Raises
         `ValueError` for fewer tokens than there are up to the first label.
         """
-        least = 4 if self.dense else 7
+        least = 3 if self.dense else 7
         require(
             B > 0 and least <= T,
             f"B = {B}, T = {T}, expected at least 1 and at least {least}, where a label can be",
@@ -295,5 +340,27 @@ class Programs:
         """A program of six statements, and what it prints."""
         short = Programs(self.n_variables, min(6, self.statements), self.prints, self.dense)
         tokens, labels = short.corpus(1, torch.Generator().manual_seed(3))
-        answers = ["_" if i == IGNORE else str(i + 1) for i in labels.tolist()]
-        return two_lines([self.words[i] for i in tokens.tolist()], answers)
+        answers = {IGNORE: "_", FALSE: "no", TRUE: "yes"}
+        below = [answers.get(i, str(i + 1)) for i in labels.tolist()]
+        return two_lines([self.words[i] for i in tokens.tolist()], below)
+
+
+class WholePrograms(Programs):
+    """
+    ## The examination
+
+    A row is one program, to its end, and then nothing but `END`, which asks for nothing.
+    """
+
+    def draw(self, B: int, T: int, generator: torch.Generator) -> Batch:
+        """
+        `B` programs, in rows of `T` tokens; a longer program is cut. Raises `ValueError` for fewer
+        tokens than there are up to the first label.
+        """
+        tokens, targets, new = super().draw(B, T, generator)
+        over = (tokens == self.words.index("END")).cumsum(1) > 0
+        return Batch(
+            tokens.masked_fill(over, self.words.index("END")),
+            targets.masked_fill(over, IGNORE),
+            new,
+        )

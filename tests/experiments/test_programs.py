@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback.data.text import IGNORE
-from feedback.experiments.programs import Programs
+from feedback.experiments.programs import Programs, WholePrograms
 
 
 def value_of(word: str, values: dict[str, int]) -> int:
@@ -36,24 +36,39 @@ def carry_out(statement: list[str], values: dict[str, int]) -> str:
     return v
 
 
+def reading(simple: list[str], values: dict[str, int], here: dict[str, int]) -> list:
+    """What is said at each word of a simple statement; `here` it is carried out."""
+    v = simple[simple[0] == "print"]
+    before = values.get(v, "_")
+    carry_out(simple, here)
+    after = values.get(v, "_")
+    said = {"=": ["_", "_", after, after], "print": ["_", before, after]}
+    return said.get(simple[0], said.get(simple[1], [before, after, after]))
+
+
 def replay(words: list[str], dense: bool = False) -> list[str]:
-    """The labels of a program, or of its beginning. Fails if it breaks a rule."""
+    """The labels of a program, up to its last whole statement. Fails if it breaks a rule."""
     values: dict[str, int] = {}
-    labels, start = ["_"] * len(words), 0
+    labels: list[str] = []
+    start = 0
     for end, word in enumerate(words):
         if word != ";":
             continue
-        statement, here, start = words[start:end], values, end + 1
+        statement, here, said, start = words[start:end], values, [], end + 1
         if statement[0] == "if":
             _, v, sign, c, colon, *statement = statement
             assert sign in "<>" and colon == ":" and c != v and statement[0] not in ("if", "print")
             left, right = values[v], value_of(c, values)
-            if not (left < right if sign == "<" else left > right):
+            holds = left < right if sign == "<" else left > right
+            if not holds:
                 here = dict(values)
-        v = carry_out(statement, here)
-        if dense or statement[0] == "print":
-            labels[end] = str(values.get(v, "_"))
-    return labels
+            said = ["_", left, left, right, "yes" if holds else "no"]
+        said += reading(statement, values, here)
+        if not dense:
+            said = ["_"] * (len(said) - 1) + [said[-1] if statement[0] == "print" else "_"]
+        labels += map(str, said)
+    # `END`, or a statement that was cut, of which nothing is known.
+    return labels + ["_"] * (len(words) - start)
 
 
 def words_of(task: Programs, tokens: torch.Tensor) -> list[str]:
@@ -62,8 +77,9 @@ def words_of(task: Programs, tokens: torch.Tensor) -> list[str]:
 
 
 def answers_of(labels: torch.Tensor) -> list[str]:
-    """The labels as words, as the authors' files have them."""
-    return ["_" if label == IGNORE else str(label + 1) for label in labels.tolist()]
+    """The labels as words, as the authors' files have them, and two of ours."""
+    words = {IGNORE: "_", 10: "no", 11: "yes"}
+    return [words.get(label, str(label + 1)) for label in labels.tolist()]
 
 
 def programs_of(task: Programs, n: int, seed: int) -> list[tuple[list[str], list[str]]]:
@@ -145,17 +161,22 @@ def test_whole_programs(n_variables):
 @settings(max_examples=40)
 @given(tasks(), st.integers(0, 2**31), st.integers(1, 6), st.integers(7, 120))
 def test_rows_are_programs_one_after_the_other(task, seed, B, T):
-    """A row begins with a program, and is cut wherever its end happens to be."""
+    """A row begins with a program, and is cut wherever its end happens to be.
+
+    What is left of a statement that was cut has labels that this interpreter does not know.
+    """
     batch = task.draw(B, T, torch.Generator().manual_seed(seed))
     assert batch.new and batch.tokens.shape == batch.targets.shape == (B, T)
     for tokens, targets in zip(batch.tokens, batch.targets, strict=True):
         words, labels = words_of(task, tokens), []
+        known = max(i for i, word in enumerate(words) if word in (";", "END")) + 1
         ends = [i + 1 for i, word in enumerate(words) if word == "END"]
         for start, end in zip([0, *ends], [*ends, T], strict=True):
             labels += replay(words[start:end], task.dense)
             whole = start < end and words[end - 1] == "END"
             assert not whole or words[start:end].count(";") == task.statements
-        assert labels == answers_of(targets)
+        assert labels[:known] == answers_of(targets)[:known]
+        assert task.dense or labels == answers_of(targets)
 
 
 def test_rows_differ_and_seeds_repeat():
@@ -258,14 +279,39 @@ def test_more_prints():
     assert (labels != IGNORE).sum() > 100 * 20 * 0.55
 
 
-def test_dense_labels_of_a_false_condition():
-    """The label is the value that remains; there is none if there is no value."""
-    found = set()
-    for words, labels in programs_of(Programs(3, 6, dense=True), 500, seed=1):
-        for i, word in enumerate(words):
-            if word == "if" and words[i + 6] == "=":
-                found.add("_" if labels[i + 8] == "_" else labels[i + 8] == words[i + 7])
-    assert found == {"_", True}
+def test_a_program_read_aloud():
+    """Found by reading: a label at each word, and after a false condition nothing has changed."""
+    words = "x = 3 ; if x < 7 : x ++ ; print x ; if x > 9 : y = 2 ; if x > 9 : x -- ;".split()
+    labels = "_ _ 3 3 _ 3 3 7 yes 3 4 4 _ 4 4 _ 4 4 9 no _ _ _ _ _ 4 4 9 no 4 4 4"
+    assert replay(words, dense=True) == labels.split()
+
+
+def test_dense_or_not_the_prints_are_the_same():
+    """The same programs, and at the `;` of a print the same label; no other label is left out."""
+    (x, few), (y, many) = (
+        Programs(3, 20, dense=dense).corpus(50, torch.Generator().manual_seed(1))
+        for dense in (False, True)
+    )
+    assert torch.equal(x, y) and torch.equal(few[few != IGNORE], many[few != IGNORE])
+    assert (few != IGNORE).float().mean() < 0.07 < 0.6 < (many != IGNORE).float().mean()
+
+
+@pytest.mark.parametrize("T", [100, 512])
+def test_an_examination_of_whole_programs(T):
+    """A row is the same program, up to its end, and behind it nothing is asked."""
+    rows, whole = (
+        kind(3, 30).draw(64, T, torch.Generator().manual_seed(1))
+        for kind in (Programs, WholePrograms)
+    )
+    task, ended = WholePrograms(3, 30), 0
+    for old, new, labels in zip(rows.tokens, whole.tokens, whole.targets, strict=True):
+        words = words_of(task, new)
+        length = words.index("END") if "END" in words else T
+        assert torch.equal(old[:length], new[:length]) and set(words[length:]) <= {"END"}
+        assert answers_of(labels)[:length] == replay(words[:length])
+        assert (labels[length:] == IGNORE).all()
+        ended += length < T and words[:length].count(";") == 30
+    assert ended == 64 if T == 512 else ended < 64
 
 
 def test_an_example():
@@ -284,7 +330,7 @@ def test_an_example():
         (lambda: Programs(3, prints=1), "prints is 1, expected a share"),
         (lambda: Programs(3).draw(0, 9, torch.Generator()), "B = 0, T = 9"),
         (lambda: Programs(3).draw(1, 6, torch.Generator()), "T = 6, expected .* at least 7"),
-        (lambda: Programs(3, dense=True).draw(1, 3, torch.Generator()), "at least 4"),
+        (lambda: Programs(3, dense=True).draw(1, 2, torch.Generator()), "at least 3"),
         (lambda: Programs(3).corpus(0, torch.Generator()), "programs is 0"),
     ],
 )
