@@ -22,6 +22,7 @@ from .course import Course
 from .experiment import Contestant, Experiment, run_experiment
 from .groups import WordProblem
 from .languages import Arithmetic, Brackets, Language, MixedLengths, Parity
+from .programs import Programs, WholePrograms
 from .rivals import RIVALS, variant
 from .task import Task, UpTo
 from .toys import Copy, Counting, Recall, Walk
@@ -101,6 +102,20 @@ def copying(task: Copy) -> Experiment:
     return toy(UpTo(task, 3), 41, (21, 41, 61, 81), 128, exam=task)
 
 
+def programs(n_variables: int, mem_len: int, tokens: int) -> Experiment:
+    """
+    The paper's programs, taught with a label at every word, from the first words of a program to
+    the whole; examined on the prints of whole programs alone. A variable can be looked up as long
+    as a step that names it is among the last `mem_len`.
+    """
+    lengths = {"seq_len": 432, "start_len": 4, "ready": 0.95}
+    course = Course(tokens=tokens, batch_tokens=2048, decay=0.8, **lengths)
+    contestants = everybody("feedback", "transformer_2", "lstm")
+    sizes = {"d_model": 128, "n_layers": 1, "d_ff": 512, "mem_len": mem_len}
+    task, exam = Programs(n_variables, dense=True), WholePrograms(n_variables)
+    return Experiment(task, contestants, course, (512,), sizes, exam)
+
+
 def ablations() -> Experiment:
     """A5 with one thing changed at a time."""
     variants = {
@@ -125,6 +140,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "reverse": lambda: copying(Copy(backwards=True)),
     "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
     "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2),
+    "programs_3": lambda: programs(3, 64, 10_000_000),
     "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),
 }
 """Each is made when it is asked for."""
