@@ -108,8 +108,7 @@ def programs(n_variables: int, mem_len: int, tokens: int) -> Experiment:
     the whole; examined on the prints of whole programs alone. A variable can be looked up as long
     as a step that names it is among the last `mem_len`.
     """
-    lengths = {"seq_len": 432, "start_len": 4, "ready": 0.95}
-    course = Course(tokens=tokens, batch_tokens=2048, decay=0.8, **lengths)
+    course = Course(tokens, 2048, seq_len=432, start_len=4, ready=0.95, decay=0.8)
     contestants = everybody("feedback", "transformer_2", "lstm")
     sizes = {"d_model": 128, "n_layers": 1, "d_ff": 512, "mem_len": mem_len}
     task, exam = Programs(n_variables, dense=True), WholePrograms(n_variables)

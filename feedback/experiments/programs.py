@@ -60,6 +60,14 @@ Each label is one thought away from those before it. A variable: what was its va
 say the one value, say the other, and only then compare. The labels of prints are the same as
 without, and only they count in an examination.
 
+Two more things turned out to matter, each in a trial or two. *Whose value is it?* With one slot of
+memory a model came to know the two values after `x = 5 ; y = 3 ;`, but not which was whose: a
+single vector has to tie names to values. With many slots nothing has to be tied, since attention
+finds the last step that named the variable, and what that step has said is its value now. With
+three variables one look in five thousand has to go back further than 64 steps. *One thought at a
+time.* When the word after the sign had to say at once whether the condition was true, that remained
+a guess, long after all else was known.
+
 ## How a thousand are written at once
 
 A statement may only be drawn when the one before it is known, and a draw may fail. But programs do
