@@ -74,16 +74,14 @@ def word_problem(task: Task, tokens: int, **changes: Any) -> Experiment:
     return Experiment(task, everybody(), course, LENGTHS, sizes)
 
 
-def language(task: Language) -> Experiment:
+def language(task: Language, mem_len: int, ready: float) -> Experiment:
     """A formal language: many lengths at once, the last label alone, short sequences first."""
     low, high = task.trained
-    course = Course(tokens=10_000_000, seq_len=high, start_len=5, ready=0.9, decay=0.6)
-    exam = MixedLengths(task, *task.tested)
+    course = Course(tokens=10_000_000, seq_len=high, start_len=5, ready=ready, decay=0.6)
+    trained, exam = MixedLengths(task, low, high), MixedLengths(task, *task.tested)
     contestants = everybody("feedback", "transformer_2", "lstm")
     lengths = (task.tested[1],)
-    # What a symbol does depends on the one or two before it.
-    model = {"mem_len": 4}
-    return Experiment(MixedLengths(task, low, high), contestants, course, lengths, model, exam)
+    return Experiment(trained, contestants, course, lengths, {"mem_len": mem_len}, exam)
 
 
 def toy(
@@ -132,9 +130,9 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "a4z5": lambda: word_problem(WordProblem("a4z5"), 6_000_000),
     "s5": lambda: word_problem(WordProblem("s5"), 24_000_000),
     "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 6_000_000),
-    "parity": lambda: language(Parity()),
-    "arithmetic": lambda: language(Arithmetic()),
-    "brackets": lambda: language(Brackets()),
+    "parity": lambda: language(Parity(), 1, 0.97),
+    "arithmetic": lambda: language(Arithmetic(), 4, 0.9),
+    "brackets": lambda: language(Brackets(), 4, 0.9),
     "copy": lambda: copying(Copy()),
     "reverse": lambda: copying(Copy(backwards=True)),
     "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
