@@ -75,7 +75,7 @@ class Backward:
     def __init__(self, call: Call, total: Gradients, dout: Tensor, dm_out: Tensor | None):
         self.call, self.total, self.dout, self.dm_out = call, total, dout, dm_out
         self.n, self.w, self.tape, self.masks = call
-        ones = torch.ones_like(self.tape.m_rstd[0])
+        ones = torch.ones_like(self.tape.y_rstd[0, 0])
         self.unit = torch.zeros_like(ones), ones
 
     def __call__(self, stretch: Stretch) -> None:

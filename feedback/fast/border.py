@@ -27,6 +27,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
@@ -34,11 +37,14 @@ from ..config import ModelConfig
 from ..layers import DropoutMasks
 from ..reference import Recurrence
 from ..support.checks import require
-from .tape import Sizes
+from .tape import Sizes, Tape
 from .weights import MATRICES, Weights
 
-PLAIN = (Tensor, nn.Parameter)
-"""The types of tensors that consist of their numbers and nothing else."""
+PLAIN = (Tensor, nn.Parameter, FakeTensor, FunctionalTensor)
+"""
+The types of tensors that consist of their numbers and nothing else. The last two stand for such
+tensors where PyTorch traces: they have no numbers, and operators only ask for their shapes.
+"""
 
 HOOKS = {
     "_forward_pre_hooks": "a forward pre-hook",
@@ -88,13 +94,31 @@ def parts(config: ModelConfig) -> tuple[Part, ...]:
 
 def objection(model: Recurrence, x: Tensor) -> str | None:
     """Why the sweeps cannot compute this, in words; `None` if they can."""
+    if (why := transformed()) is not None:
+        return why
     if model.config.adaptive_span:
         return "it has no adaptive spans, which implementation='append' has"
     if type(x) not in PLAIN:
         return f"the input is a {type(x).__name__}, expected a plain tensor"
-    found = next((words for kind, words in HOOKS.items() if is_hooked(kind)), None)
-    found = f"all modules have {found}" if found else difference(model, x)
+    # Under autocast each operation chooses its own precision.
+    dtype = None if torch.is_autocast_enabled(x.device.type) else x.dtype
+    found = odd_model(model, dtype, x.device)
     return found and f"{found}; it calls no modules, as implementation='append' does"
+
+
+def transformed() -> str | None:
+    """Whether a transform of `torch.func` is at work, or forward mode: then what can do that."""
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return "vmap, torch.func and forward mode need implementation='reference'"
+    return None
+
+
+# A compiler need not read how a model is looked over, only what came out: it does not change.
+@torch.compiler.assume_constant_result
+def odd_model(model: Recurrence, dtype: torch.dtype | None, device: torch.device) -> str | None:
+    """How a model is not what its configuration describes, in words; `None` if it is."""
+    found = next((words for kind, words in HOOKS.items() if is_hooked(kind)), None)
+    return f"all modules have {found}" if found else difference(model, dtype, device)
 
 
 def is_hooked(kind: str) -> bool:
@@ -102,16 +126,16 @@ def is_hooked(kind: str) -> bool:
     return bool(getattr(torch_module, f"_global{kind}", None))
 
 
-def difference(model: Recurrence, x: Tensor) -> str | None:
+def difference(
+    model: Recurrence, dtype: torch.dtype | None, device: torch.device
+) -> str | None:
     """The first difference between the model and what its configuration describes, in words."""
-    # Under autocast each operation chooses its own precision.
-    dtype = None if torch.is_autocast_enabled(x.device.type) else x.dtype
     modules: list[Any] = []
     for part in parts(model.config):
         module = modules[part.parent]._modules.get(part.name) if modules else model
         modules.append(module)
         found = f"{part.path} is missing" if module is None else changed(part, module)
-        found = found or odd_parameter(part, module, dtype, x.device)
+        found = found or odd_parameter(part, module, dtype, device)
         if found:
             return found
     return None
@@ -171,36 +195,76 @@ def odd(tensor: Tensor, dtype: torch.dtype, device: torch.device) -> str | None:
 
 
 def check_call(
-    n: Sizes, x: Tensor, past: Sequence[Tensor], masks: DropoutMasks | None, w: Weights
+    n: Sizes, x: Tensor, past: Sequence[Tensor], masks: DropoutMasks | None, w: Weights, mixed: bool
 ) -> None:
     """
     ## The tensors of a call
 
     Raises `ValueError` unless each tensor has the shape that `n` gives it, in the type of `x`, or
-    under autocast any.
+    with `mixed` precision any.
     """
-    HK, HKs = n.H * n.K, n.P * 2 * n.H * n.K
     require(n.S <= n.W, f"a memory of {n.S} slots, more than the {n.W} that a step can read")
+    require(len(past) == 2, f"{len(past)} tensors of the past, expected keys and values")
+    dtype = None if mixed else x.dtype
+    check_tensor("the input", x, (n.T, n.B, n.D), dtype, x.device)
+    for kv in past:
+        check_tensor("the memory", kv, (n.P, n.H, n.B, n.K, n.S), dtype, x.device)
+    check_weights(n, w, dtype, x.device)
+    check_masks(n, masks, x.device)
+
+
+def check_weights(n: Sizes, w: Weights, dtype: torch.dtype | None, device: torch.device) -> None:
+    """Raises `ValueError` unless each of the weights has the shape that `n` gives it."""
+    HK, HKs = n.H * n.K, n.P * 2 * n.H * n.K
     shapes = {
         "wq": (HK, n.D), "wo": (n.D, HK), "w1": (n.wide, n.D), "w2": (n.D, n.F),
         "bq": (n.L, HK), "u": (n.L, HK), "p": (n.L, n.H, n.K, n.W), "s": (n.L, n.H, n.W),
         "bo": (n.L, n.D), "b1": (n.L, n.wide), "b2": (n.L, n.D), "alpha": (n.L + 1,),
         "wkv": (HKs, n.D), "bkv": (HKs,),
     }  # fmt: skip
-    dtype = None if torch.is_autocast_enabled(x.device.type) else x.dtype
-    check_tensor("the input", x, (n.T, n.B, n.D), dtype, x.device)
-    for kv in past:
-        check_tensor("the memory", kv, (n.P, n.H, n.B, n.K, n.S), dtype, x.device)
     for name, field in w._asdict().items():
         if name in MATRICES:
             require(len(field) == n.L, f"{name} has {len(field)} layers, expected {n.L}")
         for tensor in field if name in MATRICES else [field]:
-            check_tensor(f"the weight {name}", tensor, shapes[name], dtype, x.device)
+            check_tensor(f"the weight {name}", tensor, shapes[name], dtype, device)
+
+
+def check_masks(n: Sizes, masks: DropoutMasks | None, device: torch.device) -> None:
+    """Raises `ValueError` unless the masks, if there are any, are those of such a call."""
     if masks is not None:
         slots = max(n.W, masks.attn.shape[-1])
         of_attn, of_ff = (n.T, n.L, n.B, n.H, slots), (n.T, n.L, n.B, n.F)
-        check_tensor("the mask of attention", masks.attn, of_attn, torch.bool, x.device)
-        check_tensor("the mask of inner units", masks.ff, of_ff, torch.bool, x.device)
+        check_tensor("the mask of attention", masks.attn, of_attn, torch.bool, device)
+        check_tensor("the mask of inner units", masks.ff, of_ff, torch.bool, device)
+
+
+def check_saved(
+    n: Sizes, tape: Tape, grads: Sequence[Tensor | None], masks: DropoutMasks | None, w: Weights,
+    mixed: bool,
+) -> None:  # fmt: skip
+    """
+    ## The tensors of a backward pass
+
+    A weight may have been replaced since the forward pass, and hooks on saved tensors may have
+    changed any. Raises `ValueError` then.
+    """
+    device, shapes = tape.m.device, Tape.shapes(n, recording=True)
+    like = next((grad for grad in grads if grad is not None), tape.m)
+    dtype = None if mixed else like.dtype
+    try:
+        for grad in grads:
+            if grad is not None:
+                check_tensor("a gradient", grad, shapes["m"], like.dtype, device)
+        for name, tensor in tape._asdict().items():
+            half = name in ("q", "o", "pre", "k", "v")
+            check_tensor(name, tensor, shapes[name], dtype if half else like.dtype, device)
+        check_weights(n, w, dtype, device)
+        check_masks(n, masks, device)
+    except ValueError as error:
+        raise ValueError(
+            "a tensor saved for the backward pass has another shape or type now; call backward "
+            f"before changing the model's parameters ({error})"
+        ) from None
 
 
 def check_tensor(

@@ -29,7 +29,7 @@ from ..support.checks import expect, require
 from . import backward
 from .border import check_call, objection
 from .compiled import ACTIVATIONS, library, missing
-from .sequence import Sweeps, run
+from .sequence import Sweeps, operator, run
 from .tape import MARGIN, Call, Gradients, Sizes, Stretch, Tape, slots_last
 from .weights import MATRICES, Weights
 
@@ -179,7 +179,7 @@ def sweep_backward(
     return lambda s: loop.run("backward", s.first, s.steps, s.adjoint._asdict())
 
 
-NATIVE = Sweeps(sweep_forward, sweep_backward, add_product)
+NATIVE = operator("native", Sweeps(sweep_forward, sweep_backward, add_product))
 
 
 def native_forward(
@@ -214,7 +214,7 @@ class NativeSteps:
         past, weights = list(slots_last(pairs)), Weights.of(model, model.config.mem_len)
         B, S = past[0].shape[2], past[0].shape[-1]
         n = Sizes.of(self.config, 1, B, S, None)._replace(W=self.config.mem_len)
-        check_call(n, past[0].new_empty(1, B, n.D), past, None, weights)
+        check_call(n, past[0].new_empty(1, B, n.D), past, None, weights, mixed=False)
         self.weights = in_order(weights, transpose=True)
         self.begin(torch.stack(past))
 

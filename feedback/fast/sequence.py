@@ -22,19 +22,32 @@ So the work divides into three parts, and the same division works for any recurr
    those before: $\partial\mathcal{L}/\partial W = \sum G^\top X$.
 
 Nothing is approximated and nothing is truncated. This is backpropagation through time, reordered.
+
+## An operator like any other
+
+To PyTorch, all of this is one operator, and going back is another; both are registered with
+`torch.library`. An operator is told to the rest of PyTorch by what it does to shapes (a *fake*
+kernel, which computes nothing) and by its derivative. That is enough for `torch.compile` and
+`torch.export` to put the operator into their graphs without looking inside. They could not look
+inside: C++ is not made of PyTorch's operations, and the sweeps in PyTorch write into buffers.
+
+For the same reason nothing can be derived from the operator that we did not derive by hand: no
+second derivative, no `vmap`, no forward mode. The reference has them all.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.library import custom_op
 
 from ..layers import DropoutMasks
 from ..reference import Recurrence
 from ..support.checks import require
 from .backward import AddProduct, Backward, add_product, add_weight_gradients, finish
-from .border import PLAIN, check_call, objection
+from .border import check_call, check_saved, objection
 from .forward import sweep_forward
 from .tape import Call, Gradients, Sizes, Stretch, Tape, slots_last
 from .weights import Weights
@@ -57,88 +70,191 @@ PYTORCH = Sweeps(sweep_forward, Backward, add_product)
 
 
 class Plan(NamedTuple):
-    """What is decided before anything is computed."""
+    """
+    ## What an operator is told besides tensors
 
-    sweeps: Sweeps
-    sizes: Sizes
-    masks: DropoutMasks | None
+    In the types that a schema has: numbers, a word, and whether something is so.
+    """
+
+    numbers: list[int]
+    """The sizes from `T` to `W`, in the order of `Sizes`."""
+    activation: str
+    norm_memory: bool
+    dropout: float
+    mixed: bool
+    """Whether autocast chose the precision of matrix products."""
     recording: bool
+    """Whether there will be a backward pass."""
+
+    @classmethod
+    def of(cls, n: Sizes, mixed: bool, recording: bool) -> "Plan":
+        """The plan of a call of these sizes."""
+        *numbers, activation, norm_memory, dropout = n
+        return cls(numbers, activation, norm_memory, dropout, mixed, recording)
+
+    @property
+    def sizes(self) -> Sizes:
+        """All sizes of the call."""
+        return Sizes(*self.numbers, self.activation, self.norm_memory, self.dropout)
 
 
-def forms(tensors: Iterable[Tensor]) -> list[tuple]:
-    """What the backward sweep relies on, of each tensor."""
-    return [(type(t) in PLAIN, t.shape, t.dtype, t.device) for t in tensors]
+PLAN = "SymInt[] numbers, str activation, bool norm_memory, float dropout, bool mixed, bool recording"
+FORWARD = (
+    f"(Tensor x, Tensor[] past, Tensor[] weights, Tensor[] masks, {PLAN})"
+    " -> (Tensor, Tensor, Tensor[])"
+)
+BACKWARD = (
+    f"(Tensor? dout, Tensor? dm, Tensor[] tape, Tensor[] weights, Tensor[] masks, {PLAN})"
+    " -> (Tensor, Tensor, Tensor[])"
+)
+"""What goes in and what comes out, in PyTorch's language for it."""
 
 
-class Sequence(torch.autograd.Function):
+def forward(
+    sweeps: Sweeps,
+    x: Tensor,
+    past: list[Tensor],
+    weights: list[Tensor],
+    masks: list[Tensor],
+    *plan: Any,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    r"""
+    ## The operator
+
+    `x` is `(T, B, D)`, the past two tensors `(P, H, B, K, S)`. Returns $x_t^L$, $m_t$, and the rest
+    of the tape. All state is in there: so calls can interleave, and backward can run twice.
     """
-    ## The autograd function
+    n, mixed, recording = Plan(*plan).sizes, *plan[-2:]
+    w, kept = Weights.from_tensors(weights, n.L), drawn(masks, n)
+    check_call(n, x, past, kept, w, mixed)
+    with torch.autocast(x.device.type, enabled=False):
+        tape = Tape.make(n, x, past[0].dtype, recording)
+        tape.k[..., : n.S], tape.v[..., : n.S] = past
+        out = sweeps.forward(Call(n, w.to(past[0].dtype), tape, kept), x)
+    # What an operator returns may not share memory, and on the tape this is the last layer.
+    return (out.clone(), tape.m, tape.rest(n)) if recording else (out, tape.m, [])
 
-    Two sweeps and a set of products. All state is in the tape that belongs to this
-    call, so calls can interleave, and backward can run twice.
+
+def drawn(masks: list[Tensor], n: Sizes) -> DropoutMasks | None:
+    """The masks of a call, if anything is dropped."""
+    return DropoutMasks(*masks, n.dropout) if masks else None
+
+
+def forward_shapes(
+    x: Tensor, past: list[Tensor], weights: list[Tensor], masks: list[Tensor], *plan: Any
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The fake kernel: what `forward` returns, with nothing in it."""
+    n, recording = Plan(*plan).sizes, plan[-1]
+    tape = Tape.make(n, x, past[0].dtype, recording)
+    return torch.empty_like(tape.m), tape.m, tape.rest(n) if recording else []
+
+
+def remember(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, list[Tensor]]) -> None:
+    """What the backward pass will need: the tape, the weights and the masks."""
+    _, past, weights, masks, *plan = inputs
+    _, m, rest = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*rest)
+    ctx.counts, ctx.plan, ctx.dtype = (len(rest) + 1, len(weights)), plan, past[0].dtype
+    ctx.save_for_backward(m, *rest, *weights, *masks)
+
+
+def differentiate(
+    backward: Callable, ctx: Any, dout: Tensor | None, dm: Tensor | None, _: Any
+) -> tuple:
+    """The gradients of `x`, of the past, and of the weights."""
+    # Read once: under checkpointing the second reading would be an error.
+    saved, (rows, count) = list(ctx.saved_tensors), ctx.counts
+    tape, weights, masks = saved[:rows], saved[rows : rows + count], saved[rows + count :]
+    dx, dcache, dw = backward(dout, dm, tape, weights, masks, *ctx.plan)
+    S = Plan(*ctx.plan).sizes.S
+    past = list(dcache[..., :S].to(ctx.dtype))
+    return dx, past, dw, [None] * len(masks), *(None for _ in ctx.plan)
+
+
+def backward(
+    sweeps: Sweeps,
+    dout: Tensor | None,
+    dm: Tensor | None,
+    saved: list[Tensor],
+    weights: list[Tensor],
+    masks: list[Tensor],
+    *plan: Any,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """
+    ## The operator of the backward pass
 
-    @staticmethod
-    def forward(
-        ctx: Any, plan: Plan, x: Tensor, k_past: Tensor, v_past: Tensor, *weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """`x` is `(T, B, D)`, the past `(P, H, B, K, S)`; returns $x_t^L$ and $m_t$."""
-        n = plan.sizes
-        w = Weights.from_tensors(weights, n.L).to(k_past.dtype)
-        tape = Tape.make(n, x, k_past.dtype, plan.recording)
-        tape.k[..., : n.S], tape.v[..., : n.S] = k_past, v_past
-        out = plan.sweeps.forward(Call(n, w, tape, plan.masks), x)
-        ctx.plan = plan
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tape, *weights)
-        ctx.forms = forms((*tape, *weights))
-        return out, tape.m
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dout: Tensor | None, dm: Tensor | None) -> tuple[Tensor | None, ...]:
-        """The gradients of `x`, of the past, and of the weights."""
-        # Read once: under checkpointing the second reading would be an error.
-        n, tensors = ctx.plan.sizes, ctx.saved_tensors
-        # A weight may have been replaced meanwhile, and hooks on saved tensors may change any.
-        require(
-            forms(tensors) == ctx.forms,
-            "a tensor saved for the backward pass has another shape or type now; call backward "
-            "before changing the model's parameters",
-        )
-        saved = iter(tensors)
-        tape = Tape(*(next(saved) for _ in Tape._fields))
-        weights = Weights.from_tensors(saved, n.L)
-        call = Call(n, weights.to(tape.o.dtype), tape, ctx.plan.masks)
-        total = Gradients.zeros(call, weights)
+    Returns the gradients of `x`, of all keys and values, and of the weights.
+    """
+    n, mixed = Plan(*plan).sizes, plan[-2]
+    tape, w = Tape.restored(n, saved), Weights.from_tensors(weights, n.L)
+    kept = drawn(masks, n)
+    check_saved(n, tape, (dout, dm), kept, w, mixed)
+    with torch.autocast(tape.m.device.type, enabled=False):
+        call = Call(n, w.to(tape.o.dtype), tape, kept)
+        total = Gradients.zeros(call, w)
         dout = torch.zeros_like(tape.m) if dout is None else dout
-        backward = ctx.plan.sweeps.backward(call, total, dout, dm)
+        go_back = sweeps.backward(call, total, dout, dm)
         for stretch in Stretch.backwards(call):
-            backward(stretch)
-            add_weight_gradients(stretch, total.weights, ctx.plan.sweeps.add_product)
+            go_back(stretch)
+            add_weight_gradients(stretch, total.weights, sweeps.add_product)
             total.x[stretch.first :][: stretch.steps] = stretch.adjoint.dx[0, : stretch.steps]
         finish(call.weights, total.weights)
-        past = total.cache[..., : n.S].to(tape.k.dtype)
-        return None, total.x, *past, *total.weights.tensors()
+    return total.x, total.cache, total.weights.tensors()
+
+
+def backward_shapes(
+    dout: Tensor | None,
+    dm: Tensor | None,
+    saved: list[Tensor],
+    weights: list[Tensor],
+    masks: list[Tensor],
+    *plan: Any,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The fake kernel: what `backward` returns, with nothing in it."""
+    n = Plan(*plan).sizes
+    w = Weights.from_tensors(weights, n.L)
+    total = Gradients.zeros(Call(n, w, Tape.restored(n, saved), None), w)
+    return total.x, total.cache, total.weights.tensors()
+
+
+def refuse(*_: Any) -> None:
+    """There is no derivative of the derivative."""
+    raise ValueError(
+        "the sweeps of 'sequence' and 'native' can be differentiated only once; a second "
+        "derivative needs implementation='reference'"
+    )
+
+
+def operator(name: str, sweeps: Sweeps) -> Callable:
+    """Registers `feedback::name` and the operator of its backward pass; returns the first."""
+    there = partial(custom_op, mutates_args=())
+    back = there(f"feedback::{name}_backward", partial(backward, sweeps), schema=BACKWARD)
+    back.register_fake(backward_shapes)
+    back.register_autograd(refuse)
+    forth = there(f"feedback::{name}", partial(forward, sweeps), schema=FORWARD)
+    forth.register_fake(forward_shapes)
+    forth.register_autograd(partial(differentiate, back), setup_context=remember)
+    return forth
+
+
+SEQUENCE = operator("sequence", PYTORCH)
 
 
 def run(
-    sweeps: Sweeps, model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
+    operator: Callable, model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
 ) -> tuple[Tensor, Tensor]:
-    """The whole sequence, computed by these sweeps."""
-    k_past, v_past = slots_last(model.window(past))
-    (T, B, _), S = x.shape, k_past.shape[-1]
-    n = Sizes.of(model.config, T, B, S, masks)
-    w = Weights.of(model, n.W)
-    check_call(n, x, (k_past, v_past), masks, w)
-    weights = w.tensors()
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        k_past, v_past = k_past.to(dtype), v_past.to(dtype)
-    learned = any(tensor.requires_grad for tensor in (x, k_past, v_past, *weights))
-    plan = Plan(sweeps, n, masks, torch.is_grad_enabled() and learned)
-    with torch.autocast(x.device.type, enabled=False):
-        y, m = Sequence.apply(plan, x, k_past, v_past, *weights)
+    """The whole sequence, computed by this operator."""
+    kv = list(slots_last(model.window(past)))
+    n = Sizes.of(model.config, len(x), x.shape[1], kv[0].shape[-1], masks)
+    weights = Weights.of(model, n.W).tensors()
+    mixed = torch.is_autocast_enabled(x.device.type)
+    if mixed:
+        kv = [tensor.to(torch.get_autocast_dtype(x.device.type)) for tensor in kv]
+    learned = any(tensor.requires_grad for tensor in (x, *kv, *weights))
+    recording = torch.is_grad_enabled() and learned
+    drawn = [] if masks is None else [masks.attn, masks.ff]
+    y, m, _ = operator(x, kv, weights, drawn, *Plan.of(n, mixed, recording))
     return y, torch.cat([past.to(m.dtype), m])
 
 
@@ -156,4 +272,4 @@ def sequence_forward(
         why is None,
         f"implementation 'sequence' cannot run here: {why}; use 'auto', which takes the fastest",
     )
-    return run(PYTORCH, model, x, past, masks)
+    return run(SEQUENCE, model, x, past, masks)

@@ -137,32 +137,53 @@ class Tape(NamedTuple):
     """Values in the same way, but slot by slot in memory: each is read along its rows"""
 
     @classmethod
+    def shapes(cls, n: Sizes, recording: bool) -> dict[str, tuple[int, ...]]:
+        """Their shapes, with room for `T` steps, or for one."""
+        rows, cache = (n.T if recording else 1, n.B), (n.P, n.H, n.B, n.K, n.S + n.T + MARGIN)
+        wide, units, one = (n.L, *rows, n.D), (n.L, *rows, n.H * n.K), (n.L, *rows, 1)
+        read = n.before(n.T) if rows[0] > 1 else n.W
+        return {
+            "x": (n.L + 1, *rows, n.D), "x_hat": wide, "x_rstd": one, "q": units,
+            "attn": (n.L, n.H, n.B * read), "o": units, "y_hat": wide, "y_rstd": one,
+            "pre": (n.L, *rows, n.wide), "m": (n.T, n.B, n.D), "m_hat": (n.T, n.B, n.D),
+            "m_rstd": (n.T if n.norm_memory else 0, n.B, 1), "k": cache, "v": cache,
+        }  # fmt: skip
+
+    @classmethod
     def make(cls, n: Sizes, like: Tensor, dtype: torch.dtype, recording: bool) -> "Tape":
         """Room for `T` steps, or for one; matrix products use `dtype`, the rest that of `like`."""
-        make, rows = like.new_empty, (n.L, n.T if recording else 1, n.B)
-        cache = (n.P, n.H, n.B, n.K, n.S + n.T + MARGIN)
-        m = make(n.T, n.B, n.D)
-        tape = cls(
-            x=make(n.L + 1, *rows[1:], n.D),
-            x_hat=make(*rows, n.D),
-            x_rstd=make(*rows, 1),
-            q=make(*rows, n.H * n.K, dtype=dtype),
-            attn=make(n.L, n.H, n.B * (n.before(n.T) if rows[1] > 1 else n.W)),
-            o=make(*rows, n.H * n.K, dtype=dtype),
-            y_hat=make(*rows, n.D),
-            y_rstd=make(*rows, 1),
-            pre=make(*rows, n.wide, dtype=dtype),
-            m=m,
-            m_hat=torch.empty_like(m) if n.norm_memory else m,
-            m_rstd=make(n.T, n.B, 1),
-            k=like.new_zeros(cache, dtype=dtype),
-            v=like.new_zeros(*cache[:3], cache[4], n.K, dtype=dtype).mT,
-        )
+        shapes = cls.shapes(n, recording)
+        *cache, K, slots = shapes.pop("k")
+        half = {name: dtype for name in ("q", "o", "pre")}
+        tensors = {
+            name: like.new_empty(shape, dtype=half.get(name, like.dtype))
+            for name, shape in shapes.items()
+            if name != "v" and (name != "m_hat" or n.norm_memory)
+        }
+        # Without a norm, what is projected is $m_t$ itself.
+        tensors.setdefault("m_hat", tensors["m"])
+        k = like.new_zeros(*cache, K, slots, dtype=dtype)
+        tape = cls(**tensors, k=k, v=like.new_zeros(*cache, slots, K, dtype=dtype).mT)
         if n.S == 0:
             # The first step attends to nothing and never writes these, so they start at zero.
-            for sometimes in (tape.x_hat, tape.q, tape.o):
+            for sometimes in (tape.x_hat, tape.x_rstd, tape.q, tape.o):
                 sometimes[:, 0].zero_()
         return tape
+
+    def rest(self, n: Sizes) -> list[Tensor]:
+        """All but `m`, each once."""
+        once = self._asdict()
+        del once["m"]
+        if not n.norm_memory:
+            del once["m_hat"]
+        return list(once.values())
+
+    @classmethod
+    def restored(cls, n: Sizes, tensors: list[Tensor]) -> "Tape":
+        """The tape again, from `m` and what `rest` returned."""
+        names = [name for name in cls._fields if name != "m" and (name != "m_hat" or n.norm_memory)]
+        tape = dict(zip(["m", *names], tensors, strict=True))
+        return cls(**{"m_hat": tape["m"], **tape})
 
     def weights(self, n: Sizes, t: int) -> Tensor:
         """The attention weights of step `t`, `(L, H, B, S)`."""

@@ -332,7 +332,7 @@ def test_wrong_tensors_of_a_call(data):
     n = Sizes.of(CONFIG, 3, 2, 4, None)
     weights = Weights.of(FeedbackTransformer(CONFIG), n.W)
     x, past = torch.randn(3, 2, 12), [torch.randn(1, 2, 2, 6, 4)] * 2
-    check_call(n, x, past, None, weights)
+    check_call(n, x, past, None, weights, mixed=False)
     name = data.draw(st.sampled_from(Weights._fields))
     field = getattr(weights, name)
     listed = isinstance(field, tuple)
@@ -342,7 +342,7 @@ def test_wrong_tensors_of_a_call(data):
         return
     new = (*field[1:], torch.randn(wrong)) if listed else torch.randn(wrong)
     with pytest.raises(ValueError, match=f"the weight {name} has the shape"):
-        check_call(n, x, past, None, weights._replace(**{name: new}))
+        check_call(n, x, past, None, weights._replace(**{name: new}), mixed=False)
 
 
 def test_another_number_of_layers():
