@@ -20,10 +20,11 @@ when a segment starts, so they always belong to the current weights, and
 $W_k$, $W_v$ learn from old memory too, even from memory that was detached.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree
 
 from .config import ModelConfig
 from .support.checks import require
@@ -54,13 +55,13 @@ class Memory:
         Raises `ValueError` unless this memory can continue the batch `like`, `(B, T, D)`, in a
         model with `config` whose memory has the extra dimensions `layers`.
         """
-        for field in fields(ModelConfig):
-            ours, theirs = getattr(config, field.name), getattr(self.config, field.name)
-            require(
-                field.name == "dropout" or ours == theirs,
-                f"this memory was made by a model with {field.name} = {theirs!r}, "
-                f"but this model has {ours!r}; use the model that made it, or pass memory=None",
-            )
+        for name in (field.name for field in fields(config) if field.name != "dropout"):
+            ours, theirs = getattr(config, name), getattr(self.config, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"this memory was made by a model with {name} = {theirs!r}, but this model "
+                    f"has {ours!r}; use the model that made it, or pass memory=None"
+                )
         shape = tuple(self.m.shape)
         require(
             len(shape) == 3 + len(layers),
@@ -92,3 +93,23 @@ class Memory:
             self.m.dtype == like.dtype or torch.is_autocast_enabled(like.device.type),
             f"this memory is {self.m.dtype}, but the input is {like.dtype}; convert one of them",
         )
+
+
+def flat(memory: Memory) -> tuple[list[Tensor], ModelConfig]:
+    """Its one tensor, and the rest."""
+    return [memory.m], memory.config
+
+
+# To PyTorch's own tools, `torch.export` and `vmap` among them, a memory is a container of a tensor.
+_pytree.register_pytree_node(
+    Memory,
+    flat,
+    lambda tensors, config: Memory(*tensors, config),
+    serialized_type_name="feedback.Memory",
+    to_dumpable_context=asdict,
+    from_dumpable_context=lambda fields: ModelConfig(**fields),
+    flatten_with_keys_fn=lambda memory: (
+        [(_pytree.GetAttrKey("m"), memory.m)],
+        memory.config,
+    ),
+)

@@ -16,6 +16,10 @@ all of it each time: $1 + 2 + \dots + T$ rows, $\mathcal{O}(T^2)$ memory, all ke
 the backward pass. Could all those prefixes be views of *one* buffer? Autograd would object: an
 earlier step has saved a tensor, and then it is written to. Yet the write is harmless, because no
 earlier step has read the row that is written. A custom function can tell autograd so.
+
+Autograd is not the only one who looks. A compiler and the transforms of `torch.func` follow values
+from operation to operation, and a write behind their back would escape them. They get the list in
+the ordinary way, with copies.
 """
 
 from typing import Any
@@ -23,6 +27,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..layers import DropoutMasks
 from ..reference import Recurrence, recurrent_step
@@ -119,6 +124,27 @@ class GrowingWindow:
         self.end += 1
 
 
+class JoinedWindow:
+    """
+    ## The same with copies
+
+    For those who follow values and not memory.
+    """
+
+    def __init__(self, past: Tensor, T: int, mem_len: int):
+        self.rows, self.mem_len = past, mem_len
+
+    def append(self, row: Tensor) -> None:
+        """Adds `row`, `(B, H, K)`; the window then ends with it."""
+        joined = torch.cat([self.rows, row.unsqueeze(2)], dim=2)
+        self.rows = joined[:, :, -self.mem_len :]
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` is at work, or forward mode."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def append_forward(
     model: Recurrence, x: Tensor, past: Tensor, masks: DropoutMasks | None
 ) -> tuple[Tensor, Tensor]:
@@ -129,7 +155,9 @@ def append_forward(
     once per step.
     """
     T, mem_len = len(x), model.config.mem_len
-    windows = [[GrowingWindow(kv, T, mem_len) for kv in pair] for pair in model.window(past)]
+    followed = torch.compiler.is_compiling() or transformed()
+    make: Any = JoinedWindow if followed else GrowingWindow
+    windows = [[make(kv, T, mem_len) for kv in pair] for pair in model.window(past)]
     memory, outputs = list(past), []
     for t, x_t in enumerate(x):
         pairs = [(k.rows, v.rows) for k, v in windows]

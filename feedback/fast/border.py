@@ -29,14 +29,15 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.autograd import forward_ad
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..config import ModelConfig
 from ..layers import DropoutMasks
 from ..reference import Recurrence
 from ..support.checks import require
+from .append import transformed
 from .tape import Sizes, Tape
 from .weights import MATRICES, Weights
 
@@ -76,7 +77,8 @@ class Part(NamedTuple):
 @functools.cache
 def parts(config: ModelConfig) -> tuple[Part, ...]:
     """All modules of the recurrence with this configuration, the whole first."""
-    with torch.device("meta"):
+    # Made once, perhaps while a model is traced, of which this one is no part.
+    with _disable_current_modes(), torch.device("meta"):
         model = Recurrence(config)
     paths = {path: index for index, (path, _) in enumerate(model.named_modules())}
     found = []
@@ -94,8 +96,11 @@ def parts(config: ModelConfig) -> tuple[Part, ...]:
 
 def objection(model: Recurrence, x: Tensor) -> str | None:
     """Why the sweeps cannot compute this, in words; `None` if they can."""
-    if (why := transformed()) is not None:
-        return why
+    if transformed():
+        return (
+            "vmap, torch.func and forward mode have to see each operation, which the sweeps hide "
+            "and implementation='reference' shows"
+        )
     if model.config.adaptive_span:
         return "it has no adaptive spans, which implementation='append' has"
     if type(x) not in PLAIN:
@@ -104,13 +109,6 @@ def objection(model: Recurrence, x: Tensor) -> str | None:
     dtype = None if torch.is_autocast_enabled(x.device.type) else x.dtype
     found = odd_model(model, dtype, x.device)
     return found and f"{found}; it calls no modules, as implementation='append' does"
-
-
-def transformed() -> str | None:
-    """Whether a transform of `torch.func` is at work, or forward mode: then what can do that."""
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        return "vmap, torch.func and forward mode need implementation='reference'"
-    return None
 
 
 # A compiler need not read how a model is looked over, only what came out: it does not change.

@@ -187,6 +187,7 @@ def library() -> Library:
     return loop
 
 
+@torch.compiler.assume_constant_result
 def missing() -> str | None:
     """Why there is no compiled loop; `None` if there is one."""
     return found()[1]

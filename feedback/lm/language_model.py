@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..fast.border import transformed
+from ..fast.append import transformed
 from ..memory import Memory
 from ..model import FeedbackTransformer, Implementation
 from ..support.checks import expect, require, require_batch
@@ -64,7 +64,7 @@ class LanguageModel(Pretrained):
             not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool),
             f"tokens have the type {tokens.dtype}, expected int64",
         )
-        if torch.compiler.is_compiling() or transformed() is not None:
+        if tokens.is_meta or torch.compiler.is_compiling() or transformed():
             return  # What a compiler or `vmap` passes through has a shape, but no numbers to ask for.
         if tokens.is_cuda and torch.cuda.is_current_stream_capturing():
             return  # While a graph is recorded, the GPU cannot be asked for a number.
