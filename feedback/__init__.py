@@ -91,6 +91,7 @@ it. The files at the top of this folder are the chapter; the code that supports 
 51. `checks`: errors that say what to do
 52. `files`: write a file completely or not at all, one process at a time
 53. `interrupt`: a signal that lets the step finish
+54. `trust`: which folders nobody else can write to, and text that a terminal can show
 """
 
 from .config import ModelConfig

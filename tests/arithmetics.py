@@ -79,6 +79,8 @@ def arithmetic(name: str, seed: int, size: float) -> Iterator[dict[str, str]]:
         yield {"OMP_NUM_THREADS": "2"}
     elif name == "no-compiler":
         plain = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+        # That it is slower is no news here, and no output of a notebook.
+        plain["PYTHONWARNINGS"] = "ignore:PyTorch is used"
         yield {"OMP_NUM_THREADS": "1", "CXX": "false", **plain}
     elif name == "oldest":
         compiler = os.environ.get("CXX", "c++")

@@ -1,89 +1,16 @@
 """The native loop: compiled where that is possible, replaced where it is not."""
 
 import itertools
-import subprocess
 
 import pytest
 import torch
 from parity import SMALL, assert_same, needs_the_library, outputs_and_gradients, same_models
 
-from feedback import FeedbackLM, ModelConfig
+from feedback import ModelConfig
 from feedback.fast import backward, compiled, native
 from feedback.fast.compiled import missing
 from feedback.fast.forward import EPSILON
 from feedback.fast.tape import MARGIN
-
-
-def step(implementation: str) -> None:
-    """Forward and backward."""
-    logits, _ = FeedbackLM(ModelConfig(**SMALL), implementation)(
-        torch.zeros(2, 5, dtype=torch.long)
-    )
-    logits.sum().backward()
-
-
-@pytest.mark.parametrize(
-    ("compiler", "words"),
-    [
-        ("/no/such/compiler", r"the C\+\+ loop could not be built or loaded: .*No such file"),
-        ("false", "false could not compile the C\\+\\+ loop: exit code 1"),
-        ("c++ -no-such-option", r"c\+\+ could not compile .*no-such-option"),
-        (" ", None),
-    ],
-)
-def test_a_broken_compiler_is_no_error(monkeypatch, tmp_path, compiler, words):
-    """Where nothing can be compiled, "auto" still runs, "native" says why, and no file is left."""
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
-    if words is None:
-        monkeypatch.setenv("PATH", "")
-        words = "there is no C\\+\\+ compiler here; install one, or name it in"
-    step("auto")
-    with pytest.raises(ValueError, match=f"'native' cannot run here: {words}"):
-        step("native")
-    assert list(tmp_path.iterdir()) == []
-
-
-@needs_the_library
-def test_compiled_once(monkeypatch, tmp_path):
-    """The second process finds the library in the cache."""
-    monkeypatch.setenv("FEEDBACK_CACHE", str(tmp_path))
-    seen = commands(monkeypatch)
-    for _ in range(2):
-        found, _ = compiled.load.__wrapped__(compiled.compiler(), tmp_path)
-        assert found is not None
-    assert len(seen) == 1
-    assert [p.suffix for p in tmp_path.iterdir()] == [".so"]
-
-
-def commands(monkeypatch) -> list[list[str]]:
-    """The list to which every command that is run from now on is added."""
-    seen, run = [], subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda c, **k: seen.append(c) or run(c, **k))
-    return seen
-
-
-@needs_the_library
-def test_several_words_and_options(monkeypatch, tmp_path):
-    """`$CXX` may begin with a wrapper, and its options come last, so that they win."""
-    monkeypatch.setenv("CXX", "env c++ -march=x86-64 -DMARGIN=16")
-    seen = commands(monkeypatch)
-    found, why = compiled.load(compiled.compiler(), tmp_path)
-    assert found is not None and why is None
-    assert seen[0][:2] == ["env", "c++"]
-    assert seen[0].index("-march=native") < seen[0].index("-march=x86-64") < len(seen[0]) - 3
-
-
-@needs_the_library
-@pytest.mark.parametrize("refused", [1, 2, 3])
-def test_flags_that_the_compiler_accepts(monkeypatch, tmp_path, refused):
-    """Flags that this compiler refuses are left out, one choice after the other."""
-    wrong = [("-no-such-flag",)] * refused
-    monkeypatch.setattr(compiled, "CHOICES", (*wrong, *compiled.CHOICES[:1]))
-    seen = commands(monkeypatch)
-    found, _ = compiled.load.__wrapped__(compiled.compiler(), tmp_path)
-    assert found is not None and len(seen) == refused + 1
-
 
 LEVELS = {"x86-64-v2": {"sse4_2"}, "x86-64-v3": {"avx2", "fma"}, "x86-64-v4": {"avx512f"}}
 
@@ -135,17 +62,6 @@ def test_what_python_and_c_share():
     assert {*native.Tape._fields, *native.Weights._fields, *native.Sizes._fields} <= names
     with pytest.raises(AssertionError, match="the library knows no witdh"):
         compiled.library().arguments(witdh=3)
-
-
-@needs_the_library
-def test_another_layout_is_refused(monkeypatch, tmp_path):
-    """A library whose struct has another size than the fields it names is not used."""
-    source = tmp_path / "native.cpp"
-    text = compiled.SOURCE.read_text().replace("sizeof(Arguments<float>)", "8")
-    source.write_text(text.replace("cpp/", f"{compiled.SOURCE.parent}/cpp/"))
-    monkeypatch.setattr(compiled, "SOURCE", source)
-    found, why = compiled.load(compiled.compiler(), tmp_path)
-    assert found is None and "lays out its arguments differently" in why
 
 
 @needs_the_library
