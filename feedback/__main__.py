@@ -23,8 +23,10 @@ A mistake gives one line, which says what was wrong and what would be right, and
 import argparse
 import contextlib
 import io
+import re
 import sys
 import textwrap
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,11 +42,20 @@ from .lm.language_model import architecture
 from .lm.pretrained import find
 from .support.checks import expect, require
 from .support.interrupt import StopNow
+from .support.trust import printable
 from .training.plot import Axis, plot_runs
 from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
 from .training.train import train
 from .training.train_config import TrainConfig
 from .training.trainer import SEEDS, choose_device
+
+
+def show(text: str) -> None:
+    """
+    Prints what a model wrote. A file or a program gets it as it is; a terminal gets no control
+    characters, which it would obey.
+    """
+    print(printable(text) if sys.stdout.isatty() else text)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class Train:
                 print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
                 print(f"To continue:  python -m feedback train --run {run.folder} --resume")
             return trainer.exit_code
-        print(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
+        show(f"\n{(run / SAMPLE).read_text(encoding='utf-8').strip()}\n")
         if trainer.val_loss is not None:
             print(
                 f"validation loss {trainer.val_loss:.4f} nats per {run.unit()}, "
@@ -199,7 +210,7 @@ class Generate:
             stop_token=None if stop is None else int(stop),
             generator=generator,
         )
-        print("\n---\n".join(tokenizer.decode(row) for row in out))
+        show("\n---\n".join(tokenizer.decode(row) for row in out))
         return 0
 
 
@@ -293,6 +304,17 @@ Command = Train | Generate | Plot | Benchmark | Experiments
 """What the command line can ask for."""
 
 
+def check_arguments(args: list[str]) -> None:
+    """Raises `ValueError` for an option with an empty value: no path or number is empty."""
+    for before, argument in zip(["", *args], args, strict=False):
+        empty = argument == "" and before != "--prompt"  # An empty prompt has its own message.
+        name = before if argument == "" else argument.rstrip("=")
+        require(
+            not (empty or re.fullmatch(r"--[\w-]+=", argument)),
+            f"{name or 'an argument'} is empty, expected a value; leave it out for the default",
+        )
+
+
 def parse(args: list[str], train: Train | None = None) -> Command:
     """
     The command that `args` describe, with the values of `train`, or of the preset, as the defaults
@@ -306,6 +328,7 @@ def parse(args: list[str], train: Train | None = None) -> Command:
         | Annotated[Benchmark, tyro.conf.subcommand("benchmark")]
         | Annotated[Experiments, tyro.conf.subcommand("experiment")]
     )
+    check_arguments(args)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -328,18 +351,36 @@ def parse(args: list[str], train: Train | None = None) -> Command:
     return command
 
 
+NO_MEMORY = re.compile(
+    "not enough memory|can't allocate memory|out of memory|bad_alloc|storage size"
+)
+"""What PyTorch says if there is none left, or if a tensor would be larger than any memory."""
+
+
+def say(text: str) -> None:
+    """Prints one line on standard error."""
+    print(f"feedback: {printable(' '.join(text.split()))}", file=sys.stderr)
+
+
 def main(args: list[str] | None = None) -> int:
     """
     Runs a command and returns its exit code: 0, 2 after a mistake, 130 after Ctrl-C, 143 after
     SIGTERM, 129 after SIGHUP.
     """
     try:
-        return parse(sys.argv[1:] if args is None else args).main()
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(str(message))
+            return parse(sys.argv[1:] if args is None else args).main()
     except (ValueError, OSError) as error:
         text = str(error)
         if isinstance(error, OSError) and error.strerror is not None:
             text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
-        print(f"feedback: {' '.join(text.split())}", file=sys.stderr)
+        say(text)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        say("there is not enough memory for this; make the model, the batch or the text smaller")
         return 2
     except KeyboardInterrupt as stop:
         with contextlib.suppress(OSError):

@@ -29,7 +29,18 @@ The names are the usual ones, and each of these stands for one letter in the for
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
-from .support.checks import expect, require, require_kinds, require_positive
+from .support.checks import (
+    MOST,
+    expect,
+    require,
+    require_at_most,
+    require_fits,
+    require_kinds,
+    require_positive,
+)
+
+MOST_LAYERS = 4096
+"""More than anyone has trained; a layer takes memory and time even if it has few parameters."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class ModelConfig:
     r"""
     ## The model
 
-    Raises `ValueError` for values that describe no valid model, and names the value at fault.
+    Raises `ValueError` for values that describe no valid model, and names the value at fault; and
+    for a model whose weights, in float32, are larger than the memory of this machine.
 
     Two fields settle questions on which earlier implementations differ.
     `empty_memory`: what does the very first step attend to? `"skip"` leaves the attention
@@ -91,11 +103,44 @@ class ModelConfig:
         require_kinds(self)
         words = "a probability from 0 up to but not including 1"
         expect(0.0 <= self.dropout < 1.0, "dropout", self.dropout, words)
+        require_at_most(MOST_LAYERS, self, "n_layers")
+        require_at_most(MOST, self, "span_ramp")
+        sizes = "a model with these d_model, n_layers, n_heads, d_k, d_ff, mem_len and vocab_size"
+        require_fits(4 * self.parameters, sizes)
 
     @property
     def head_dim(self) -> int:
         """$K$: `d_k` if given, else `d_model / n_heads`."""
         return self.d_model // self.n_heads if self.d_k is None else self.d_k
+
+    @property
+    def parameters(self) -> int:
+        r"""
+        How many numbers a `FeedbackLM` of this configuration learns:
+
+        $$\underbrace{L\,(2 D H K + S H K)}_{\text{attention}} +
+          \underbrace{L \cdot 2 D F}_{\text{feed-forward}} +
+          \underbrace{2 D H K}_{\text{keys and values}} +
+          \underbrace{2 V D}_{\text{tokens}} + \dots$$
+
+        with biases, norms and the mix; a third map for SwiGLU; keys and values $L$ times if they
+        are not shared.
+        """
+        D, L, H, F, V = self.d_model, self.n_layers, self.n_heads, self.d_ff, self.vocab_size
+        HK, S = H * self.head_dim, self.mem_len
+        attention = 2 * D * HK + D + HK + S * HK + S * H + H * self.adaptive_span
+        maps = 3 if self.activation == "swiglu" else 2
+        feed_forward = maps * D * F + (maps - 1) * F + D
+        pairs = 2 * D * HK * (1 if self.share_kv else L)
+        norms = 2 * D * (2 * L + 1 + (self.share_kv and self.norm_memory))
+        return L * (attention + feed_forward) + pairs + norms + L + 1 + (2 * D + 1) * V
+
+    def bytes_of(self, tokens: int) -> int:
+        """
+        What reading so many tokens takes at the very least: the states of all layers, and the
+        logits, in float32.
+        """
+        return 4 * tokens * ((self.n_layers + 1) * self.d_model + self.vocab_size)
 
     @classmethod
     def fair(cls, **changes: Any) -> Self:

@@ -23,23 +23,28 @@ the kind that it will read when it is used.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..support.checks import expect, require
+from ..support.checks import expect, require, require_fits
+from ..support.files import read_file
 from .enwik8 import TRAIN, VAL, load_enwik8
 from .tiny_shakespeare import load_tiny_shakespeare
-from .tokenizer import Tokenizer, make_tokenizer
+from .tokenizer import Tokenizer, in_pieces, make_tokenizer, number, path_of
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; raises `ValueError` if it is unreadable or not UTF-8."""
+    """
+    The text of a UTF-8 file, each line break as `\\n`, without the byte order mark that some
+    editors put before it. Raises `ValueError` if it is unreadable or not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        text = read_file(path).decode().removeprefix("\N{BYTE ORDER MARK}")
+        return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}; "
@@ -74,7 +79,7 @@ def load_bytes(data: str) -> bytes:
         whole = load_enwik8()
         return whole[: len(whole) * (TRAIN + VAL) // 100]
     try:
-        content = b"\n".join(file.read_bytes() for file in files_of(data))
+        content = b"\n".join(read_file(file) for file in files_of(data))
     except OSError as error:
         raise ValueError(f"cannot read {error.filename}: {error.strerror}") from error
     require(bool(content), f"{data} is empty, expected some bytes to learn from")
@@ -83,23 +88,28 @@ def load_bytes(data: str) -> bytes:
 
 def files_of(data: str) -> list[Path]:
     """The file `data`, or the `.txt` files of the folder; raises `ValueError` if there is none."""
-    path = Path(data).expanduser()
-    if path.is_dir():
-        files = sorted(path.rglob("*.txt"))
-        require(bool(files), f"the folder {path} has no .txt file")
-        return files
     words = "tiny_shakespeare, a text file, a folder of .txt files, or, with bytes, enwik8"
-    expect(path.exists(), "data", data, words)
-    return [path]
+    path = path_of("data", data, words)
+    try:
+        folder, exists = path.is_dir(), path.exists()
+        files = sorted(path.rglob("*.txt")) if folder else [path] * exists
+        size = sum(file.stat().st_size for file in files)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    require(bool(files) or not folder, f"the folder {path} has no .txt file")
+    expect(bool(files), "data", data, words)
+    # The text, and four bytes for the number of each character.
+    require_fits(5 * size, f"the text {data}")
+    return files
 
 
 class Corpus(NamedTuple):
     """
     ## A text in two parts
 
-    Token ids of the first part, for training, and of the rest, for validation; how many
-    bytes of the text a token of the latter stands for; and a digest that tells this text, in these
-    tokens, from any other.
+    Token ids of the first part, for training, int32, and of the rest, for validation, int64; how
+    many bytes of the text a token of the latter stands for; and a digest that tells this text, in
+    these tokens, from any other.
     """
 
     train: Tensor
@@ -111,11 +121,16 @@ class Corpus(NamedTuple):
 def split(text: str | bytes, tokenizer: Tokenizer, border: int | None = None) -> Corpus:
     """The parts of `text`, cut at `border`, or after nine tenths, before they are numbered."""
     border = int(0.9 * len(text)) if border is None else border
-    encode: Callable[[Any], Tensor] = tokenizer.encode
-    train, val = encode(text[:border]), encode(text[border:])
-    whole, rest = (t if isinstance(t, bytes) else t.encode() for t in (text, text[border:]))
-    digest = hashlib.sha256(whole + (tokenizer.json or "").encode()).hexdigest()
-    return Corpus(train, val, len(rest) / max(1, len(val)), digest)
+    train, val = number(tokenizer, text, end=border), number(tokenizer, text, border).long()
+    digest = hashlib.sha256()
+    for start, end in ((0, border), (border, len(text))):
+        rest = 0
+        for piece in in_pieces(text, start, end):
+            content = piece if isinstance(piece, bytes) else piece.encode()
+            digest.update(content)
+            rest += len(content)
+    digest.update((tokenizer.json or "").encode())
+    return Corpus(train, val, rest / max(1, len(val)), digest.hexdigest())
 
 
 def load_corpus(data: str, tokenizer: str) -> tuple[Tokenizer, Corpus]:
@@ -150,7 +165,7 @@ class Batch(NamedTuple):
 def random_batch(tokens: Tensor, B: int, T: int, generator: torch.Generator | None = None) -> Batch:
     """`B` windows of `T` tokens, at places drawn from `generator`, or PyTorch's global one."""
     starts = torch.randint(len(tokens) - T, (B, 1), generator=generator)
-    rows = tokens[starts + torch.arange(T + 1)]
+    rows = tokens[starts + torch.arange(T + 1)].long()
     return Batch(rows[:, :-1], rows[:, 1:], new=True)
 
 
@@ -168,7 +183,7 @@ def carried_batch(tokens: Tensor, B: int, T: int, position: int) -> Batch:
     )
     at = position % (rows // T * T)
     places = torch.arange(B)[:, None] * rows + at + torch.arange(T + 1)
-    segment = tokens[places]
+    segment = tokens[places].long()
     return Batch(segment[:, :-1], segment[:, 1:], new=at == 0)
 
 

@@ -21,13 +21,18 @@ A trained model is of no use without its tokenizer, so `Tokenizer.to_dict` goes 
 `config.json` beside the weights, and the file of the third kind is copied beside it.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..support.checks import expect, require
+from ..support.checks import expect, require, shown
+from ..support.files import read_file
+
+PIECE = 2**21
+"""How many characters or bytes are numbered at once."""
 
 TOKENIZER = "tokenizer.json"
 """The file beside a model whose tokenizer is one of Hugging Face's."""
@@ -68,12 +73,19 @@ class Characters:
         words = "different characters in order"
         expect(list(characters) == sorted(set(characters)), "characters", characters, words)
         self.characters = characters
-        self._codes = code_points(characters)
+        # The id of each character by its number in Unicode; -1 where there is none, and at the end
+        # for all characters beyond.
+        codes = code_points(characters).long()
+        self._ids = torch.full((max(codes.tolist(), default=-1) + 2,), -1, dtype=torch.int32)
+        self._ids[codes] = torch.arange(len(codes)).int()
 
     @classmethod
     def of(cls, text: str) -> "Characters":
         """The tokenizer of all the characters of `text`."""
-        return cls("".join(sorted(set(text))))
+        seen: set[int] = set()
+        for piece in in_pieces(text):
+            seen.update(torch.bincount(code_points(piece)).nonzero().flatten().tolist())
+        return cls("".join(map(chr, sorted(seen))))
 
     def __len__(self) -> int:
         """$V$, the size of the vocabulary."""
@@ -81,13 +93,16 @@ class Characters:
 
     def encode(self, text: str) -> Tensor:
         """Token ids of `text`, `(T,)`; raises `ValueError` for a character it does not know."""
-        unknown = sorted(set(text) - set(self.characters))
+        codes = code_points(text)
+        ids = self._ids.index_select(0, codes.clamp(max=len(self._ids) - 1))
+        missing = codes[ids < 0] if len(ids) and ids.min() < 0 else codes[:0]
+        unknown = [chr(code) for code in missing.unique().tolist()]
         require(
             not unknown,
             f"the model has no token for {', '.join(map(repr, unknown[:8]))}"
-            f"{' ...' * (len(unknown) > 8)}; expected only the characters {self.characters!r}",
+            f"{' ...' * (len(unknown) > 8)}; expected only the characters {shown(self.characters)}",
         )
-        return torch.searchsorted(self._codes, code_points(text))
+        return ids.long()
 
     def decode(self, tokens: Tensor) -> str:
         """The text of token ids `(T,)`."""
@@ -99,10 +114,37 @@ class Characters:
 
 
 def code_points(text: str) -> Tensor:
-    """The number of each character in Unicode, `(T,)`, int64."""
+    """The number of each character in Unicode, `(T,)`, int32; no Python object for each."""
     data = bytearray(text.encode("utf-32-le", "surrogatepass"))
-    codes = torch.frombuffer(data, dtype=torch.int32) if data else torch.empty(0)
-    return codes.long()
+    return torch.frombuffer(data, dtype=torch.int32) if data else torch.empty(0, dtype=torch.int32)
+
+
+def in_pieces(text: str | bytes, start: int = 0, end: int | None = None) -> Iterator[Any]:
+    """
+    `text[start:end]` in pieces of moderate length: what is done with a piece needs little memory,
+    and between two of them Python hears a Ctrl-C.
+    """
+    end = len(text) if end is None else end
+    for at in range(start, end, PIECE):
+        yield text[at : min(at + PIECE, end)]
+
+
+def number(
+    tokenizer: Tokenizer, text: str | bytes, start: int = 0, end: int | None = None
+) -> Tensor:
+    """
+    The ids of `text[start:end]`, `(T,)`, in 32 bits. Characters, or bytes, are numbered a piece at
+    a time, one id each; a tokenizer from a file reads the whole, as its tokens cross any border.
+    """
+    encode: Callable[[Any], Tensor] = tokenizer.encode
+    if tokenizer.json is not None or (isinstance(tokenizer, Bytes) and isinstance(text, str)):
+        return encode(text[start:end]).int()
+    start, end, _ = slice(start, end).indices(len(text))
+    ids, at = torch.empty(max(0, end - start), dtype=torch.int32), 0
+    for piece in in_pieces(text, start, end):
+        ids[at : at + len(piece)] = encode(piece)
+        at += len(piece)
+    return ids
 
 
 class Bytes:
@@ -174,6 +216,18 @@ class Pieces:
         return {"tokenizer": TOKENIZER}
 
 
+def path_of(field: str, value: str, expected: str) -> Path:
+    """
+    The path that a setting names, `~` being the home folder; `ValueError` if it names none, or the
+    home folder of nobody. An empty name would be the current folder, which is never meant.
+    """
+    try:
+        expect(value.strip() != "", field, value, expected)
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{field} is {value!r}, but there is no such home folder") from None
+
+
 def make_tokenizer(name: str, text: str | bytes) -> Tokenizer:
     """
     ## The tokenizer of a run
@@ -185,7 +239,7 @@ def make_tokenizer(name: str, text: str | bytes) -> Tokenizer:
         return Bytes()
     if name == "characters":
         return Characters.of(text)
-    path = Path(name).expanduser()
+    path = path_of("tokenizer", name, "characters, bytes, or a tokenizer.json")
     expect(path.is_file(), "tokenizer", name, "characters, bytes, or a tokenizer.json")
     return Pieces(read_json(path), name)
 
@@ -218,6 +272,6 @@ def read_tokenizer(folder: Path) -> str:
 def read_json(path: Path) -> str:
     """The text of a file; raises `ValueError` if it cannot be read as UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a tokenizer, expected UTF-8 JSON ({error})") from error

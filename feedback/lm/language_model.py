@@ -27,10 +27,10 @@ from ..config import ModelConfig
 from ..fast.append import transformed
 from ..memory import Memory
 from ..model import FeedbackTransformer, Implementation
-from ..support.checks import expect, require, require_batch
+from ..support.checks import require, require_batch
 from ..transformer import Transformer
 from .decode import Stack, decoder
-from .generate import check_options, choose
+from .generate import check_length, check_options, choose
 from .pretrained import Pretrained
 from .rotary import RotaryTransformer
 
@@ -94,7 +94,8 @@ class LanguageModel(Pretrained):
         the text before the prompt. Dropout is off during generation; afterwards the model is in the
         mode it was in before. Raises `ValueError` for an option out of its range.
         """
-        expect(max_new_tokens >= 0, "max_new_tokens", max_new_tokens, "at least 0")
+        require_batch(tokens, "B, T")
+        check_length(self.config, tokens, max_new_tokens)
         check_options(self.config.vocab_size, temperature, top_k, top_p, stop_token)
         training = self.training
         self.eval()
@@ -162,4 +163,4 @@ ARCHITECTURES: dict[str, Any] = {
 def architecture(stored: dict[str, Any]) -> Any:
     """The class that a `config.json` names; `FeedbackLM` if it names none that is known."""
     names = {cls.__name__: cls for cls in ARCHITECTURES.values()}
-    return names.get(stored.get("architecture", ""), FeedbackLM)
+    return names.get(str(stored.get("architecture")), FeedbackLM)

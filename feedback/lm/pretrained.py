@@ -28,15 +28,17 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from ..config import ModelConfig
 from ..data.tokenizer import TOKENIZER, read_tokenizer
-from ..support.checks import require
-from ..support.files import write_together
+from ..support.checks import expect, require, require_fits
+from ..support.files import read_file, write_together
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MOST_CONFIG = 2**26
+"""The largest `config.json` that is read, in bytes; one with all of Unicode in it is smaller."""
 TRAINED = Path(__file__).parent.parent / "trained"
 """The models that come with the package, one folder each."""
 
@@ -48,6 +50,7 @@ def shipped() -> list[str]:
 
 def find(name: str | Path) -> Path:
     """The folder `name`; if there is none, the folder of the shipped model of that name, if any."""
+    expect(bool(str(name)), "name", name, "the folder or the name of a model")
     folder = Path(name)
     return TRAINED / folder if not folder.is_dir() and str(name) in shipped() else folder
 
@@ -59,7 +62,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         path.is_file(), f"{folder} holds no {CONFIG}; expected a folder made by save_pretrained"
     )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_file(path, MOST_CONFIG).decode())
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: brackets in brackets, too deep to read") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: not JSON ({error})") from error
     require(isinstance(values, dict), f"{path} is damaged: expected a JSON object")
@@ -83,6 +88,26 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], origi
             "it was made with another configuration: use the same one here",
         )
     model.load_state_dict(weights)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """
+    The tensors of a safetensors file, which must be finite numbers; raises `ValueError` if it is
+    missing or damaged. The file says how large they are, and it is asked before they are made.
+    """
+    require(path.is_file(), f"{path.parent} holds no {path.name}")
+    require_fits(path.stat().st_size, str(path))
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or truncated ({error})") from error
+    for name, tensor in weights.items():
+        real = tensor.is_floating_point()
+        require(real, f"{path} has {name} of type {tensor.dtype}, expected floating-point numbers")
+        good = bool(tensor.float().isfinite().all())
+        require(good, f"{path} has {name} with values that are not finite; the model is of no use")
+    return weights
 
 
 def download(name: str, **hub: Any) -> Path:
@@ -173,11 +198,7 @@ class Pretrained(
             f"Python use {made_by}.from_pretrained",
         )
         path = folder / WEIGHTS
-        require(path.is_file(), f"{folder} holds no {WEIGHTS}")
-        try:
-            weights = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or truncated ({error})") from error
+        weights = read_weights(path)
         model = cls(ModelConfig.from_dict(values), **options)
         load_weights(model, weights, str(path))
         own = {"architecture", *asdict(model.config)}

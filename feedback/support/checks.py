@@ -8,8 +8,16 @@ summary: Errors that name the value, what was expected, and what to do.
 
 A mistake is cheapest to correct where it is made. So whatever comes in from outside, a setting, a
 file or a tensor, is checked at once, and a mistake raises a `ValueError` of one sentence.
+
+**How large may a number be?** A model with `d_model` = 1,000,000,000 is described in a line, and
+could never be made. There is one rule: what a description asks for must fit into the memory of this
+machine. `require_fits` applies it before anything is allocated: to the weights of a model, the
+tokens of a batch, a text, a text to be written. The rule is about what cannot be, not about what
+will be: training needs several times the memory of the weights alone.
 """
 
+import os
+import reprlib
 import sys
 from pathlib import Path
 from types import NoneType
@@ -27,6 +35,13 @@ KINDS = {
 }
 """The types that a field of a configuration may have, in words."""
 
+MOST = 10**9
+"""The largest number of steps, slots or the like that is not limited by memory."""
+
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 160
+"""Values in error messages; a very long one is cut in its middle."""
+
 
 def require(condition: bool, message: str) -> None:
     """Raises `ValueError(message)` unless `condition` holds."""
@@ -36,7 +51,37 @@ def require(condition: bool, message: str) -> None:
 
 def expect(good: bool, name: str, value: object, expected: str) -> None:
     """Raises a `ValueError` that names the value, and says what was expected, unless it is good."""
-    require(good, f"{name} is {value!r}, expected {expected}")
+    require(good, f"{name} is {shown(value)}, expected {expected}")
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, but not at any length: values from a file may be of any."""
+    try:
+        return SHORT.repr(value)
+    except ValueError:  # Python does not write out numbers of thousands of digits.
+        return "a number of thousands of digits"
+
+
+def machine_memory() -> int:
+    """The memory of this machine in bytes; 2^40 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**40
+
+
+def require_fits(size: int, what: str) -> None:
+    """Raises `ValueError` if `what`, of `size` bytes, is larger than this machine's memory."""
+    there = machine_memory()
+    require(
+        size <= there,
+        f"{what} would take {in_gib(size)}, but this machine has {in_gib(there)} of memory",
+    )
+
+
+def in_gib(size: int) -> str:
+    """A number of bytes in words."""
+    return f"{size / 2**30:,.1f} GiB" if size < 2**60 else "more than a billion GiB"
 
 
 def require_positive(config: Any, *names: str) -> None:
@@ -53,6 +98,13 @@ def is_a(value: Any, kind: type) -> bool:
     if kind is float:
         return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return isinstance(value, kind)
+
+
+def require_at_most(most: int, config: Any, *names: str) -> None:
+    """Raises `ValueError` if one of these fields is larger than `most`."""
+    for name in names:
+        value = getattr(config, name)
+        expect(value is None or value <= most, name, value, f"at most {most:,}")
 
 
 def require_kinds(config: Any) -> None:

@@ -12,6 +12,7 @@ which a file system does completely or not at all. (Metrics are the exception: a
 """
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import platformdirs
 
-from .checks import require
+from .checks import require, require_fits
 
 if sys.platform == "win32":
     import msvcrt
@@ -57,6 +58,26 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """
+    The content of a file. Raises `ValueError` if it is larger than `most` bytes or the memory of
+    this machine, or if it is no regular file: a pipe may keep its reader waiting for ever, and a
+    device such as `/dev/zero` has no end.
+    """
+    # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with naming(path), open(handle, "rb") as file:
+        found = os.fstat(handle)
+        require(stat.S_ISREG(found.st_mode), f"{path} is no regular file, expected one")
+        require_fits(found.st_size, str(path))
+        limit = found.st_size if most is None else most
+        require(
+            found.st_size <= limit,
+            f"{path} has {found.st_size:,} bytes, expected at most {limit:,}",
+        )
+        return file.read(found.st_size)
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

@@ -14,8 +14,20 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ..config import ModelConfig
 from ..model import ALIASES, Implementation
-from ..support.checks import expect, require_kinds, require_positive
+from ..support.checks import (
+    MOST,
+    expect,
+    require_at_most,
+    require_fits,
+    require_kinds,
+    require_positive,
+)
+
+MOST_STEPS = 10**8
+"""A step leaves a line of metrics, and so many are more than can be kept."""
+BATCH = "a batch of this batch_size and seq_len"
 
 
 def short_lengths(seq_len: int) -> list[int]:
@@ -95,10 +107,19 @@ class TrainConfig:
         words += ", ".join(map(str, lengths)) or "there is none, as seq_len is odd"
         expect(start is None or start in lengths, "start_seq_len", start, words)
         require_kinds(self)
+        require_at_most(MOST_STEPS, self, "max_steps")
+        require_at_most(MOST, self, "warmup_steps", "eval_steps", "checkpoint_steps")
+        # Each token is a number of eight bytes, twice: as an input and as a target.
+        require_fits(16 * self.batch_size * self.seq_len, BATCH)
         rates = ("learning_rate", "weight_decay", "grad_clip", "span_loss")
         for name in (*rates, "warmup_steps", "seed"):
             value = getattr(self, name)
             expect(value >= 0, name, value, "a number of at least 0")
+
+    def require_fits(self, model: ModelConfig) -> None:
+        """Raises `ValueError` if what this model makes of a batch is larger than the memory."""
+        tokens = self.batch_size // self.accumulate * self.seq_len
+        require_fits(model.bytes_of(tokens), BATCH)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""

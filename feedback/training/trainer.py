@@ -54,6 +54,7 @@ class Trainer:
         """Loads the text and builds the model; writes nothing."""
         self.tokenizer, self.corpus = load_corpus(config.data, config.tokenizer)
         require_enough(self.corpus, config.seq_len)
+        config.require_fits(replace(model_config, vocab_size=len(self.tokenizer)))
         self.config, self.run = config, Run(config.run)
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed % SEEDS)

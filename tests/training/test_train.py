@@ -95,7 +95,7 @@ def test_carried_memory_reaches_the_next_segment(tmp_path):
         tmp_path, segments="carried", learning_rate=0.0, max_steps=4, eval_steps=9, batch_size=2
     )
     trainer = quiet(dataclasses.replace(SMALL, dropout=0.0), config)
-    tokens, B, N = trainer.corpus.train, 2, 4 * 8
+    tokens, B, N = trainer.corpus.train.long(), 2, 4 * 8
     rows = (len(tokens) - 1) // B
     places = torch.arange(B)[:, None] * rows + torch.arange(N + 1)
     with torch.no_grad():
