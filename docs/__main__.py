@@ -36,9 +36,14 @@ SITE = ROOT / "docs" / "site"
 
 
 def serve(port: int) -> None:
-    """Shows the site, on this machine only, until Ctrl-C."""
+    """Shows the site, on this machine only, until Ctrl-C; `ValueError` if the port is taken."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or "there is no such port"
+        raise ValueError(f"port {port} cannot be used ({why}); choose another: --port") from None
+    with server:
         print(f"http://localhost:{port}")
         server.serve_forever()
 
@@ -96,8 +101,8 @@ def main(args: list[str] | None = None) -> int:
     options = parser.parse_args(args)
     try:
         return run(options.command, options.names, options.port, options.force)
-    except ValueError as error:
-        print(f"docs: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"docs: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print()

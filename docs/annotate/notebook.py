@@ -229,6 +229,14 @@ def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
     return new_notebook(cells=nodes, metadata=metadata)
 
 
+def check_record(record: Any) -> None:
+    """Raises `ValueError` for a record that the build cannot have written."""
+    kinds = {"source": str, "cells": list, "package": dict}
+    whole = isinstance(record, dict) and all(isinstance(record.get(k), kinds[k]) for k in kinds)
+    if record is not None and not whole:
+        raise ValueError("its record of what it was made from is damaged")
+
+
 def read(settings: Settings, name: str) -> Notebook | None:
     """The stored notebook, or `None`. Raises `Mistake` if the file is not a notebook."""
     path = settings.root / notebook_path(name)
@@ -237,6 +245,7 @@ def read(settings: Settings, name: str) -> Notebook | None:
     try:
         stored = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(stored)
+        check_record(stored.metadata.get("made_from"))
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise Mistake(

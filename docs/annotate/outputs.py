@@ -75,8 +75,37 @@ def lines_of(text: str, match: re.Match[str]) -> range:
     return range(begin, begin + match[0].count("\n") + 1)
 
 
+TAGS = {
+    *("svg", "g", "defs", "marker", "path", "line", "polyline", "polygon", "rect", "circle"),
+    *("ellipse", "text", "tspan", "title", "desc"),
+}
+"""What a drawing may be made of; none of them can run code or fetch anything."""
+
+ACTIVE = re.compile(
+    r"<[!?]|[\s\"'/]on\w{3,}\s*=|(href|src)\s*=|url\((?!#)|@import|javascript:", re.I
+)
+"""What could: comments hide text from one parser and not from another, handlers, addresses."""
+
+
+def drawing(svg: str) -> str:
+    """
+    A drawing as part of a page, where it could do all that the page can. Raises `LookupError` if it
+    has anything but shapes and text. The text of the file is searched, not a tree made from it:
+    browsers read it by other rules than a parser of XML.
+    """
+    tags = {name.lower() for name in re.findall(r"<([^\s/>!?]+)", svg)}
+    found = ACTIVE.search(svg)
+    if other := sorted(tags - TAGS) or (found and [found[0].strip()]):
+        raise LookupError(f"a drawing may have only shapes and text, but this has {other[0]!r}")
+    if not svg.lstrip().startswith("<svg"):
+        raise LookupError("a drawing begins with <svg")
+    return svg
+
+
 def size(png: bytes) -> tuple[int, int]:
-    """A PNG begins with its width and height."""
+    """A PNG begins with its width and height; raises `ValueError` for what is none."""
+    if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
+        raise ValueError("this is no PNG")
     return struct.unpack(">II", png[16:24])
 
 
@@ -90,18 +119,26 @@ def picture(address: str, alt: str, png: bytes) -> str:
 def render_outputs(
     outputs: list[dict[str, Any]], prefix: str, name: str
 ) -> tuple[list[str], dict[str, bytes]]:
-    """The outputs of a cell as HTML, and the pictures among them as files, named after `name`."""
+    """
+    The outputs of a cell as HTML, and the pictures among them as files, named after `name`. Raises
+    `ValueError` for an output that the build would not have stored.
+    """
     html: list[str] = []
     files: dict[str, bytes] = {}
     for output in outputs:
         data = output.get("data", {})
         if "image/png" in data:
             file = f"assets/notebooks/{name}-{len(files) + 1}.png"
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            if not isinstance(data["image/png"], str) or not isinstance(alt, str):
+                raise ValueError("a picture without data or without its description")
             files[file] = base64.b64decode(data["image/png"])
-            alt = output["metadata"]["image/png"]["alt"]
             html.append(picture(prefix + file, alt, files[file]))
         else:
-            text = escape(output.get("text") or data["text/plain"], quote=False).rstrip()
+            said = output.get("text") or data.get("text/plain")
+            if not isinstance(said, str):
+                raise ValueError("an output that is neither text nor a picture")
+            text = escape(said, quote=False).rstrip()
             html.append(f'<pre class="out" tabindex="0" aria-label="Output">{text}\n</pre>')
     return html, files
 

@@ -24,7 +24,7 @@ from .markup import Formulas, Where, renderer, slug
 from .mistake import Mistake
 from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
-from .outputs import notebook_sections, picture, render_outputs
+from .outputs import drawing, notebook_sections, picture, render_outputs
 from .parts import Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
@@ -167,13 +167,13 @@ class Builder:
         """
         A drawing becomes part of the page, and so takes on its colours; a picture is an asset.
         """
-        whole = (self.settings.root / path).parent / target
+        whole, root = (self.settings.root / path).parent / target, self.settings.root.resolve()
         if not alt:
             raise LookupError("an image needs a text that says what it shows")
-        if not whole.is_file():
-            raise LookupError("correct the path")
+        if not whole.is_file() or not whole.resolve().is_relative_to(root):
+            raise LookupError("correct the path; it must be a file of the repository")
         if whole.suffix == ".svg":
-            svg = whole.read_text(encoding="utf-8")
+            svg = drawing(whole.read_text(encoding="utf-8"))
             svg = svg.replace("<svg", f'<svg role="img" lang="en" aria-label="{escape(alt)}"', 1)
             return f'<span class="figure" tabindex="0">{svg}</span>'
         return picture(f"{prefix}assets/runs/{whole.parent.name}.png", alt, whole.read_bytes())
@@ -226,7 +226,11 @@ class Builder:
             code = self.lines(row.path, source, prefix)
             row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
         name = f"{source.name}-{section.anchor}"
-        row.outputs, files = render_outputs(section.outputs, prefix, name)
+        try:
+            row.outputs, files = render_outputs(section.outputs, prefix, name)
+        except ValueError as error:
+            what = f"it has an output that cannot be shown ({error})"
+            raise Mistake(source.path, 1, what, "restore it") from None
         self.files |= files
 
     def lines(self, path: str, source: Source, prefix: str) -> list[str]:

@@ -141,6 +141,8 @@ def walkthrough_of(settings: Settings, name: str, force: bool) -> str:
             for page, target in back.items() if cell.kind == "prose" else ():
                 cell.text = cell.text.replace(f"]({page}", f"]({target}")
             append(path, n, cell, cells)
+    if not cells:
+        raise Mistake(path, 1, "it has no cell of a walkthrough", f"restore it, or {BUILD}")
     changed = made_from["source"] != notebook.source_of(source)
     if changed and notebook.source_of(cells) != notebook.source_of(source) and not force:
         raise Mistake(

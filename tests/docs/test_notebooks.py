@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.__main__ import main
 from docs.annotate import execute, notebook, outputs
 from docs.annotate.mistake import Mistake
 from docs.annotate.pull import pull
@@ -541,3 +543,92 @@ def test_json_is_stable():
         text = (ROOT / notebook.notebook_path(name)).read_text(encoding="utf-8")
         assert text.endswith("}\n") and not text.endswith("\n\n")
         assert list(json.loads(text)) == ["cells", "metadata", "nbformat", "nbformat_minor"]
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"output_type": "display_data", "data": {}, "metadata": {}},
+        {"output_type": "display_data", "data": {"image/png": PNG}, "metadata": {}},
+        {"output_type": "display_data", "data": {"image/png": {"a": 1}}, "metadata": {}},
+        {"output_type": "display_data", "data": {"text/plain": {"a": 1}}, "metadata": {}},
+        {
+            "output_type": "display_data",
+            "data": {"image/png": "iVBOR"},
+            "metadata": {"image/png": {"alt": "a"}},
+        },
+        {"output_type": "error", "ename": "a", "evalue": "b", "traceback": []},
+    ],
+)
+def test_hostile_outputs(output):
+    """What the build would not store is one error, never a `KeyError`; all text is escaped."""
+    with pytest.raises(ValueError, match=r"picture|output|PNG|base64"):
+        outputs.render_outputs([output], "", "x")
+    html, _ = outputs.render_outputs([{"text": "<script>"}], "", "x")
+    assert "<script>" not in html[0]
+
+
+def test_a_notebook_without_cells_is_not_pulled(tiny):
+    """It would empty the walkthrough."""
+    path = tiny.root / notebook.notebook_path("tiny")
+    before = source_of(tiny).read_text()
+    stored = nbformat.read(path, as_version=4)
+    for cells in ([], stored.cells[:1]):
+        stored.cells = cells
+        nbformat.write(stored, path)
+        with pytest.raises(Mistake, match="it has no cell of a walkthrough"):
+            pull(tiny, "tiny", force=True)
+    assert source_of(tiny).read_text() == before
+
+
+@pytest.mark.parametrize("record", [[], {}, {"source": 1, "cells": [], "package": {}}, "x"])
+def test_a_hostile_record(tiny, record):
+    """What a notebook was made from is a record of the build, or else it is damaged."""
+    path = tiny.root / notebook.notebook_path("tiny")
+    stored = nbformat.read(path, as_version=4)
+    stored.metadata["made_from"] = record
+    nbformat.write(stored, path)
+    with pytest.raises(Mistake, match="its record of what it was made from is damaged"):
+        notebook.read(tiny, "tiny")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<script>alert(1)</script>",
+        "<SCRIPT/src=x>",
+        '<rect onload="x"/>',
+        '<rect x="1"/onload = x>',
+        '<a href="javascript:x"><text>a</text></a>',
+        '<text href="#a">a</text>',
+        '<image href="https://example.com/a.png"/>',
+        '<rect fill="url(https://example.com/a)"/>',
+        "<!--> <g> -->",
+        "<style>@import 'x'</style>",
+        "<foreignObject><p>a</p></foreignObject>",
+    ],
+)
+def test_drawings_that_could_act(part):
+    """A drawing becomes part of the page, so it may have nothing but shapes and text."""
+    outputs.drawing('<svg><g fill="url(#a)"><text>a one = 1</text></g></svg>')
+    with pytest.raises(LookupError, match="only shapes and text"):
+        outputs.drawing(f"<svg>{part}</svg>")
+
+
+def test_figures_are_drawings():
+    """All that this project has."""
+    for path in sorted((ROOT / "docs/figures").glob("*.svg")):
+        assert outputs.drawing(path.read_text(encoding="utf-8"))
+
+
+def test_serve_with_a_port_that_is_taken(capsys):
+    """One line, and exit code 2; the same for a port that cannot be."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+    assert main(["serve", "--port", "99999"]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2 and f"port {port} cannot be used" in err[0] and "99999" in err[1]
