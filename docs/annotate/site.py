@@ -23,6 +23,7 @@ import jinja2
 
 from . import formulas as katex
 from . import outputs
+from .demo import models
 from .locale import INTERFACE, NAMES, catalogues
 from .mistake import Mistake
 from .pages import Builder
@@ -148,6 +149,7 @@ def build(settings: Settings) -> Site:
     )  # fmt: skip
     template = environment.get_template("template.html")
     files = assets() | outputs.assets(settings) | builder.files
+    files |= models(settings, builder.sources)
     files["assets/search.js"] = search_index(english)
     for page in english + others:
         i = [p.source.name for p in english].index(page.source.name)
