@@ -63,11 +63,12 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
         serve(port)
     elif command == "figures":
         # The package is imported only here: the other commands work even if it does not parse.
+        from .figures.demo import draw_runs
         from .figures.experiments import draw_experiments
         from .figures.inside import HERE, draw
         from .figures.seconds import draw_seconds
 
-        figures = {**draw(), "seconds.svg": draw_seconds(), **draw_experiments()}
+        figures = {**draw(), "seconds.svg": draw_seconds(), **draw_experiments(), **draw_runs()}
         for name, svg in figures.items():
             (HERE / name).write_text(svg, encoding="utf-8")
     elif command == "extract":
