@@ -1,8 +1,10 @@
-// Five cards: the second model, with one layer and one memory slot, multiplies shuffles in the page. The group is that of
-// feedback/experiments/groups.py: a permutation says for each place where the card that lies there goes.
+// Five cards: the second model, with one layer and one memory slot, multiplies shuffles in the page. The group is that
+// of feedback/experiments/groups.py: a permutation says for each place where the card that lies there goes.
 
-// All orders of five things, in the order of a dictionary; the even ones are the 60 elements, as the model numbers them.
-const orders = (rest) => rest.length ? rest.flatMap((x) => orders(rest.filter((y) => y !== x)).map((o) => [x, ...o])) : [[]];
+// All orders of five things, in the order of a dictionary; the even ones are the 60 elements, numbered as the model
+// numbers them.
+const orders = (rest) => !rest.length ? [[]]
+  : rest.flatMap((x) => orders(rest.filter((y) => y !== x)).map((others) => [x, ...others]));
 const even = (p) => p.flatMap((x, i) => p.slice(i + 1).filter((y) => y < x)).length % 2 === 0;
 const ELEMENTS = orders([0, 1, 2, 3, 4]).filter(even);
 // Does `first`, then `second`.
@@ -55,8 +57,9 @@ const buildCards = (model) => {
       truth.show(y, "");
       said.show(ELEMENTS[answer], `${percent(p[answer])} sure`);
       marks.setAttribute("aria-label", `${right} of ${count} answers were right`);
-      says.textContent = `After ${count} shuffle${count === 1 ? "" : "s"} the model says ${letters_(ELEMENTS[answer])}: ` +
-        `${correct ? "right" : "wrong"}. ${right} of ${count} answers were right.`;
+      const after = `${count} shuffle${count === 1 ? "" : "s"}`, verdict = correct ? "right" : "wrong";
+      says.textContent = `After ${after} the model says ${letters_(ELEMENTS[answer])}: ${verdict}. ` +
+        `${right} of ${count} answers were right.`;
     };
   };
   const random = () => Math.floor(uniform(1, count) * ELEMENTS.length);
@@ -66,7 +69,8 @@ const buildCards = (model) => {
     return button;
   };
   const buttons = ELEMENTS.map((p, token) => {
-    const button = make("button", { type: "button", class: "shuffle", "aria-label": `Shuffle A B C D E to ${letters_(p)}` }, drawing(p));
+    const label = `Shuffle A B C D E to ${letters_(p)}`;
+    const button = make("button", { type: "button", class: "shuffle", "aria-label": label }, drawing(p));
     button.addEventListener("click", () => press(token)());
     return button;
   });
@@ -83,4 +87,5 @@ const buildCards = (model) => {
   return { element, begin: () => { begin(); shown[0].focus(); } };
 };
 
-document.querySelectorAll("svg[data-figure=cards]").forEach((svg) => offer(svg, "a5", "Shuffle here (0.6 MB)", buildCards));
+document.querySelectorAll("svg[data-figure=cards]").forEach((svg) =>
+  offer(svg, "a5", "Shuffle here (0.6 MB)", buildCards));

@@ -1,4 +1,5 @@
-// The trained model, running in the page: it writes, and its memory can be taken apart. What is computed is in model.js.
+// The trained model, running in the page: it writes, and its memory can be taken apart. What is computed is in
+// model.js.
 //
 // The text is a function of the settings alone: prompt, temperature, seed, the weights of the mix, the open slots. So
 // when one of them is moved, the text is written again, with the same random numbers, to the length it had.
@@ -10,16 +11,19 @@ const offer = (svg, name, words, build) => {
   const figure = svg.closest("p"), stage = make("div", { class: "demo", lang: "en" }, button, says);
   const open = async () => {
     says.textContent = "Loading …";
+    button.disabled = true;
     try {
       const built = build(await loadModel(name));
       figure.remove();
       stage.replaceChildren(built.element);
       built.begin();
-    } catch (error) { says.textContent = `It does not run: ${error.message}.`; }
+    } catch (error) {
+      says.textContent = `It does not run: ${error.message}.`;
+      button.disabled = false;
+    }
   };
   button.addEventListener("click", open);
   figure.after(stage);
-  return open;
 };
 
 const frame = () => new Promise(requestAnimationFrame);
@@ -76,9 +80,10 @@ const stack = (model, mix, changed) => {
     return button;
   });
   const element = make("div", { class: "stack" },
-    make("div", { class: "buttons", role: "group", "aria-label": "Memories to try" }, make("b", {}, "Memory"), ...buttons),
+    make("div", { class: "buttons", role: "group", "aria-label": "Memories to try" },
+      make("b", {}, "Memory"), ...buttons),
     make("p", { class: "head", id: "goes-in" }, "How much of it goes into memory"),
-    make("p", { class: "head" }, "Which slots it reads, one line for each head"));
+    make("p", { class: "head" }, "Which of the slots below it reads, a line for each head"));
   for (let l = L; l >= 0; l--) {
     const name = l ? `Layer ${l}` : "Embedding";
     inputs[l] = range(`Weight of ${name.toLowerCase()} in memory`, -6, 6, 0.1, 0);
@@ -102,7 +107,9 @@ const stack = (model, mix, changed) => {
   const slots = Array.from({ length: model.mem_len }, () => make("span", {}));
   open.addEventListener("input", () => { mix.slots = +open.value; changed(); });
   element.append(make("div", { class: "control memory" }, make("span", {}, "Slots"), open, count),
-    make("div", { class: "slots", "aria-hidden": "true" }, ...slots));
+    make("div", { class: "slots", "aria-hidden": "true" }, ...slots),
+    make("p", { class: "hint" }, "A slot is one vector: all that the model made of one character, mixed with the " +
+      "weights on this page. The newest comes last."));
 
   // The controls say what the mix is.
   const showMix = () => {
@@ -193,15 +200,17 @@ const reader = (model, mix) => {
       return letter;
     }));
     const more = values[0] - values[1];
-    says.textContent = same(mix, learned) ? `It reads this text with ${values[0].toFixed(2)} nats a character.`
-      : `With this memory ${values[0].toFixed(2)} nats a character, ${Math.abs(more).toFixed(2)} ` +
-        `${more < 0 ? "less" : "more"} than with the learned one.`;
+    const nats = `${values[0].toFixed(2)} nats a character`, difference = Math.abs(more).toFixed(2);
+    says.textContent = same(mix, learned) ? `It reads this text with ${nats}.`
+      : difference === "0.00" ? `With this memory ${nats}, as with the learned one.`
+      : `With this memory ${nats}, ${difference} ${more < 0 ? "less" : "more"} than with the learned one.`;
   };
   input.addEventListener("input", () => update());
   const element = make("div", { class: "reader" },
     make("p", { class: "head" }, "How well does it read with this memory?"),
     field("A text it has never seen; change it as you like", input),
-    make("div", {}, make("p", { class: "hint" }, "The stronger the colour, the more the character surprises it"), shown),
+    make("div", {},
+      make("p", { class: "hint" }, "The stronger the colour, the more the character surprises it"), shown),
     make("ul", { class: "losses", "aria-label": "Loss in nats a character; less is better" },
       ...bars.map(({ name, bar, value }) => make("li", {}, make("span", {}, name), bar, value))), says);
   return { element, update };
@@ -212,8 +221,8 @@ const buildDemo = (model, mix) => {
   prompt.value = PROMPT;
   const temperature = make("input", { type: "number", min: 0, max: 3, step: 0.1, value: 0.7 });
   const seed = make("input", { type: "number", min: 0, max: 999999, step: 1, value: 5 });
-  const pace = make("select", {}, ...[["slowly", 4], ["to read along", 30], ["at once", Infinity]].map(([name, value]) =>
-    make("option", { value }, name)));
+  const paces = [["slowly", 4], ["to read along", 30], ["at once", Infinity]];
+  const pace = make("select", {}, ...paces.map(([name, value]) => make("option", { value }, name)));
   pace.value = calm() ? Infinity : 30;
   const write = make("button", { type: "button", class: "big" }), reset = make("button", { type: "button" }, "Reset");
   const text = make("div", { class: "text", tabindex: 0, role: "region", "aria-label": "The text" });
@@ -221,12 +230,14 @@ const buildDemo = (model, mix) => {
   // What was written is announced when the writing stops, not character by character.
   const spoken = make("p", { role: "status", class: "unseen" }), hint = make("p", { class: "hint", role: "status" });
   // `steps` are the characters read and written so far, with the logits and the attention of each; `letters` show them.
-  let version = 0, goal = 0, writing = false, memory = model.start(), steps = [], letters = [], learned = {}, stale = false;
+  let version = 0, goal = 0, writing = false, memory = model.start(), steps = [];
+  let letters = [], stale = false, announced = 0, learned = {};
 
   const next = guesses(model);
   const layers = stack(model, mix, () => settled());
   const reading = reader(model, mix);
   const written = () => steps.map((step) => model.characters[step.token]).join("");
+  const degrees = () => Math.max(0, +temperature.value);
   const settings = () => [prompt.value, temperature.value, seed.value].join();
 
   const show = (chosen = steps.length - 1) => {
@@ -239,12 +250,13 @@ const buildDemo = (model, mix) => {
       letters.push(make("span", { class: i < given() ? "given" : "" }, model.characters[steps[i].token]));
       text.append(letters[i]);
     }
-    letters.forEach((letter, i) => letter.classList.toggle("now", i === t));
+    text.querySelector(".now")?.classList.remove("now");
+    letters[t].classList.add("now");
     at.max = steps.length - 1;
     at.value = t;
     where.textContent = `at ${visible(model.characters[steps[t].token])}, character ${t + 1} of ${steps.length}`;
     layers.showStep(written(), t, steps[t].attn);
-    next.show(probabilities(steps[t].logits, +temperature.value), steps[t + 1]?.token);
+    next.show(probabilities(steps[t].logits, degrees()), steps[t + 1]?.token);
     if (t === steps.length - 1) text.scrollTop = text.scrollHeight;
   };
   // Where the text leaves the one that the learned memory writes with the same settings.
@@ -256,8 +268,9 @@ const buildDemo = (model, mix) => {
     while (first < Math.min(now.length, other.length) && now[first] === other[first]) first++;
     const parted = first < Math.min(now.length, other.length);
     letters.forEach((letter, i) => letter.classList.toggle("other", parted && i >= first));
+    const changed = !same(mix, asLearned(model)) && learned.settings === settings();
     hint.textContent = parted ? "In colour: from here on the learned memory writes something else."
-      : !same(mix, asLearned(model)) && learned.settings === settings() ? "Not a character differs from what the learned memory writes."
+      : changed ? "Not a character differs from what the learned memory writes."
       : known(prompt.value) === prompt.value ? ""
       : "Characters of the prompt that the model does not know are left out.";
   };
@@ -271,7 +284,7 @@ const buildDemo = (model, mix) => {
     const mine = ++version, prompted = tokens();
     if (again) {
       [memory, steps] = [model.start(), []];
-      stale = true;
+      [stale, announced] = [true, prompted.length];
     }
     const first = steps.length, begun = performance.now();
     let since = begun;
@@ -286,11 +299,10 @@ const buildDemo = (model, mix) => {
         continue;
       }
       const t = steps.length, token = prompted[t]
-        ?? choose(steps[t - 1].logits, +temperature.value, uniform(+seed.value, t - prompted.length));
+        ?? choose(steps[t - 1].logits, degrees(), uniform(+seed.value, t - prompted.length));
       steps.push({ token, ...model.step(memory, token, mix.weight, mix.slots) });
     }
     stop();
-    spoken.textContent = written().slice(Math.max(prompted.length, first));
     reading.update();
   };
   const stop = () => {
@@ -299,6 +311,8 @@ const buildDemo = (model, mix) => {
     label();
     show();
     compare();
+    spoken.textContent = written().slice(announced);
+    announced = steps.length;
   };
   const label = () => (write.textContent = writing ? "Stop" : goal ? "Go on" : "Write");
   const settled = () => {
@@ -315,6 +329,7 @@ const buildDemo = (model, mix) => {
     goal += 300;
     run(!steps.length, +pace.value);
   });
+  pace.addEventListener("input", () => writing && run(false, +pace.value));
   for (const control of [prompt, temperature, seed]) control.addEventListener("input", settled);
   at.addEventListener("input", () => show(+at.value));
   text.addEventListener("click", (event) => letters.includes(event.target) && show(letters.indexOf(event.target)));
@@ -322,12 +337,15 @@ const buildDemo = (model, mix) => {
   const element = make("div", {},
     make("div", { class: "settings" }, field("Prompt", prompt), field("Temperature", temperature), field("Seed", seed),
       field("Pace", pace), make("div", { class: "buttons" }, write, reset)),
-    make("div", { class: "writing" }, make("div", {}, make("p", { class: "head" }, "It writes"), text, hint), next.element),
+    make("div", { class: "writing" },
+      make("div", {}, make("p", { class: "head" }, "It writes"), text, hint), next.element),
     make("p", { class: "control back" }, field("Look back", at), where),
     layers.element, reading.element, spoken);
   layers.showMix();
   label();
-  return { element, reset, settled, begin: () => { write.focus(); write.click(); }, end: () => { version++; reading.update(() => false); } };
+  const begin = () => { write.focus(); write.click(); };
+  const end = () => { version++; reading.update(() => false); };
+  return { element, reset, settled, begin, end };
 };
 
 document.querySelectorAll("svg[data-figure=demo]").forEach((svg) => {
@@ -353,7 +371,8 @@ document.querySelectorAll("svg[data-figure=demo]").forEach((svg) => {
     mix ??= asLearned(model);
     return model;
   };
-  const read = (model, memory, tokens) => tokens.reduce((_, token) => model.step(memory, token, mix.weight, mix.slots), null);
+  const read = (model, memory, tokens) =>
+    tokens.reduce((_, token) => model.step(memory, token, mix.weight, mix.slots), null);
   window.feedbackDemo = {
     // The logits of the character after `text`.
     async logits(text) {

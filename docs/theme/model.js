@@ -54,7 +54,9 @@ const unpack = ({ shapes, float16: base64 }) => {
   let at = 0;
   for (const [name, shape] of Object.entries(shapes)) {
     const path = name.split("."), tensor = new Float32Array(shape.reduce((a, b) => a * b, 1));
-    for (let i = 0; i < tensor.length; i++, at += 2) tensor[i] = value[bytes.charCodeAt(at) | (bytes.charCodeAt(at + 1) << 8)];
+    for (let i = 0; i < tensor.length; i++, at += 2) {
+      tensor[i] = value[bytes.charCodeAt(at) | (bytes.charCodeAt(at + 1) << 8)];
+    }
     path.slice(0, -1).reduce((parent, key) => (parent[key] ??= {}), nested)[path.at(-1)] = tensor;
   }
   return nested;
@@ -159,7 +161,7 @@ const uniform = (seed, t) => {
   return ((x ^ (x >>> 16)) >>> 0) / 2 ** 32;
 };
 
-// $p \propto e^{\mathrm{logit} / \mathrm{temperature}}$; at temperature 0 the model's own, of which the largest is taken.
+// $p \propto e^{\mathrm{logit} / \mathrm{temperature}}$; at temperature 0 the model's own, and the largest is taken.
 const probabilities = (logits, temperature) => softmax(logits.map((value) => value / (temperature || 1)));
 
 // The first token at which the sum of the probabilities exceeds a uniform number.
