@@ -347,18 +347,18 @@ assert small["our own"] < small["reference"]
 # [tape](../../feedback/fast/tape.py) keeps what ours keeps. But it goes back through one stretch of
 # steps after the other, and adds up their weight gradients before it goes on, so the deltas need
 # little room. And the package has the two sweeps twice, in PyTorch and in C++, where a layer step
-# is a loop and not fifty calls. A `Plan` says which of the two is used, and for which sizes.
+# is a loop and not fifty calls. `Sweeps` are one pair of the two, and a `Plan` has the sizes.
 
 from feedback.fast.backward import add_weight_gradients, finish
-from feedback.fast.sequence import Plan, forms
+from feedback.fast.border import check_saved
+from feedback.fast.sequence import Plan, Sweeps, drawn
 from feedback.fast.tape import Call, Gradients, Stretch, Tape
 from feedback.fast.weights import Weights
-from feedback.support.checks import require
 
-# Our function is called `Sequence` there. The loop at its end adds up the weight gradients of each
-# stretch:
+# Our function is two operators there, and this is the one that goes back. The loop at its end adds
+# up the weight gradients of each stretch:
 
-from feedback.fast.sequence import Sequence  # shown
+from feedback.fast.sequence import backward  # shown
 
 # So there are four ways to compute one function. They have to agree on the whole model too: with
 # heads, positions and norms, with another nonlinearity, and with a window shorter than the
