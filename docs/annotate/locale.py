@@ -32,6 +32,7 @@ INTERFACE = [
     "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
     "Modules", "Notebooks", "Search", "Search the site", "Nothing found", "Dark", "Light", "Copy",
     "Copied", "Show the picture large", "Close", "Skip the code", "Notebook", "Chapter", "Page",
+    "Begin", "Read", "Open in Colab", "Train it", "Play", "Stop",
     "This section is not translated yet.",
 ]  # fmt: skip
 """The words that every page has besides its own text."""

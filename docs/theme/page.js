@@ -179,15 +179,28 @@ document.querySelectorAll("img.zoom").forEach((image) => {
 document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const parts = [...svg.querySelectorAll("[data-at]")];
   const last = Math.max(...parts.map((part) => +part.dataset.at));
-  const slider = make("input", { type: "range", min: 1, max: last, value: last, "aria-label": "How far the recurrence has come" });
-  const says = make("output", {});
+  const slider = make("input", { type: "range", min: 1, max: last, value: 1, "aria-label": "How far the recurrence has come" });
+  const says = make("output", {}), button = make("button", { type: "button" });
+  let clock = 0;
   const show = () => {
     parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));
     says.textContent = svg.dataset.says.split("|")[slider.value - 1];
   };
-  slider.addEventListener("input", show);
-  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
+  const stop = () => { clearInterval(clock); clock = 0; button.textContent = say("Play"); };
+  const play = () => {
+    if (+slider.value === last) slider.value = 1;
+    clock = setInterval(() => { slider.value = +slider.value + 1; show(); if (+slider.value === last) stop(); }, 1500);
+    button.textContent = say("Stop");
+    show();
+  };
+  button.addEventListener("click", () => (clock ? stop() : play()));
+  slider.addEventListener("input", () => { stop(); show(); });
+  svg.parentNode.after(make("p", { class: "control", lang: "en" }, button, " ", slider, " ", says));
+  stop();
   show();
+  // It plays when it comes into view, unless movement is not wanted.
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) slider.value = last, show();
+  else new IntersectionObserver((seen, observer) => seen.some((s) => s.isIntersecting) && (observer.disconnect(), play()), { threshold: 0.6 }).observe(svg);
 });
 
 // The memory without one of the layers: which bar is missing, and what that costs.
