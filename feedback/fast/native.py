@@ -56,13 +56,13 @@ def pack(matrices: Sequence[Tensor], transpose: bool) -> Tensor:
     Packs matrices of one shape as panels of columns, in the order in which a product reads them;
     each matrix becomes one row. They are packed for `x W^T`, or, with `transpose=False`, for `g W`.
     """
-    first = matrices[0]
+    first, call = matrices[0], library().call
     kind, (rows, columns) = KINDS[first.dtype], first.shape
     # The distances to the next row and column, and the numbers of rows and columns.
     layout = (1, columns, columns, rows) if transpose else (columns, 1, rows, columns)
     packed = first.new_empty(len(matrices), packed_size(first, *layout[2:]))
     for matrix, row in zip(matrices, packed, strict=True):
-        library().call("pack", kind, matrix.contiguous(), *layout, row)
+        call("pack", kind, matrix.contiguous(), *layout, row)
     return packed
 
 
@@ -118,10 +118,10 @@ class Loop:
 
     def __init__(self, n: Sizes, tensors: dict[str, Tensor], masks: DropoutMasks | None = None):
         """`tensors` maps the names of tensors in the C++ code to the tensors."""
-        x, threads = tensors["x"], torch.get_num_threads()
+        x, threads, self.library = tensors["x"], torch.get_num_threads(), library()
         self.kind, sizes = KINDS[x.dtype], n._asdict()
         sizes["activation"] = ACTIVATIONS.index(n.activation)
-        self.arguments = library().arguments(
+        self.arguments = self.library.arguments(
             **sizes,
             slots=n.S + n.T + MARGIN,
             relu_only=n.relu_only,
@@ -134,14 +134,14 @@ class Loop:
         )
         if masks is not None:
             tensors = {**tensors, "mask_attn": masks.attn, "mask_ff": masks.ff}
-        size = library().call("scratch", self.kind, ctypes.byref(self.arguments))
+        size = self.library.call("scratch", self.kind, ctypes.byref(self.arguments))
         self.tensors = {**tensors, "scratch": x.new_empty(size), "windows": n.windows()}
         self.point(self.tensors)
 
     def point(self, tensors: dict[str, Tensor]) -> None:
         """Makes the arguments of these names point to these tensors."""
         for name, tensor in tensors.items():
-            assert name in library().names, name
+            assert name in self.library.names, name
             require(
                 tensor.is_contiguous() and tensor.is_cpu and not tensor.is_neg(),
                 f"the C++ loop cannot read {name} where it is; pass tensors that own their numbers",
@@ -152,7 +152,7 @@ class Loop:
         """Runs a sweep over `steps` steps from `first` on, with `tensors` for this run only."""
         self.point(tensors)
         self.arguments.first, self.arguments.steps = first, steps
-        library().call(sweep, self.kind, ctypes.byref(self.arguments))
+        self.library.call(sweep, self.kind, ctypes.byref(self.arguments))
 
 
 def sweep_forward(call: Call, x: Tensor) -> Tensor:

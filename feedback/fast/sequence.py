@@ -45,12 +45,12 @@ from torch.library import custom_op
 
 from ..layers import DropoutMasks
 from ..reference import Recurrence
-from ..support.checks import require
+from ..support.checks import expect, require
 from .backward import AddProduct, Backward, add_product, add_weight_gradients, finish
 from .border import check_call, check_saved, objection
 from .forward import sweep_forward
 from .tape import Call, Gradients, Sizes, Stretch, Tape, slots_last
-from .weights import Weights
+from .weights import MATRICES, Weights
 
 
 class Sweeps(NamedTuple):
@@ -125,7 +125,7 @@ def forward(
     of the tape. All state is in there: so calls can interleave, and backward can run twice.
     """
     n, mixed, recording = Plan(*plan).sizes, *plan[-2:]
-    w, kept = Weights.from_tensors(weights, n.L), drawn(masks, n)
+    w, kept = unpack(n, weights, masks)
     check_call(n, x, past, kept, w, mixed)
     with torch.autocast(x.device.type, enabled=False):
         tape = Tape.make(n, x, past[0].dtype, recording)
@@ -135,9 +135,15 @@ def forward(
     return (out.clone(), tape.m, tape.rest(n)) if recording else (out, tape.m, [])
 
 
-def drawn(masks: list[Tensor], n: Sizes) -> DropoutMasks | None:
-    """The masks of a call, if anything is dropped."""
-    return DropoutMasks(*masks, n.dropout) if masks else None
+def unpack(
+    n: Sizes, weights: list[Tensor], masks: list[Tensor]
+) -> tuple[Weights, DropoutMasks | None]:
+    """The weights of a call, and the masks, if anything is dropped."""
+    count = len(Weights._fields) + (n.L - 1) * len(MATRICES)
+    expect(len(weights) == count, "the number of weights", len(weights), f"{count}")
+    expect(len(masks) in (0, 2), "the number of masks", len(masks), "none or two")
+    dropped = DropoutMasks(masks[0], masks[1], n.dropout) if masks else None
+    return Weights.from_tensors(weights, n.L), dropped
 
 
 def forward_shapes(
@@ -187,8 +193,7 @@ def backward(
     Returns the gradients of `x`, of all keys and values, and of the weights.
     """
     n, mixed = Plan(*plan).sizes, plan[-2]
-    tape, w = Tape.restored(n, saved), Weights.from_tensors(weights, n.L)
-    kept = drawn(masks, n)
+    tape, (w, kept) = Tape.restored(n, saved), unpack(n, weights, masks)
     check_saved(n, tape, (dout, dm), kept, w, mixed)
     with torch.autocast(tape.m.device.type, enabled=False):
         call = Call(n, w.to(tape.o.dtype), tape, kept)

@@ -7,17 +7,28 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from feedback import FeedbackLM, ModelConfig
+from feedback.fast.sequence import PYTORCH, backward, forward
 from feedback.lm.decode import Windows
 
 
+KERNELS = {"feedback::sequence": forward, "feedback::sequence_backward": backward}
+
+
 class Watch(TorchDispatchMode):
-    """Counts the operations that compute or copy; views do neither."""
+    """Counts the operations that compute or copy, inside our own too; views do neither."""
 
     def __init__(self):
         super().__init__()
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if (kernel := KERNELS.get(func.name())) is not None:
+            with self:
+                return kernel(PYTORCH, *args)
+        with self:
+            # An operation that is made of others is counted as these.
+            if (result := func.decompose(*args, **(kwargs or {}))) is not NotImplemented:
+                return result
         self.count += not any(result.alias_info is not None and not result.alias_info.is_write
                               for result in func._schema.returns)  # fmt: skip
         return func(*args, **(kwargs or {}))
