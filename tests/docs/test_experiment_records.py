@@ -34,7 +34,10 @@ from feedback.experiments.catalog import EXPERIMENTS, RATES, find
 
 ROOT = RECORDS.parents[2]
 FIGURE_FOLDER = ROOT / "docs" / "figures"
-PAGES = [ROOT / "docs" / "pages" / "worth.md", ROOT / "docs" / "runs" / "README.md"]
+PAGES = [
+    *(ROOT / "docs" / "pages" / f"{name}.md" for name in ("worth", "paper_results")),
+    ROOT / "docs" / "runs" / "README.md",
+]
 """Where tables of the experiments may be."""
 
 FOUND = {path.stem: json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))}
