@@ -104,7 +104,7 @@ def flat(memory: Memory) -> tuple[list[Tensor], ModelConfig]:
 _pytree.register_pytree_node(
     Memory,
     flat,
-    lambda tensors, config: Memory(*tensors, config),
+    lambda tensors, config: Memory(next(iter(tensors)), config),
     serialized_type_name="feedback.Memory",
     to_dumpable_context=asdict,
     from_dumpable_context=lambda fields: ModelConfig(**fields),

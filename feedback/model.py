@@ -21,6 +21,11 @@ one loads under any other.
 
 Only the first two call the modules at each step. So only they learn adaptive spans, run hooks, and
 can have modules replaced by others; the other two notice and refuse ([the border](fast/border.py)).
+
+The last two are operators registered with PyTorch, so `torch.compile` and `torch.export` take them
+as they are. Whatever has to see each operation, which is `vmap`, the transforms of `torch.func`,
+forward mode and second derivatives, works with the first two. For all but the last, `"auto"` takes
+`"append"`; a second derivative is asked for when the sweep is over, and then the error says so.
 """
 
 from collections.abc import Callable

@@ -106,9 +106,14 @@ def objection(model: Recurrence, x: Tensor) -> str | None:
     if type(x) not in PLAIN:
         return f"the input is a {type(x).__name__}, expected a plain tensor"
     # Under autocast each operation chooses its own precision.
-    dtype = None if torch.is_autocast_enabled(x.device.type) else x.dtype
+    dtype = None if mixed_precision(x) else x.dtype
     found = odd_model(model, dtype, x.device)
     return found and f"{found}; it calls no modules, as implementation='append' does"
+
+
+def mixed_precision(x: Tensor) -> bool:
+    """Whether autocast is on, where it is known."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 # A compiler need not read how a model is looked over, only what came out: it does not change.
@@ -124,9 +129,7 @@ def is_hooked(kind: str) -> bool:
     return bool(getattr(torch_module, f"_global{kind}", None))
 
 
-def difference(
-    model: Recurrence, dtype: torch.dtype | None, device: torch.device
-) -> str | None:
+def difference(model: Recurrence, dtype: torch.dtype | None, device: torch.device) -> str | None:
     """The first difference between the model and what its configuration describes, in words."""
     modules: list[Any] = []
     for part in parts(model.config):

@@ -47,7 +47,7 @@ from ..layers import DropoutMasks
 from ..reference import Recurrence
 from ..support.checks import expect, require
 from .backward import AddProduct, Backward, add_product, add_weight_gradients, finish
-from .border import check_call, check_saved, objection
+from .border import check_call, check_saved, mixed_precision, objection
 from .forward import sweep_forward
 from .tape import Call, Gradients, Sizes, Stretch, Tape, slots_last
 from .weights import MATRICES, Weights
@@ -95,10 +95,12 @@ class Plan(NamedTuple):
     @property
     def sizes(self) -> Sizes:
         """All sizes of the call."""
-        return Sizes(*self.numbers, self.activation, self.norm_memory, self.dropout)
+        return Sizes._make([*self.numbers, self.activation, self.norm_memory, self.dropout])
 
 
-PLAN = "SymInt[] numbers, str activation, bool norm_memory, float dropout, bool mixed, bool recording"
+PLAN = (
+    "SymInt[] numbers, str activation, bool norm_memory, float dropout, bool mixed, bool recording"
+)
 FORWARD = (
     f"(Tensor x, Tensor[] past, Tensor[] weights, Tensor[] masks, {PLAN})"
     " -> (Tensor, Tensor, Tensor[])"
@@ -233,7 +235,7 @@ def refuse(*_: Any) -> None:
 
 def operator(name: str, sweeps: Sweeps) -> Callable:
     """Registers `feedback::name` and the operator of its backward pass; returns the first."""
-    there = partial(custom_op, mutates_args=())
+    there: Any = partial(custom_op, mutates_args=())
     back = there(f"feedback::{name}_backward", partial(backward, sweeps), schema=BACKWARD)
     back.register_fake(backward_shapes)
     back.register_autograd(refuse)
@@ -253,7 +255,7 @@ def run(
     kv = list(slots_last(model.window(past)))
     n = Sizes.of(model.config, len(x), x.shape[1], kv[0].shape[-1], masks)
     weights = Weights.of(model, n.W).tensors()
-    mixed = torch.is_autocast_enabled(x.device.type)
+    mixed = mixed_precision(x)
     if mixed:
         kv = [tensor.to(torch.get_autocast_dtype(x.device.type)) for tensor in kv]
     learned = any(tensor.requires_grad for tensor in (x, *kv, *weights))

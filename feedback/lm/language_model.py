@@ -65,7 +65,7 @@ class LanguageModel(Pretrained):
             f"tokens have the type {tokens.dtype}, expected int64",
         )
         if tokens.is_meta or torch.compiler.is_compiling() or transformed():
-            return  # What a compiler or `vmap` passes through has a shape, but no numbers to ask for.
+            return  # What a compiler or `vmap` passes in has a shape, but no numbers to ask for.
         if tokens.is_cuda and torch.cuda.is_current_stream_capturing():
             return  # While a graph is recorded, the GPU cannot be asked for a number.
         low, high = (v.item() for v in tokens.aminmax())

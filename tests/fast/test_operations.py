@@ -10,7 +10,6 @@ from feedback import FeedbackLM, ModelConfig
 from feedback.fast.sequence import PYTORCH, backward, forward
 from feedback.lm.decode import Windows
 
-
 KERNELS = {"feedback::sequence": forward, "feedback::sequence_backward": backward}
 
 

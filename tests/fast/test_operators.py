@@ -1,4 +1,4 @@
-"""The sweeps as operators: what PyTorch is told of them is true, and what they are given is checked."""
+"""The sweeps as operators: what PyTorch is told of them is true, and what they get is checked."""
 
 import functools
 
@@ -93,7 +93,7 @@ def test_wrong_tensors(name, data):
     else:
         args[at], changed = data.draw(other(args[at]))
     if changed:
-        with pytest.raises(ValueError, match="has the shape|is torch|has another shape"):
+        with pytest.raises(ValueError, match=r"has the shape|is torch|has another shape"):
             op(*args)
 
 
