@@ -20,7 +20,7 @@ from feedback.experiments.groups import Permutation, elements, products, table
 
 from .inside import attention, mix, trained
 
-PROMPT, TEMPERATURE, SEED, WRITTEN = "ROMEO:\n", 0.7, 2, 165
+PROMPT, TEMPERATURE, SEED, WRITTEN = "ROMEO:\n", 0.7, 2, 135
 SHUFFLES = 6
 INK, SOFT, LINE, ACCENT = (
     f"var(--{name}, {color})"
