@@ -347,16 +347,15 @@ assert small["our own"] < small["reference"]
 # [tape](../../feedback/fast/tape.py) keeps what ours keeps. But it goes back through one stretch of
 # steps after the other, and adds up their weight gradients before it goes on, so the deltas need
 # little room. And the package has the two sweeps twice, in PyTorch and in C++, where a layer step
-# is a loop and not fifty calls. `Sweeps` are one pair of the two, and a `Plan` has the sizes.
+# is a loop and not fifty calls. A `Plan` says for which sizes.
 
 from feedback.fast.backward import add_weight_gradients, finish
 from feedback.fast.border import check_saved
-from feedback.fast.sequence import Plan, Sweeps, drawn
+from feedback.fast.sequence import Plan, Sweeps, unpack
 from feedback.fast.tape import Call, Gradients, Stretch, Tape
-from feedback.fast.weights import Weights
 
-# Our function is two operators there, and this is the one that goes back. The loop at its end adds
-# up the weight gradients of each stretch:
+# Our function is two there, one forward and one back, and both are operators that PyTorch knows by
+# name. This is the one back. The loop at its end adds up the weight gradients of each stretch:
 
 from feedback.fast.sequence import backward  # shown
 
