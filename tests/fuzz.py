@@ -331,7 +331,8 @@ def main() -> int:
         if options.out is not None:
             record = json.loads(options.out.read_text()) if options.out.exists() else {}
             command = f"python tests/fuzz.py --number {options.number} --only {name}"
-            record[name] = {"command": f"{command} --seed {options.seed}", **outcomes}
+            surfaces = record.setdefault("surfaces", {})
+            surfaces[name] = {"command": f"{command} --seed {options.seed}", **outcomes}
             record["versions"] = {"feedback": feedback.__version__, "torch": torch.__version__}
             options.out.write_text(json.dumps(record, indent=2) + "\n")
     return 1 if failed else 0

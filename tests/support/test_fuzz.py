@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.parametrize("name", fuzz.NAMES)
 def test_damaged_inputs(name):
     """Each is accepted or refused in one sentence, and some of them are refused."""
-    outcomes, failures = fuzz.fuzz(name, 12 if name == "arguments" else 40)
+    outcomes, failures = fuzz.fuzz(name, 8 if name == "arguments" else 30)
     assert failures == [] and outcomes["failed"] == 0
     assert outcomes["refused"] > 0
 
