@@ -55,43 +55,44 @@ it. The files at the top of this folder are the chapter; the code that supports 
 
 28. `train_config`: what a run is made of
 29. `schedule`: learning rate, short to long, the optimiser
-30. `evaluate`: the loss, and its mean over a whole text
-31. `checkpoint`: all that a run needs to go on, checked to the last bit
-32. `runs`: the folder of a training run
-33. `plot`: the loss, drawn
-34. `warm_start`: begin with the weights of a parallel Transformer
-35. `trainer`: one step, and all that it depends on
-36. `train`: one visible training loop
+30. `distributed`: several processes, one run
+31. `evaluate`: the loss, and its mean over a whole text
+32. `checkpoint`: all that a run needs to go on, checked to the last bit
+33. `runs`: the folder of a training run
+34. `plot`: the loss, drawn
+35. `warm_start`: begin with the weights of a parallel Transformer
+36. `trainer`: one step, and all that it depends on
+37. `train`: one visible training loop
 
 ## Measuring
 
-37. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-38. `report`: tables and a picture
-39. `measure`: time, memory and decoding, side by side on this machine
+38. `contestants`: the models compared: ours, the strongest Transformers, other people's code
+39. `report`: tables and a picture
+40. `measure`: time, memory and decoding, side by side on this machine
 
 ## Experiments
 
-40. `task`: a stream of sequences with labels
-41. `groups`: word problems: the product of all elements so far
-42. `languages`: parity and arithmetic, with brackets and without
-43. `toys`: copy, reverse, count, walk, recall
-44. `programs`: the paper's algorithmic task
-45. `rivals`: the networks that are given the same tasks
-46. `course`: one loop that teaches any of them any task
-47. `experiment`: contestants, and the record of how they did
-48. `catalog`: the experiments by name
-49. `parallel_in_time`: the recurrence as an equation for all steps at once
+41. `task`: a stream of sequences with labels
+42. `groups`: word problems: the product of all elements so far
+43. `languages`: parity and arithmetic, with brackets and without
+44. `toys`: copy, reverse, count, walk, recall
+45. `programs`: the paper's algorithmic task
+46. `rivals`: the networks that are given the same tasks
+47. `course`: one loop that teaches any of them any task
+48. `experiment`: contestants, and the record of how they did
+49. `catalog`: the experiments by name
+50. `parallel_in_time`: the recurrence as an equation for all steps at once
 
 ## From the command line
 
-50. `__main__`: the command line
+51. `__main__`: the command line
 
 ## Support
 
-51. `checks`: errors that say what to do
-52. `files`: write a file completely or not at all, one process at a time
-53. `interrupt`: a signal that lets the step finish
-54. `trust`: which folders nobody else can write to, and text that a terminal can show
+52. `checks`: errors that say what to do
+53. `files`: write a file completely or not at all, one process at a time
+54. `interrupt`: a signal that lets the step finish
+55. `trust`: which folders nobody else can write to, and text that a terminal can show
 """
 
 from .config import ModelConfig

@@ -8,6 +8,7 @@ summary: python -m feedback train, generate, plot, benchmark, experiment.
 
 ```
 python -m feedback train                       # Tiny Shakespeare, a few minutes on a laptop
+torchrun --nproc-per-node=4 -m feedback train  # the same, by four processes
 python -m feedback generate --prompt "ROMEO:"  # what it has learnt to write
 python -m feedback plot runs/a runs/b          # two runs in one picture
 python -m feedback benchmark                   # speed on this machine, next to others
@@ -43,6 +44,7 @@ from .lm.pretrained import find
 from .support.checks import expect, require
 from .support.interrupt import StopNow
 from .support.trust import printable
+from .training.distributed import first, joined
 from .training.plot import Axis, plot_runs
 from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
 from .training.train import train
@@ -97,6 +99,8 @@ class Train:
         require(not (self.resume and self.overwrite), "choose --resume or --overwrite, not both")
         trainer = train(self.model_config(), self.training, self.resume, self.overwrite)
         run = trainer.run
+        if not first():
+            return trainer.exit_code
         if trainer.exit_code:
             with contextlib.suppress(OSError):  # The terminal may be gone, as after SIGHUP.
                 print(f"\nStopped after step {trainer.step}; saved in {run / CHECKPOINT}")
@@ -362,30 +366,37 @@ def say(text: str) -> None:
     print(f"feedback: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
+def reason(error: Exception) -> str:
+    """Why a command fails, for its user; an error that is not for users is raised again."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return ": ".join(str(part) for part in (error.strerror, error.filename) if part)
+    if isinstance(error, (ValueError, OSError)):
+        return str(error)
+    if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+        raise error
+    return "there is not enough memory for this; make the model, the batch or the text smaller"
+
+
 def main(args: list[str] | None = None) -> int:
     """
     Runs a command and returns its exit code: 0, 2 after a mistake, 130 after Ctrl-C, 143 after
-    SIGTERM, 129 after SIGHUP.
+    SIGTERM, 129 after SIGHUP. Of several processes that end together one says why.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: say(str(message))
-            return parse(sys.argv[1:] if args is None else args).main()
-    except (ValueError, OSError) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.strerror is not None:
-            text = ": ".join(str(part) for part in (error.strerror, error.filename) if part)
-        say(text)
-        return 2
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
-            raise
-        say("there is not enough memory for this; make the model, the batch or the text smaller")
-        return 2
-    except KeyboardInterrupt as stop:
-        with contextlib.suppress(OSError):
-            print("feedback: stopped", file=sys.stderr)
-        return stop.args[0] if isinstance(stop, StopNow) else 130
+    with joined() as first_to_tell:
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: say(str(message))
+                return parse(sys.argv[1:] if args is None else args).main()
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            text = reason(error)
+            if first_to_tell():
+                say(text)
+            return 2
+        except KeyboardInterrupt as stop:
+            with contextlib.suppress(OSError):
+                if first_to_tell():
+                    print("feedback: stopped", file=sys.stderr)
+            return stop.args[0] if isinstance(stop, StopNow) else 130
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def load_optimizer(
         for key in MOMENTS:
             require_like(parts[key][name], p, f"{key}.{name}", origin)
         steps = parts["step"][name]
-        require_like(steps, torch.zeros(()), f"step.{name}", origin)
+        require_like(steps, torch.zeros((), dtype=torch.float32), f"step.{name}", origin)
         taken = steps.item()
         require(
             0 <= taken <= last and taken == int(taken),

@@ -22,12 +22,15 @@ from torch import Tensor
 
 from ..data.text import IGNORE, validation_batches
 from ..lm.language_model import LanguageModel
+from .distributed import here, total
 
 
 def loss_of(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
     """Cross-entropy in nats; `logits` is `(B, T, V)`, `targets` `(B, T)`."""
+    # At least float32, also under autocast.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction, ignore_index=IGNORE
+        logits.flatten(0, 1), targets.flatten(), reduction=reduction, ignore_index=IGNORE
     )
 
 
@@ -44,16 +47,18 @@ def evaluate(
 
     In nats. The text is cut into `batch_size` rows that are read at once, each with
     its memory carried from beginning to end. The model is left in the mode it was in. `check` is
-    called before each batch, and may raise an exception to stop.
+    called before each batch, and may raise an exception to stop. Several processes share the rows.
     """
     device, training = next(model.parameters()).device, model.training
     model.eval()
-    total, memory = 0.0, None
+    loss, memory = 0.0, None
     try:
         for batch in validation_batches(tokens, batch_size, seq_len):
             check()
-            logits, memory = model(batch.tokens.to(device), memory)
-            total += loss_of(logits, batch.targets.to(device), "sum").item()
+            inputs, targets = (here(x).to(device) for x in (batch.tokens, batch.targets))
+            if len(inputs) > 0:  # A short text may have fewer rows than there are processes.
+                logits, memory = model(inputs, memory)
+                loss += loss_of(logits, targets, "sum").item()
     finally:
         model.train(training)
-    return total / (len(tokens) - 1)
+    return total(loss) / (len(tokens) - 1)

@@ -17,7 +17,8 @@ summary: Everything about one training run, in files that other programs can rea
 | `sample.txt` | what the model writes |
 
 A folder that holds a run is never overwritten unless `--overwrite` asks for it, and only one
-process at a time writes to it: `.lock` is the file that it holds.
+process at a time writes to it: `.lock` is the file that it holds. If torchrun started the run, the
+file says which: what it starts again after a crash goes on with its own run, and with no other.
 """
 
 import json
@@ -34,6 +35,7 @@ from ..lm.pretrained import CONFIG, WEIGHTS, read_config
 from ..support.checks import is_a, require
 from ..support.files import locked, naming, remove_leftovers, sync, write_whole
 from .checkpoint import Checkpoint, Checkpoints
+from .distributed import job
 from .train_config import TrainConfig
 
 METRICS, CHECKPOINT, LOCK = "metrics.jsonl", "checkpoint", ".lock"
@@ -77,6 +79,30 @@ class Run:
             f"another process is training in {self.folder}; wait for it, stop it, or choose "
             "another folder with --run",
         )
+
+    def sign(self) -> None:
+        """Notes which torchrun trains here; to be called by the process that has the lock."""
+        (self / LOCK).write_text(job(), encoding="utf-8")
+
+    def is_ours(self) -> bool:
+        """Whether the torchrun that started this process has begun to train here before."""
+        path = self / LOCK
+        signed = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        return job() == signed != ""
+
+    def how_to_begin(self, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+        """
+        Whether to resume and whether to overwrite: as the command line says, unless torchrun has
+        restarted the process. Raises `ValueError` if the folder does not allow it.
+        """
+        if self.is_ours():
+            begun = (self / CONFIG).is_file()
+            return begun, not begun
+        if not (resume or overwrite):
+            self.refuse_to_overwrite()
+        if resume:
+            self.read()
+        return resume, overwrite
 
     def is_empty(self) -> bool:
         """Whether the folder holds no file of a run."""

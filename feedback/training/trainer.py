@@ -12,7 +12,8 @@ A training step is a dozen lines: batch, loss, gradient, clip, step. Those lines
 **What does step 400 depend on?** On the weights, the optimiser and the memory, which the
 checkpoint holds, and on nothing else: the number of a step seeds its random numbers, and decides
 its place in the text. Hence a run that was stopped and resumed equals the run that was never
-stopped, bit for bit.
+stopped, bit for bit. If [several processes](distributed.py) share the rows of a batch, only the
+dropout masks and the last bits of the sums depend on how many they are.
 """
 
 import math
@@ -30,9 +31,20 @@ from ..data.text import Batch, carried_batch, load_corpus, random_batch, require
 from ..fast.graphs import GraphedStep, training_state
 from ..lm.language_model import ARCHITECTURES, LanguageModel
 from ..memory import Memory
-from ..support.checks import require
+from ..support.checks import expect, require
 from ..support.interrupt import Interrupt, Interrupted
 from .checkpoint import Checkpoint, Progress, require_memory, restore, state_tensors
+from .distributed import (
+    agreed,
+    average,
+    everywhere,
+    first,
+    from_first,
+    here,
+    local_rank,
+    rank,
+    size,
+)
 from .evaluate import evaluate, loss_of
 from .runs import Run
 from .schedule import learning_rate, make_optimizer, sequence_lengths
@@ -54,6 +66,9 @@ class Trainer:
         """Loads the text and builds the model; writes nothing."""
         self.tokenizer, self.corpus = load_corpus(config.data, config.tokenizer)
         require_enough(self.corpus, config.seq_len)
+        words = f"a multiple of {size()} processes times accumulate = {config.accumulate}"
+        good = config.batch_size % (size() * config.accumulate) == 0
+        expect(good, "batch_size", config.batch_size, words)
         config.require_fits(replace(model_config, vocab_size=len(self.tokenizer)))
         self.config, self.run = config, Run(config.run)
         self.device = choose_device(config.device)
@@ -85,12 +100,17 @@ class Trainer:
         return (self.config.seed * 1_000_003 + step) % SEEDS
 
     def batch_at(self, step: int) -> Batch:
-        """The batch of a step; depends on the seed and the step, and on nothing else."""
+        """
+        The rows of this process in the batch of a step. The batch depends on the seed and the step,
+        and on nothing else.
+        """
         c, T = self.config, self.seq_lens[step]
         if c.segments == "carried":
-            return carried_batch(self.corpus.train, c.batch_size, T, sum(self.seq_lens[:step]))
-        generator = torch.Generator().manual_seed(self.seed_at(step))
-        return random_batch(self.corpus.train, c.batch_size, T, generator)
+            batch = carried_batch(self.corpus.train, c.batch_size, T, sum(self.seq_lens[:step]))
+        else:
+            generator = torch.Generator().manual_seed(self.seed_at(step))
+            batch = random_batch(self.corpus.train, c.batch_size, T, generator)
+        return Batch(here(batch.tokens), here(batch.targets), batch.new)
 
     def gradients(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
@@ -116,8 +136,10 @@ class Trainer:
             memories.append(memory.m.detach())
         if c.span_loss > 0:
             self.span_penalty().backward()
+        loss = torch.stack(losses).sum()
+        average([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
         norm = nn.utils.clip_grad_norm_(model.parameters(), c.grad_clip or math.inf)
-        return torch.stack(losses).sum(), norm, torch.cat(memories)
+        return loss, norm, torch.cat(memories)
 
     def span_penalty(self) -> Tensor:
         r"""
@@ -156,8 +178,8 @@ class Trainer:
             else:
                 group["lr"] = rate
         batch = self.batch_at(self.step)
-        # Dropout draws from the global generator.
-        torch.manual_seed(self.seed_at(self.step))
+        # Dropout draws from the global generator, in each process other masks.
+        torch.manual_seed((self.seed_at(self.step) + rank() * 2**40) % SEEDS)
         past = None if batch.new or self.memory is None else self.memory.m
         inputs = batch.tokens.to(self.device), batch.targets.to(self.device), past
         loss, norm, m = (self.graphed or self.gradients)(*inputs)
@@ -203,9 +225,10 @@ class Trainer:
         progress = Progress(**{n: getattr(self, n) for n in names}, digest=self.corpus.digest)
         tensors = state_tensors(self.model, self.optimizer)
         if self.memory is not None:
-            tensors["memory"] = self.memory.m
-        self.run.save_checkpoint(Checkpoint(progress, tensors))
-        self.write_model()
+            tensors["memory"] = everywhere(self.memory.m)
+        if first():
+            self.run.save_checkpoint(Checkpoint(progress, tensors))
+            self.write_model()
 
     def write_model(self) -> None:
         """Writes `model.safetensors` and `config.json`."""
@@ -216,7 +239,7 @@ class Trainer:
 
     def resume(self, show: Callable[[str], None]) -> None:
         """Restores the last checkpoint; raises `ValueError` if it is not of this run."""
-        checkpoint = self.run.load_checkpoint(show)
+        checkpoint = from_first(lambda: self.run.load_checkpoint(show))
         saved, origin = checkpoint.progress, f"the checkpoint in {self.run.folder}"
         require(
             saved.digest == self.corpus.digest,
@@ -228,7 +251,7 @@ class Trainer:
             f"{origin} is from step {saved.step}, but max_steps is {self.config.max_steps}; "
             f"expected at least {saved.step}",
         )
-        rows = self.run.metrics_until(saved.step)
+        rows = self.run.metrics_until(saved.step) if first() else []
         restore(self.model, self.optimizer, checkpoint, origin)
         c, m = self.model.config, checkpoint.tensors.get("memory")
         require(
@@ -239,17 +262,24 @@ class Trainer:
         if m is not None:
             layers = () if self.config.architecture == "feedback" else (c.n_layers,)
             require_memory(m, (self.config.batch_size, *layers, c.mem_len, c.d_model), origin)
-            self.memory = Memory(m.to(self.device), c)
+            self.memory = Memory(here(m).to(self.device), c)
         self.step, self.seconds = saved.step, saved.seconds
         self.val_loss, self.val_step = saved.val_loss, saved.val_step
-        self.run.write_metrics(rows)
+        if first():
+            self.run.write_metrics(rows)
 
     def validate(self, interrupt: Interrupt) -> None:
         """The validation loss, if it is due after this step and no signal comes meanwhile."""
         c = self.config
+
+        def check() -> None:
+            """Stops in all processes at once."""
+            if agreed(interrupt):
+                raise Interrupted
+
         if self.step % c.eval_steps == 0 or self.step == c.max_steps:
             with suppress(Interrupted):
-                loss = evaluate(self.model, self.corpus.val, c.seq_len, check=interrupt.check)
+                loss = evaluate(self.model, self.corpus.val, c.seq_len, check=check)
                 self.check_finite(self.step, validation_loss=loss)
                 self.val_loss, self.val_step = loss, self.step
 
@@ -257,7 +287,7 @@ class Trainer:
         """Makes up for a validation that was due after the last step, but interrupted."""
         if self.val_step < self.step:
             self.validate(interrupt)
-            if self.val_step == self.step:
+            if self.val_step == self.step and first():
                 rows = self.run.metrics_until(self.step)
                 rows[-1]["val_loss"] = self.val_loss
                 self.run.write_metrics(rows)
@@ -302,9 +332,13 @@ def choose_device(name: str) -> torch.device:
     """The named device, a GPU for `auto` if there is one; `ValueError` if it is not usable."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and size() > 1:
+        name = f"cuda:{local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device).tolist()  # No device without numbers, such as meta.
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # Where NCCL allocates.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device is {name!r}, unusable here; use cpu or auto") from error
     return device
