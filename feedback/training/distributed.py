@@ -101,6 +101,8 @@ def joined() -> Iterator[Callable[[], bool]]:
     use_threads()
     on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
     store, number, processes = next(iter(dist.rendezvous("env://")))
+    # The store outlives a restart, and must not give the addresses of processes that are gone.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     # What is said on the CPU goes through gloo, which notices at once if a process is gone.
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=processes)

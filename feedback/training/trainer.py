@@ -53,6 +53,13 @@ from .train_config import TrainConfig
 SEEDS = 2**63
 """Seeds are taken modulo this number, so that PyTorch accepts all of them."""
 
+APART = 2_654_435_761
+r"""
+How far apart the seeds of two processes are: $2^{32} / \varphi$. On a CPU only 32 bits of a seed
+count, and in those, multiples of this number keep away from each other, so a process would need
+very many steps to meet the masks of another.
+"""
+
 
 class Trainer:
     """
@@ -179,7 +186,7 @@ class Trainer:
                 group["lr"] = rate
         batch = self.batch_at(self.step)
         # Dropout draws from the global generator, in each process other masks.
-        torch.manual_seed((self.seed_at(self.step) + rank() * 2**40) % SEEDS)
+        torch.manual_seed((self.seed_at(self.step) + rank() * APART) % SEEDS)
         past = None if batch.new or self.memory is None else self.memory.m
         inputs = batch.tokens.to(self.device), batch.targets.to(self.device), past
         loss, norm, m = (self.graphed or self.gradients)(*inputs)

@@ -36,7 +36,8 @@ LOCAL = {**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"}
 PLAIN = dataclasses.replace(SMALL, dropout=0.0)
 STEPS = 50
 RUNS = {
-    "random": dict(start_seq_len=1, grad_clip=0.5, span_loss=1e-3),
+    "random": dict(start_seq_len=1, grad_clip=0.5, implementation="sequence"),
+    "spans": dict(span_loss=1e-3, max_steps=6),
     "carried": dict(segments="carried", accumulate=2, implementation="sequence"),
 }
 
@@ -45,7 +46,7 @@ def in_a_process(name: str, folder: Path) -> subprocess.CompletedProcess:
     """Calls a function of this file there, and says what it printed."""
     result = subprocess.run(
         [sys.executable, __file__, name, str(folder)], capture_output=True, text=True, env=LOCAL,
-        timeout=300,
+        timeout=900,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result
@@ -80,11 +81,11 @@ def equal(folder: Path) -> None:
     """The same runs by 1, 2 and 4 processes, in float64; and those of 2 resumed by 1 and by 4."""
     torch.set_default_dtype(torch.float64)
     for kind in RUNS:
-        model = dataclasses.replace(PLAIN, adaptive_span=kind == "random")
+        model = dataclasses.replace(PLAIN, adaptive_span=kind == "spans")
         for number in (1, 2, 4):
             config = long_settings(folder, kind, str(number))
             together(number, lambda c=config, m=model: quiet(m, c), folder / "store")
-        for number in (1, 4):
+        for number in (1, 4) if kind == "carried" else ():
             config = long_settings(folder, kind, f"2on{number}")
             shutil.copytree(folder / f"{kind}2", config.run)
             Run(config.run).checkpoints.path(STEPS).unlink()
@@ -101,11 +102,11 @@ def test_the_loss_does_not_depend_on_the_number_of_processes(tmp_path):
     in_a_process("equal", tmp_path)
     for kind in RUNS:
         alone = long_settings(tmp_path, kind, "1")
-        for name in ("2", "4", "2on1", "2on4"):
+        for name in ("2", "4", "2on1", "2on4")[: 4 if kind == "carried" else 2]:
             config = long_settings(tmp_path, kind, name)
             for mine, theirs in zip(metrics(alone), metrics(config), strict=True):
                 assert mine == pytest.approx(theirs, rel=1e-10)
-            assert sum(row["val_loss"] is not None for row in metrics(config)) == 2
+            assert metrics(config)[-1]["val_loss"] is not None
             one, several = (Run(c.run).load_checkpoint(pytest.fail) for c in (alone, config))
             assert one.tensors.keys() == several.tensors.keys()
             assert one.tensors["memory"].shape[0] == 8
