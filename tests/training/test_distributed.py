@@ -246,7 +246,7 @@ def killed_run(folder: Path, kills: int) -> int:
 def killed_settings(folder: Path):
     """The run that is killed; the one that is let alone is in the folder `whole`."""
     changes = dict(segments="carried", implementation="sequence", batch_size=4)
-    return settings(folder, **changes, max_steps=300, eval_steps=7, checkpoint_steps=2)
+    return settings(folder, **changes, max_steps=150, eval_steps=7, checkpoint_steps=2)
 
 
 def whole(folder: Path) -> None:
