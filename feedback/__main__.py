@@ -8,7 +8,7 @@ summary: python -m feedback train, generate, plot, benchmark, experiment.
 
 ```
 python -m feedback train                       # Tiny Shakespeare, a few minutes on a laptop
-torchrun --nproc-per-node=4 -m feedback train  # the same, by four processes
+torchrun --nproc-per-node=4 -m -- feedback train   # the same, by four processes
 python -m feedback generate --prompt "ROMEO:"  # what it has learnt to write
 python -m feedback plot runs/a runs/b          # two runs in one picture
 python -m feedback benchmark                   # speed on this machine, next to others
