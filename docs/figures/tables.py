@@ -153,16 +153,17 @@ def cost_table(record: Record) -> str:
     """
     ## What it took
 
-    Parameters, learning rate, and for each seed the seconds and the length that was reached.
+    Seeds, parameters, learning rate; over all seeds, the seconds and the length that was reached.
     """
-    head = "parameters", "learning rate", "seconds", "length reached in training"
+    head = "seeds", "parameters", "learning rate", "seconds", "length reached in training"
     rows = [[heading(record["experiment"], "cost"), *head]]
     for who, runs in by_contestant(record).items():
         first = runs[0]
         seconds = spread([run["seconds"] for run in runs], ",.0f")
         reached = between([run["curve"][-1]["seq_len"] for run in runs])
         rate = f"{first['learning_rate']:g}"
-        rows.append([NAMES[who], f"{first['parameters']:,}", rate, seconds, reached])
+        size = f"{first['parameters']:,}"
+        rows.append([NAMES[who], str(len(runs)), size, rate, seconds, reached])
     return table(rows)
 
 
@@ -173,15 +174,19 @@ def languages_table(records: Mapping[str, Record]) -> str:
     From `records` by name, which may lack some of the three; and below ours what is published.
     """
     cells: dict[str, dict[str, str]] = {}
+    seeds: dict[str, list[int]] = {}
     for name, record in records.items():
         experiment = find(name)
         T = str(experiment.lengths[0])
         for who, runs in by_contestant(record).items():
             values = [scaled_accuracy(run["test"][T]["final"], experiment.task) for run in runs]
             cells.setdefault(who, {})[name] = spread(values, ".3f")
+            seeds.setdefault(who, []).append(len(runs))
     rows = [[LANGUAGES_HEADING, "measured", *LANGUAGES.values()]]
     for who in (who for who in NAMES if who in cells):
-        rows.append([NAMES[who], "here", *(cells[who].get(name, "") for name in LANGUAGES)])
+        counts = between(seeds[who])
+        here = f"here, {counts} seed{'s' * (counts != '1')}"
+        rows.append([NAMES[who], here, *(cells[who].get(name, "") for name in LANGUAGES)])
     for who, published in PUBLISHED.items():
         rows.append([who, SOURCE, *(f"{share:.3f}" for share in published)])
     return table(rows)
