@@ -151,7 +151,7 @@ own, others = grid.diagonal(), grid[~torch.eye(3, dtype=torch.bool)]
 assert own.min() > 0.93 and others.max() < 0.5
 # alt: A table of three by three: how often the values of x, y and z are read rightly from the
 # memory of steps at which x, y or z was changed. On the diagonal nearly 100 per cent, elsewhere
-# between 15 and 40.
+# between 20 and 30.
 plt.show()
 print("the variable that was changed, more than 90 %:", bool(own.min() > 0.9))
 print("any other, less than half:", bool(others.max() < 0.5))
@@ -394,7 +394,7 @@ print("of one more in loudness, the next has more than 0.25:", bool(weight[0] > 
 # and that of the note that had to make way for it in about equal shares, with weights a little
 # below one half. So the model must have a second source for how late it is. We have not looked for
 # it; the notes about the other variables are still there, and are as good a clock as any.
-
+#
 # ## When the note is gone
 #
 # A slot is kept for 64 steps. If its variable is not changed for longer, the note is lost. We make
