@@ -2,11 +2,19 @@
 
 import importlib
 import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
+
+# Whoever starts the tests in the background, or under nohup, may have told them to ignore signals,
+# and programs that are started here would take that over. Some tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Threads that wait for work may spin or sleep. Spinning is faster on an idle machine; on one that
 # is shared it makes these tiny models eight times slower. Read when torch is first imported.

@@ -111,7 +111,7 @@ def test_no_folder_and_no_hub(no_network, tmp_path):
     """A name that is neither here nor on the hub is an error that repeats the name."""
     with pytest.raises(
         ValueError,
-        match=r"'someone/nothing' is not a folder, does not come with the package .a5, tiny_",
+        match=r"'someone/nothing' is not a folder, does not come with the package .a5, programs_3, ",
     ):
         FeedbackLM.from_pretrained("someone/nothing", cache_dir=tmp_path)
 
@@ -207,7 +207,7 @@ def test_the_shipped_model(no_network, tmp_path, monkeypatch):
     one of the recorded run that made it.
     """
     monkeypatch.chdir(tmp_path)
-    assert shipped() == ["a5", "tiny_shakespeare"]
+    assert shipped() == ["a5", "programs_3", "tiny_shakespeare"]
     folder = TRAINED / "tiny_shakespeare"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
     model = FeedbackLM.from_pretrained("tiny_shakespeare")

@@ -326,7 +326,7 @@ def test_ctrl_c_while_a_text_is_numbered(tmp_path):
         assert process.stdout.readline() == b"begun\n"
         time.sleep(0.2)  # Either way it is in the middle of it, or soon will be.
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == -signal.SIGINT
+        assert process.wait(60) != 0 and b"KeyboardInterrupt" in process.stderr.read()
 
 
 def test_digest_and_parts_do_not_change():
