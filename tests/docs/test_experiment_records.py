@@ -365,9 +365,9 @@ def runs_of(name: str, who: str) -> list[dict]:
 
 
 def test_what_the_pages_claim_of_programs():
-    """One layer, ten minutes on a core, and more prints right than the published 99.1 per cent."""
+    """One layer, ten minutes on a core, and 99 per cent of the prints right."""
     shares = [run["test"]["512"]["token"] for run in runs_of("programs_3", "feedback")]
-    assert sum(shares) / len(shares) > 0.991 and min(shares) > 0.98
+    assert round(sum(shares) / len(shares), 2) == 0.99 and min(shares) > 0.98
     for run in runs_of("programs_3", "feedback"):
         assert run["model"]["n_layers"] == 1 and run["seconds"] < 600
         assert run["machine"]["threads"] == 1

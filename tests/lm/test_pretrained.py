@@ -111,7 +111,7 @@ def test_no_folder_and_no_hub(no_network, tmp_path):
     """A name that is neither here nor on the hub is an error that repeats the name."""
     with pytest.raises(
         ValueError,
-        match=r"'someone/nothing' is not a folder, does not come with the package .a5, programs_3, ",
+        match=r"'someone/nothing' is not a folder, does not come with the package .a5, prog",
     ):
         FeedbackLM.from_pretrained("someone/nothing", cache_dir=tmp_path)
 
