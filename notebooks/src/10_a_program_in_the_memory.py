@@ -157,9 +157,9 @@ print("the variable that was changed, more than 90 %:", bool(own.min() > 0.9))
 print("any other, less than half:", bool(others.max() < 0.5))
 
 # There are no three boxes. A vector is a *note*, "`x` is 4", and of the other two variables it
-# tells little. (More than chance, which would be some 12 %: a condition that compares two variables
-# leaves traces.) The state of the program is in no vector at all. It is spread over the window, a
-# note here and a note there.
+# tells little. (It is more than by chance, which would be some 12 %. Why, we have not looked.) The
+# state of the program is in no vector at all. It is spread over the window, a note here and a note
+# there.
 #
 # ## Which note is found?
 #
@@ -436,11 +436,11 @@ print("up to 42 words, always more than 95 %:", min(never[:4]) > 0.95)
 print("not named for 66 words, less than 30 %:", max(never[7:]) < 0.3)
 print("but named half of the way, up to 84 words, more than 93 %:", min(once[:10]) > 0.93)
 
-# Without its note the model guesses. But any mention makes a copy. As long as the note itself is
-# there, the copies are soft and are passed over. When it is gone they are the loudest that is left,
-# and they are right. So nothing has to be renewed on purpose, because programs mention their
-# variables: among all the look-ups in our programs, hardly any has to reach back further than the
-# window.
+# Without its note the model guesses. But one mention in between is enough. As long as the note is
+# there, mentions are passed over, as we saw. Once it is gone, the model finds the value where the
+# variable was mentioned, since it was said there once more. So nothing has to be renewed on
+# purpose, because programs mention their variables: hardly any look-up in them has to reach back
+# further than the window.
 
 reach = (steps - mention)[look & (mention >= 0)]
 assert (reach > S).double().mean() < 0.002
