@@ -173,10 +173,11 @@ print("any other, less than half:", bool(others.max() < 0.5))
 
 query = layer.attn.query(layer.norm_attn(model.embedding.weight)).unflatten(-1, (H, -1))
 k = stack.project(m)[0][0]
-attn = torch.stack([
-    layer.attn.weights(layer.attn.scores(query[tokens[:, t]], k[:, t - S : t].transpose(1, 2)))
-    for t in range(S, T)
-], 1)  # `(B, T - S, H, S)`, the nearest slot last
+windows = [k[:, t - S : t].transpose(1, 2) for t in range(S, T)]
+asked = query[tokens[:, S:]].unbind(1)
+attn = [layer.attn.scores(q, window) for q, window in zip(asked, windows, strict=True)]
+attn = torch.stack([layer.attn.weights(scores) for scores in attn], dim=1)
+# `(B, T - S, H, S)`, the nearest slot last
 
 
 def latest(mask: Tensor) -> Tensor:
