@@ -188,7 +188,7 @@ def test_fair_sets_both_choices():
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": "0.1"}, "dropout is '0.1', expected a finite number"),
         ({"dropout": float("nan")}, "dropout is nan, expected a finite number"),
-        ({"dropout": 10**400}, "dropout is 10+, expected a finite number"),
+        ({"dropout": 10**400}, "dropout is 10.*, expected a finite number"),
         ({"norm_memory": 1}, "norm_memory is 1, expected true or false"),
         ({"activation": ["relu"]}, r"activation is \['relu'\], expected one of relu"),
         ({"d_k": "8"}, "d_k is '8', expected a whole number"),

@@ -329,6 +329,8 @@ plt.show()
 
 from feedback.data.text import split
 from feedback.data.tiny_shakespeare import load_tiny_shakespeare
+from feedback.lm.generate import TINY
+from feedback.support.checks import require
 
 val = split(load_tiny_shakespeare(), tokenizer).val
 read, _ = model(val[:8000].view(8, 1000))
