@@ -180,7 +180,7 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const parts = [...svg.querySelectorAll("[data-at]")];
   const last = Math.max(...parts.map((part) => +part.dataset.at));
   const slider = make("input", { type: "range", min: 1, max: last, value: 1, "aria-label": "How far the recurrence has come" });
-  const says = make("output", {}), button = make("button", { type: "button" });
+  const says = make("output", {}), button = make("button", { type: "button", lang: document.documentElement.lang });
   let clock = 0;
   const show = () => {
     parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));

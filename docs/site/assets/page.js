@@ -35,6 +35,15 @@ const load = () => (loading ??= new Promise((done) => {
   script.addEventListener("load", done);
   document.head.append(script);
 }));
+// What people look for, and what it is called here.
+const SYNONYMS = {
+  "bptt": "sweep back", "backpropagation through time": "sweep back", "vanishing gradient": "gradients through time",
+  "exploding gradient": "gradients through time", "kv cache": "cache", "state tracking": "word problem", "rnn": "recurrent",
+  "recurrent neural network": "recurrent", "curriculum": "short to long", "curriculum learning": "short to long",
+  "sampling": "temperature", "beam": "temperature", "relative position": "distance", "positional encoding": "distance",
+  "jit": "compiled", "cuda": "gpu", "benchmark": "measured", "perplexity": "nats", "bpc": "bits per character",
+  "checkpointing": "checkpoint", "resume": "checkpoint", "tokeniser": "tokenizer", "dyck": "brackets",
+};
 // Some words of a text, around the one that was looked for.
 const part = (text, word) => {
   const at = Math.max(0, text.toLowerCase().indexOf(word) - 40);
@@ -45,7 +54,9 @@ const search = async () => {
   const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return (found.hidden = true);
   await load();
-  const score = ([, , page, title, text]) => words.every((w) => `${page} ${title} ${text}`.toLowerCase().includes(w))
+  const typed = words.join(" "), other = SYNONYMS[typed];
+  const all = (text, ...ways) => ways.some((way) => way.every((w) => text.includes(w)));
+  const score = ([, , page, title, text]) => all(`${page} ${title} ${text}`.toLowerCase(), words, ...(other ? [[other]] : []))
     ? 1 + words.filter((w) => title.toLowerCase().includes(w)).length + 9 * (title.toLowerCase() === words.join(" ")) : 0;
   // At most three of a page, so that one page does not hide the others.
   const of = {};
@@ -53,21 +64,49 @@ const search = async () => {
     .filter(([, [path]]) => (of[path] = (of[path] ?? 0) + 1) <= 3).slice(0, 12);
   found.replaceChildren(...best.map(([, [path, anchor, page, title, text]]) => make("li", {},
     make("a", { href: top_ + path + (anchor && anchor !== "text" ? `#${anchor}` : "") },
-      `${page}${title !== page ? " · " + title : ""}`, make("small", {}, part(text, words[0]))))));
+      `${page}${title !== page ? " · " + title : ""}`, make("small", {}, part(text, text.toLowerCase().includes(words[0]) ? words[0] : other ?? words[0]))))));
   if (!best.length) found.replaceChildren(make("li", {}, say("Nothing found")));
   found.hidden = false;
 };
 input.addEventListener("input", search);
 tools.append(input, theme);
 tools.closest("nav").append(found);
-addEventListener("click", (event) => event.target.closest(".found, .tools") || (found.hidden = true));
+
+// From the search to what was found, and back, by the arrow keys; Enter goes to the first.
+tools.closest("nav").addEventListener("keydown", async (event) => {
+  const links = () => [...found.querySelectorAll("a")], at = links().indexOf(document.activeElement);
+  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (event.key === "Enter" && event.target === input) {
+    await search();
+    links()[0]?.click();
+  } else if (by && !found.hidden && (at >= 0 || event.target === input)) {
+    event.preventDefault();
+    (links()[at + by] ?? input).focus();
+  }
+});
+
+// The contents: beside the text where there is room for them, else a menu that can be closed.
+const menu = document.querySelector(".menu");
+const room = matchMedia(document.body.matches(".page, .run") ? "(min-width: 80rem)" : "(min-width: 94rem)");
+const arrange = () => {
+  menu.open = room.matches;
+  const list = menu.querySelector("ol"), here = list.querySelector("[aria-current]");
+  if (room.matches && here) list.scrollTop = here.offsetTop - list.clientHeight / 2;
+};
+room.addEventListener("change", arrange);
+arrange();
+
+const close = () => { found.hidden = true; menu.open &&= room.matches; };
+addEventListener("click", (event) => event.target.closest(".found, .tools, .menu") || close());
 addEventListener("keydown", (event) => {
   const typing = /^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName);
   if (event.key === "/" && !typing) { event.preventDefault(); input.focus(); }
-  if (event.key === "Escape") {
-    found.hidden = true;
-    unlight();
-  }
+  if (event.key !== "Escape") return;
+  // Whoever was in what disappears goes back to where it was opened.
+  if (found.contains(document.activeElement)) input.focus();
+  if (!room.matches && menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+  close();
+  unlight();
 });
 
 // All places of a name on the page: by a click on one of them, or by its name in the search.
@@ -82,6 +121,31 @@ document.querySelectorAll(".code").forEach((code) => code.addEventListener("clic
   if (!name) return;
   name.classList.contains("lit") ? unlight() : light(name.textContent);
 }));
+
+// A click on the number of a line copies its address, and offers the same line in the repository.
+document.querySelectorAll(".code").forEach((code) => code.addEventListener("click", async (event) => {
+  const number = event.target.closest("a[data-n]");
+  if (!number || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  document.querySelectorAll(".line").forEach((e) => e.remove());
+  const line = number.parentNode, there = `#${line.id}`;
+  location.hash === there || history.pushState(null, "", there);
+  document.querySelectorAll(".l.here").forEach((e) => e.classList.remove("here"));
+  line.classList.add("here");
+  const says = make("span", { role: "status" }, "");
+  line.append(make("span", { class: "line", "data-nosnippet": "" }, says, " ",
+    make("a", { href: number.href, "aria-label": `${number.getAttribute("aria-label")} in the repository` }, say("Repository"))));
+  try { await navigator.clipboard.writeText(location.href); says.textContent = say("Copied"); } catch {}
+}));
+
+// Whoever goes by the keyboard may pass a block of code with many links.
+document.querySelectorAll(".side > .code").forEach((code) => {
+  if (code.querySelectorAll("a:not([data-n])").length < 8) return;
+  const next = code.closest(".row").nextElementSibling?.querySelector(".here") ?? document.querySelector("footer a");
+  const skip = make("a", { class: "skip", href: next.getAttribute("href") }, say("Skip the code"));
+  skip.addEventListener("click", (event) => { event.preventDefault(); next.focus(); });
+  code.before(skip);
+});
 
 // Copy the code of a section, without its line numbers.
 document.querySelectorAll("pre").forEach((pre) => {
@@ -115,15 +179,28 @@ document.querySelectorAll("img.zoom").forEach((image) => {
 document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const parts = [...svg.querySelectorAll("[data-at]")];
   const last = Math.max(...parts.map((part) => +part.dataset.at));
-  const slider = make("input", { type: "range", min: 1, max: last, value: last, "aria-label": "How far the recurrence has come" });
-  const says = make("output", {});
+  const slider = make("input", { type: "range", min: 1, max: last, value: 1, "aria-label": "How far the recurrence has come" });
+  const says = make("output", {}), button = make("button", { type: "button", lang: document.documentElement.lang });
+  let clock = 0;
   const show = () => {
     parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));
     says.textContent = svg.dataset.says.split("|")[slider.value - 1];
   };
-  slider.addEventListener("input", show);
-  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
+  const stop = () => { clearInterval(clock); clock = 0; button.textContent = say("Play"); };
+  const play = () => {
+    if (+slider.value === last) slider.value = 1;
+    clock = setInterval(() => { slider.value = +slider.value + 1; show(); if (+slider.value === last) stop(); }, 1500);
+    button.textContent = say("Stop");
+    show();
+  };
+  button.addEventListener("click", () => (clock ? stop() : play()));
+  slider.addEventListener("input", () => { stop(); show(); });
+  svg.parentNode.after(make("p", { class: "control", lang: "en" }, button, " ", slider, " ", says));
+  stop();
   show();
+  // It plays when it comes into view, unless movement is not wanted.
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) slider.value = last, show();
+  else new IntersectionObserver((seen, observer) => seen.some((s) => s.isIntersecting) && (observer.disconnect(), play()), { threshold: 0.6 }).observe(svg);
 });
 
 // The memory without one of the layers: which bar is missing, and what that costs.
