@@ -1,5 +1,6 @@
 """The pages as a reader sees them: in a browser, from the disk, with no network."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from docs.annotate.settings import Settings
 SITE = Path(__file__).parents[2] / "docs" / "site"
 ELSEWHERE = {"404.html", *(f"{name}.html" for name in Settings.read(SITE.parent.parent).moved)}
 PAGES = sorted(path.name for path in SITE.glob("*.html") if path.name not in ELSEWHERE)
+ANYWHERE = re.compile("^https?://")
 AXE = THEME / "node_modules/axe-core/axe.min.js"
 
 
@@ -39,7 +41,7 @@ def open_page(browser):
             java_script_enabled=script, bypass_csp=bypass_csp,
         )  # fmt: skip
         contexts.append(context)
-        context.route("http*://**", lambda route: (asked.append(route.request.url), route.abort()))
+        context.route(ANYWHERE, lambda route: (asked.append(route.request.url), route.abort()))
         page = context.new_page()
         page.on("pageerror", lambda error: asked.append(str(error)))
         page.goto((SITE / name).as_uri())
@@ -215,7 +217,7 @@ def test_a_page_that_is_not_there(browser):
         path = path if path.is_file() else SITE / "404.html"
         route.fulfill(path=path)
 
-    context.route("http*://**", answer)
+    context.route(ANYWHERE, answer)
     page = context.new_page()
     page.goto(f"{site}no/such/page.html")
     page.locator(".menu a", has_text="Layers").first.wait_for()
@@ -343,8 +345,9 @@ def test_the_figures_answer_the_keyboard(open_page):
     """An arrow key takes back a step of the recurrence, and chooses another character."""
     page = open_page()
     faded = "[...document.querySelectorAll('[data-at]')].filter((e) => e.style.opacity < 1).length"
-    assert page.evaluate(faded) == 0
     page.get_by_label("How far the recurrence has come").focus()
+    page.keyboard.press("End")
+    assert page.evaluate(faded) == 0
     page.keyboard.press("ArrowLeft")
     assert page.evaluate(faded) > 0
     page.goto((SITE / "inside.html").as_uri())

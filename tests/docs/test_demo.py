@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,14 @@ def python_logits(model, tokenizer, text, mix=None):
     if mix is not None:
         model.transformer.mix.weight.copy_(torch.tensor(mix))
     return model(tokenizer.encode(text)[None])[0][0]
+
+
+def until(page, expression: str) -> None:
+    """Waits until it holds; the policy of the page does not let the browser wait for a string."""
+    deadline = time.monotonic() + 60
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(20)
 
 
 @pytest.fixture
@@ -229,7 +238,7 @@ def text_of(page):
 
 def losses(page):
     """The three losses, once they are there."""
-    page.wait_for_function("document.querySelectorAll('.losses output')[2].textContent")
+    until(page, "document.querySelectorAll('.losses output')[2].textContent")
     return page.locator(".losses output").all_inner_texts()
 
 
@@ -285,7 +294,7 @@ def test_the_memory_can_be_taken_apart_by_keyboard(page):
     assert share.inner_text() != before
     page.get_by_label("Open memory slots").focus()
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelector('.losses output').textContent === '2.39'")
+    until(page, "document.querySelector('.losses output').textContent === '2.39'")
     page.get_by_role("button", name="Reset").first.click()
     page.get_by_role("combobox").select_option("Infinity")
     page.get_by_role("button", name="Go on").wait_for()
@@ -298,7 +307,7 @@ def test_it_stops_and_goes_on(page):
     memory of that moment.
     """
     page.get_by_role("button", name="Run the model here").click()
-    page.wait_for_function("document.querySelectorAll('.demo .text span').length > 12")
+    until(page, "document.querySelectorAll('.demo .text span').length > 12")
     page.get_by_role("button", name="Stop").click()
     stopped = text_of(page)
     assert 12 < len(stopped) < 307
@@ -306,9 +315,7 @@ def test_it_stops_and_goes_on(page):
     assert page.locator(".slots .full").count() == min(48, len(stopped) - 1)
     page.get_by_role("combobox").select_option("Infinity")
     page.get_by_role("button", name="Go on").click()
-    page.wait_for_function(
-        f"document.querySelectorAll('.text span').length == {len(stopped) + 300}"
-    )
+    until(page, f"document.querySelectorAll('.text span').length == {len(stopped) + 300}")
     assert text_of(page).startswith(stopped)
     page.get_by_label("Look back at a character").focus()
     page.keyboard.press("Home")
