@@ -33,7 +33,8 @@ INTERFACE = [
     "Modules", "Notebooks", "Search", "Search the site", "Nothing found", "Dark", "Light", "Copy",
     "Copied", "Show the picture large", "Close", "Skip the code", "Notebook", "Chapter", "Page",
     "Begin", "Read", "Open in Colab", "Train it", "Play", "Stop",
-    "Download the notebook",
+    "Download the notebook", "No native speaker has checked this translation yet.",
+    "Correct a sentence",
     "This section is not translated yet.",
 ]  # fmt: skip
 """The words that every page has besides its own text."""

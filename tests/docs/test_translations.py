@@ -1,0 +1,80 @@
+"""Translations are whole, and what is not language in them is as in the original."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from docs.annotate.locale import NAMES, Catalogue, catalogues
+from docs.annotate.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+FOUND = catalogues(Settings.read(ROOT))
+PAGES = {
+    "interface", "index", "short", "notation", "attention", "layers", "memory", "reference",
+    "append", "model", "transformer", "train", "01_why_feedback", "02_attention", "03_memory",
+}  # fmt: skip
+"""What can be read in every language."""
+
+FENCED = re.compile(r"^```.*?^```", re.M | re.S)
+KEPT = {
+    "code": re.compile(r"`[^`\n]+(?:\n[^`\n]+)*`"),
+    "formulas": re.compile(r"\$\$.+?\$\$|\$[^$]+\$", re.S),
+    "links": re.compile(r"\]\(([^)\s]+)\)"),
+    "headings": re.compile(r"^#+(?= )", re.M),
+    "footnotes": re.compile(r"^\[\^\w+\]:|\[\^\w+\]", re.M),
+    "tables": re.compile(r"^\|(?:---\|)+$", re.M),
+}
+"""What a translation leaves as it is."""
+
+
+def kept(text: str) -> dict[str, Counter[str]]:
+    """How often each thing that is no language occurs in a text; line breaks do not matter."""
+    blocks = Counter(FENCED.findall(text))
+    prose, things = FENCED.sub("", text), {}
+    for name, pattern in KEPT.items():
+        things[name] = Counter(" ".join(thing.split()) for thing in pattern.findall(prose))
+        # What stands in code is no formula, and what stands in a formula no link.
+        if name in ("code", "formulas"):
+            prose = pattern.sub("", prose)
+    return {"blocks": blocks, **things}
+
+
+def difference(original: str, translation: str) -> dict[str, tuple]:
+    """By kind: what only the original has, and what only the translation has."""
+    pairs = {k: (v, kept(translation)[k]) for k, v in kept(original).items()}
+    return {k: (dict(a - b), dict(b - a)) for k, (a, b) in pairs.items() if a != b}
+
+
+@pytest.mark.parametrize("lang", [lang for lang in NAMES if lang != "en"])
+def test_every_language_has_all_pages(lang):
+    """All messages of the pages that are promised, and a glossary."""
+    mine = {catalogue.page: catalogue for catalogue in FOUND if catalogue.lang == lang}
+    assert mine.keys() >= PAGES
+    assert (ROOT / "docs" / "locale" / lang / "glossary.md").read_text(encoding="utf-8").count("|")
+    for page in PAGES:
+        missing = [e.msgctxt for e in mine[page].file if not e.obsolete and not e.translated()]
+        assert not missing, f"{mine[page].path}: {missing}"
+
+
+@pytest.mark.parametrize("catalogue", FOUND, ids=lambda c: f"{c.lang}-{c.page}")
+def test_what_is_not_language_stays(catalogue: Catalogue):
+    """Formulas, code, links, headings, footnotes and tables are those of the English text."""
+    entries = [entry for entry in catalogue.file if entry.translated()]
+    wrong = {e.msgctxt: d for e in entries if (d := difference(e.msgid, e.msgstr))}
+    assert not wrong
+
+
+def test_a_change_is_seen():
+    """Each kind of thing that is compared, and an order that may differ."""
+    text = (
+        "# A\n\nThe `x` is $x$, see [this](a.py).[^n]\n\n| a |\n|---|\n\n```\nx\n```\n\n[^n]: note"
+    )
+    assert not difference(text, text.replace("The `x` is $x$", "$x$ is `x`"))
+    for old, new, kind in (
+        ("`x`", "`y`", "code"), ("$x$", "$y$", "formulas"), ("a.py", "b.py", "links"),
+        ("# A", "## A", "headings"), (".[^n]", ".", "footnotes"), ("|---|", "| |", "tables"),
+        ("\nx\n", "\ny\n", "blocks"),
+    ):  # fmt: skip
+        assert list(difference(text, text.replace(old, new, 1))) == [kind]
