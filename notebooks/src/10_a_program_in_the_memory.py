@@ -145,6 +145,7 @@ for v in range(3):
         color = "white" if u == v else "black"
         ax.text(u, v, f"{100 * grid[v, u]:.0f} %", ha="center", va="center", color=color)
 ax.set_xticks(range(3), [f"value of {u}" for u in "xyz"])
+ax.set_xlabel("what a probe is to read")
 ax.set_yticks(range(3), [f"{v} was changed" for v in "xyz"])
 fig.colorbar(drawn, ax=ax, shrink=0.8, label="read rightly (%)")
 own, others = grid.diagonal(), grid[~torch.eye(3, dtype=torch.bool)]
@@ -209,6 +210,7 @@ for h in range(H):
     color, x = ("0.75", "C0", "0.55", "C1")[h], torch.arange(4).numpy() + 0.2 * h - 0.3
     ax.bar(x, heights, 0.18, color=color, label=f"head {h + 1}")
 ax.set_xticks(range(4), list(falls))
+ax.set_xlabel("which steps")
 ax.set_ylabel("share of attention (%)")
 ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 found = [fall[[1, 3]] for fall in falls.values()]
