@@ -155,6 +155,7 @@ def build(settings: Settings) -> Site:
         i = [p.source.name for p in english].index(page.source.name)
         html = template.render(
             page=page, pages=english, settings=settings, languages=NAMES, policy=policy(),
+            paths={p.path for p in english + others},
             first_script=FIRST,
             related=builder.related(page.source), titles={p.source.name: p.title for p in english},
             say=interface.get(page.lang, interface["en"]),
