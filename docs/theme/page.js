@@ -181,7 +181,7 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const last = Math.max(...parts.map((part) => +part.dataset.at));
   const slider = make("input", { type: "range", min: 1, max: last, value: 1, "aria-label": "How far the recurrence has come" });
   const says = make("output", {}), button = make("button", { type: "button", lang: document.documentElement.lang });
-  let clock = 0;
+  let clock = 0, touched = false;
   const show = () => {
     parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));
     says.textContent = svg.dataset.says.split("|")[slider.value - 1];
@@ -193,14 +193,14 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
     button.textContent = say("Stop");
     show();
   };
-  button.addEventListener("click", () => (clock ? stop() : play()));
-  slider.addEventListener("input", () => { stop(); show(); });
+  button.addEventListener("click", () => { touched = true; clock ? stop() : play(); });
+  slider.addEventListener("input", () => { touched = true; stop(); show(); });
   svg.parentNode.after(make("p", { class: "control", lang: "en" }, button, " ", slider, " ", says));
   stop();
   show();
-  // It plays when it comes into view, unless movement is not wanted.
+  // It plays when it comes into view, unless movement is not wanted or somebody was quicker.
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) slider.value = last, show();
-  else new IntersectionObserver((seen, observer) => seen.some((s) => s.isIntersecting) && (observer.disconnect(), play()), { threshold: 0.6 }).observe(svg);
+  else new IntersectionObserver((seen, observer) => seen.some((s) => s.isIntersecting) && (observer.disconnect(), touched || play()), { threshold: 0.6 }).observe(svg);
 });
 
 // The memory without one of the layers: which bar is missing, and what that costs.
