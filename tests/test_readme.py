@@ -10,6 +10,7 @@ import pytest
 
 from docs.annotate.order import module_files, reading_order
 from docs.annotate.settings import Settings
+from feedback import FeedbackLM
 from feedback.__main__ import parse
 
 ROOT = Path(__file__).parent.parent
@@ -108,3 +109,13 @@ def test_requirements_satisfy_the_package():
     for line in project["dependencies"]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(pins[requirement.name]), line
+
+
+@pytest.mark.parametrize("page", ["scaling", "demo"])
+def test_the_pages_know_how_large_the_model_is(page):
+    """The default model's numbers are counted; what a step sends is four bytes for each."""
+    size = sum(p.numel() for p in FeedbackLM.from_pretrained("tiny_shakespeare").parameters())
+    text = (ROOT / "docs" / "pages" / f"{page}.md").read_text(encoding="utf-8")
+    assert f"{size:,}" in text
+    if page == "scaling":
+        assert f"{4 * size / 1e6:.1f} MB" in text and f"{8 * size / 1e6:.1f} MB" in text
