@@ -44,6 +44,7 @@ TITLES = {
     "s5": "$S_5$",
     "swap_s5": "$S_5$, swaps only",
     "programs_3": "The paper's programs, 3 variables",
+    "programs_5": "The paper's programs, 5 variables",
     "programs_3_near": "The same with 64 slots",
 }
 """What an experiment is called, if it is not by its name."""

@@ -138,6 +138,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
     "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2),
     "programs_3": lambda: programs(3, 100, 10_000_000),
+    "programs_5": lambda: programs(5, 176, 10_000_000),
     "programs_3_near": lambda: programs(3, 64, 10_000_000),
     "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),
 }

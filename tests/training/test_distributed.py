@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,6 +34,8 @@ pytestmark = pytest.mark.skipif(
 LOCAL = {**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"}
 PLAIN = dataclasses.replace(SMALL, dropout=0.0)
 STEPS = 50
+STORES: list[dist.TCPStore] = []
+"""Kept as long as the processes that meet in them."""
 RUNS = {
     "random": dict(start_seq_len=1, grad_clip=0.5, implementation="sequence"),
     "spans": dict(span_loss=1e-3, max_steps=6),
@@ -142,16 +143,19 @@ def test_each_process_draws_masks_of_its_own(tmp_path):
 
 
 def launch(number: int, arguments: Callable[[int], list[str]]) -> list[int]:
-    """Forks processes that run the command line as torchrun would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """
+    Forks processes that run the command line as torchrun would start them: the store in which they
+    meet is not theirs, so whoever ends first takes nothing from the others.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    STORES.append(store)
     processes = []
     for index in range(number):
 
         def go(rank: int = index) -> int:
             names = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=number, LOCAL_WORLD_SIZE=number)
-            names |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID=port)
+            names |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=store.port)
+            names |= dict(TORCHELASTIC_RUN_ID=store.port, TORCHELASTIC_USE_AGENT_STORE=True)
             os.environ.update({name: str(value) for name, value in names.items()})
             return main(arguments(rank))
 
