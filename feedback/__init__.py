@@ -85,14 +85,15 @@ it. The files at the top of this folder are the chapter; the code that supports 
 
 ## From the command line
 
-51. `__main__`: the command line
+51. `commands`: what each command does, and its options
+52. `__main__`: the command line
 
 ## Support
 
-52. `checks`: errors that say what to do
-53. `files`: write a file completely or not at all, one process at a time
-54. `interrupt`: a signal that lets the step finish
-55. `trust`: which folders nobody else can write to, and text that a terminal can show
+53. `checks`: errors that say what to do
+54. `files`: write a file completely or not at all, one process at a time
+55. `interrupt`: a signal that lets the step finish
+56. `trust`: which folders nobody else can write to, and text that a terminal can show
 """
 
 from .config import ModelConfig

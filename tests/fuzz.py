@@ -41,8 +41,8 @@ import feedback
 from docs.annotate import notebook, outputs, pull
 from docs.annotate.locale import Catalogue
 from docs.annotate.settings import Settings
-from feedback import FeedbackLM, ModelConfig, TrainConfig
-from feedback import __main__ as cli
+from feedback import FeedbackLM, ModelConfig, TrainConfig, commands
+from feedback.__main__ import main as command_line
 from feedback.data.text import load_corpus
 from feedback.data.tokenizer import stored_tokenizer
 from feedback.support import checks
@@ -156,7 +156,7 @@ class Surfaces:
         (self.run / runs.CONFIG).write_bytes(damaged_json(self.values, rng))
         values = self.run.read()
         stored_tokenizer(values, self.run.folder)
-        cli.architecture(values)(ModelConfig.from_dict(values))
+        commands.architecture(values)(ModelConfig.from_dict(values))
 
     def weights_(self, rng: random.Random) -> None:
         """Loaded, and used."""
@@ -226,7 +226,7 @@ class Surfaces:
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
-                code = cli.main(words)
+                code = command_line(words)
             except SystemExit as exit:
                 code = int(exit.code or 0)
         lines = said.getvalue().splitlines()
@@ -265,7 +265,8 @@ def limits() -> Iterator[None]:
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
-    handler, memory, train = signal.signal(signal.SIGALRM, stop), checks.machine_memory, cli.train
+    handler = signal.signal(signal.SIGALRM, stop)
+    memory, train = checks.machine_memory, commands.train
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**32, before[1]))
     checks.machine_memory = lambda: MEMORY
 
@@ -273,13 +274,13 @@ def limits() -> Iterator[None]:
         trainer.Trainer(model, config)
         raise ValueError("it would train")
 
-    cli.train = begin
+    commands.train = begin
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        checks.machine_memory, cli.train = memory, train
+        checks.machine_memory, commands.train = memory, train
         resource.setrlimit(resource.RLIMIT_AS, before)
         signal.signal(signal.SIGALRM, handler)
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
-from feedback.__main__ import PRESETS, main, parse
+from feedback.__main__ import main, parse
+from feedback.commands import PRESETS
 from feedback.data import enwik8
 
 TINY = (

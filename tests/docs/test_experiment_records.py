@@ -29,7 +29,8 @@ from docs.figures.experiments import (
     draw_passes,
 )
 from docs.figures.tables import HEADINGS, PASSES_HEADINGS, every_table, heading_of, passes_table
-from feedback.__main__ import Experiments, parse
+from feedback.__main__ import parse
+from feedback.commands import Experiments
 from feedback.experiments.catalog import EXPERIMENTS, find
 
 ROOT = RECORDS.parents[2]
@@ -100,6 +101,8 @@ def mistakes_of_a_run(name: str, run: dict) -> Iterator[str]:
         yield "the command is another"
     elif command.seed != run["seed"] or command.tokens is not None:
         yield "the command has another seed, or another budget"
+    elif command.only and run["contestant"] not in command.only:
+        yield "the command leaves the contestant out"
     if run["course"] != plain(asdict(experiment.course)):
         yield "the course is another"
     if run["model"] != plain(asdict(experiment.config())):
@@ -188,6 +191,9 @@ DAMAGES = {
     ),
     "or another budget": change(
         "command", to="python -m feedback experiment walk --seed 1 --tokens 9"
+    ),
+    "the command leaves the contestant out": change(
+        "command", to="python -m feedback experiment walk --seed 1 --only nobody"
     ),
     "the seeds are [4, 2, 3]": change("seed", to=4),
     "nobody is not in the catalogue": change("contestant", to="nobody"),

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
-from feedback.__main__ import main, show
+from feedback.__main__ import main
+from feedback.commands import show
 from feedback.data.text import load_bytes, load_text, split
 from feedback.data.tokenizer import Bytes, Characters, in_pieces, make_tokenizer, number
 from feedback.lm.generate import choose
