@@ -80,20 +80,21 @@ it. The files at the top of this folder are the chapter; the code that supports 
 46. `rivals`: the networks that are given the same tasks
 47. `course`: one loop that teaches any of them any task
 48. `experiment`: contestants, and the record of how they did
-49. `catalog`: the experiments by name
-50. `parallel_in_time`: the recurrence as an equation for all steps at once
+49. `parallel_in_time`: the recurrence as an equation for all steps at once
+50. `text_ablations`: the default language model with one thing changed
+51. `catalog`: the experiments by name
 
 ## From the command line
 
-51. `commands`: what each command does, and its options
-52. `__main__`: the command line
+52. `commands`: what each command does, and its options
+53. `__main__`: the command line
 
 ## Support
 
-53. `checks`: errors that say what to do
-54. `files`: write a file completely or not at all, one process at a time
-55. `interrupt`: a signal that lets the step finish
-56. `trust`: which folders nobody else can write to, and text that a terminal can show
+54. `checks`: errors that say what to do
+55. `files`: write a file completely or not at all, one process at a time
+56. `interrupt`: a signal that lets the step finish
+57. `trust`: which folders nobody else can write to, and text that a terminal can show
 """
 
 from .config import ModelConfig

@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..support.checks import expect
+from ..support.checks import expect, require
+from . import parallel_in_time, text_ablations
 from .course import Course
-from .experiment import Contestant, Experiment, run_experiment
+from .experiment import Contestant, Experiment, run_experiment, run_study
 from .groups import WordProblem
 from .languages import Arithmetic, Brackets, Language, MixedLengths, Parity
 from .programs import Programs, WholePrograms
@@ -144,10 +145,16 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
 }
 """Each is made when it is asked for."""
 
+STUDIES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "parallel_in_time": parallel_in_time.run,
+    "text_ablations": text_ablations.run,
+}
+"""Experiments that are no contests: functions of the seed."""
+
 
 def find(name: str) -> Experiment:
-    """The experiment of this name; raises `ValueError` if there is none."""
-    expect(name in EXPERIMENTS, "experiment", name, f"one of {', '.join(EXPERIMENTS)}")
+    """The contest of this name; raises `ValueError` if there is none."""
+    expect(name in EXPERIMENTS, "experiment", name, f"one of {', '.join([*EXPERIMENTS, *STUDIES])}")
     return EXPERIMENTS[name]()
 
 
@@ -184,4 +191,7 @@ def run(name: str, seed: int, changes: Changes, out: Path, command: str) -> Path
     Returns the path of the record. Raises `ValueError` for names that are not known, before
     anything is computed.
     """
+    if name in STUDIES:
+        require(changes == Changes(), f"{name} has no contestants, tokens or rate to be changed")
+        return run_study(name, STUDIES[name], seed, out, command)
     return run_experiment(name, changes.apply(find(name)), seed, out, command)

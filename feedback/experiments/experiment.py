@@ -104,6 +104,11 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, f'{{"experiment": "{record["experiment"]}", "runs": [\n{runs}\n]}}\n')
 
 
+def origin(command: str) -> dict[str, Any]:
+    """Where a run comes from."""
+    return {"command": command, "commit": commit(), "machine": machine(torch.device("cpu"))}
+
+
 def rounded(row: dict[str, Any]) -> dict[str, Any]:
     """Numbers with as many digits as anybody reads."""
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
@@ -172,7 +177,6 @@ def run_experiment(
     """
     path = out / f"{name}.json"
     record = read_record(path, name)
-    origin = {"command": command, "commit": commit(), "machine": machine(torch.device("cpu"))}
     for contestant in experiment.contestants.values():
         contestant.build(experiment.config())  # What cannot be built fails here, before hours pass.
     taught = asdict(experiment.course), asdict(experiment.config())
@@ -184,6 +188,24 @@ def run_experiment(
         model, entry = take_part(experiment, who, seed, show)
         save_weights(model, out / name / f"{who}_{seed}")
         record = read_record(path, name)  # Another process may have added a run.
-        record["runs"].append({**entry, "course": taught[0], "model": taught[1], **origin})
+        record["runs"].append({**entry, "course": taught[0], "model": taught[1], **origin(command)})
+        write_record(path, record)
+    return path
+
+
+def run_study(
+    name: str, study: Callable[[int], dict[str, Any]], seed: int, out: Path, command: str
+) -> Path:
+    """
+    ## What is no contest
+
+    Adds what `study` finds with this seed to its record, unless it is there; returns the path.
+    Raises `ValueError` if there is another file in its place.
+    """
+    path = out / f"{name}.json"
+    if seed not in [run["seed"] for run in read_record(path, name)["runs"]]:
+        found = study(seed)
+        record = read_record(path, name)  # Another process may have added a run.
+        record["runs"].append({**found, **origin(command)})
         write_record(path, record)
     return path
