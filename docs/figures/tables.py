@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from feedback.experiments.catalog import EXPERIMENTS, find
+from feedback.experiments.catalog import EXPERIMENTS, STUDIES, find
 from feedback.experiments.languages import scaled_accuracy
 from feedback.experiments.parallel_in_time import TOLERANCES
 from feedback.support.checks import expect
@@ -68,6 +68,18 @@ NAMES = {
 }
 """Contestants, and what was changed."""
 
+CHANGES = {
+    **NAMES,
+    "all_layers": "nothing: memory of all layers, learnt weights, 4 layers, 48 slots",
+    "own_past": "each layer has its own past: the parallel Transformer",
+    "mem_len_1": "1 slot",
+    "mem_len_4": "4 slots",
+    "mem_len_16": "16 slots",
+    "no_positions": "no positions",
+    "one_layer": "1 layer",
+}
+"""What was changed in the language model."""
+
 LANGUAGES = {"parity": "parity", "arithmetic": "modulo 5", "brackets": "modulo 5, brackets"}
 """The columns of the formal languages."""
 SOURCE = "[Grazzi et al., 2024](https://arxiv.org/abs/2411.12537), best of 3"
@@ -86,6 +98,7 @@ ROLES = {"cost": "parameters and cost", **{mark: f"{of} right, %" for mark, of i
 """What a table is about."""
 LANGUAGES_HEADING = "Formal languages, scaled accuracy"
 PASSES_HEADINGS = {"trained": "Passes (visits), trained", "untrained": "Passes (visits), untrained"}
+TEXT_HEADING = "Tiny Shakespeare, 400 steps: what is changed"
 TASKS = {"text": "text", "a5": TITLES["a5"]}
 """What is read in parallel in time."""
 
@@ -103,6 +116,7 @@ HEADINGS = {
     *(heading(name, role) for name in EXPERIMENTS if name not in LANGUAGES for role in ROLES),
     LANGUAGES_HEADING,
     *PASSES_HEADINGS.values(),
+    TEXT_HEADING,
 }
 """All that a table of a page can have."""
 
@@ -222,6 +236,28 @@ def passes_table(record: Record, model: str = "trained") -> str:
     return table(rows)
 
 
+def text_table(record: Record) -> str:
+    """
+    ## Ablations on a text
+
+    For each variant its validation loss in nats per character, and how far it is above that of the
+    unchanged model with the same seed.
+    """
+    rows = [[TEXT_HEADING, "parameters", "validation loss", "above the unchanged model"]]
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for run in record["runs"]:
+        for row in run["results"]:
+            found.setdefault(row["variant"], {})[run["seed"]] = row
+    plain = found["all_layers"]
+    for what, by_seed in found.items():
+        losses = [row["loss"] for row in by_seed.values()]
+        above = [row["loss"] - plain[seed]["loss"] for seed, row in by_seed.items()]
+        size = next(iter(by_seed.values()))["parameters"]
+        difference = "" if what == "all_layers" else spread(above, "+.3f")
+        rows.append([CHANGES[what], f"{size:,}", spread(losses, ".3f"), difference])
+    return table(rows)
+
+
 def tables(name: str, folder: Path = RECORDS) -> list[str]:
     """
     ## All tables of a record
@@ -229,13 +265,15 @@ def tables(name: str, folder: Path = RECORDS) -> list[str]:
     None, if there is no record. The three languages share one table. Raises `ValueError` if there
     is no such experiment.
     """
-    known = [*EXPERIMENTS, "parallel_in_time"]
+    known = [*EXPERIMENTS, *STUDIES]
     expect(name in known, "experiment", name, f"one of {', '.join(known)}")
     record = read(name, folder)
     if record is None:
         return []
     if name == "parallel_in_time":
         return [passes_table(record, model) for model in PASSES_HEADINGS]
+    if name == "text_ablations":
+        return [text_table(record)]
     if name in LANGUAGES:
         records = {other: read(other, folder) for other in LANGUAGES}
         return [languages_table({other: r for other, r in records.items() if r})]
@@ -272,7 +310,7 @@ def heading_of(text: str) -> str:
 
 def every_table(folder: Path = RECORDS, names: Iterable[str] = ()) -> dict[str, str]:
     """The tables of these experiments, or of all that have a record, by their headings."""
-    chosen = list(names) or [*EXPERIMENTS, "parallel_in_time"]
+    chosen = list(names) or [*EXPERIMENTS, *STUDIES]
     found = [text for name in chosen for text in tables(name, folder)]
     search = None if names else search_table(folder)
     return {heading_of(text): text for text in [*found, *([search] if search else [])]}

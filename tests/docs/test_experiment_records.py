@@ -28,10 +28,19 @@ from docs.figures.experiments import (
     draw_lengths,
     draw_passes,
 )
-from docs.figures.tables import HEADINGS, PASSES_HEADINGS, every_table, heading_of, passes_table
+from docs.figures.tables import (
+    HEADINGS,
+    PASSES_HEADINGS,
+    every_table,
+    heading_of,
+    passes_table,
+    text_table,
+)
+from feedback import ModelConfig
 from feedback.__main__ import parse
 from feedback.commands import Experiments
 from feedback.experiments.catalog import EXPERIMENTS, find
+from feedback.experiments.text_ablations import VARIANTS
 
 ROOT = RECORDS.parents[2]
 FIGURE_FOLDER = ROOT / "docs" / "figures"
@@ -359,6 +368,29 @@ def test_the_picture_of_passes_shows_both_tasks():
     assert "passes over 64 steps" in svg and "of the gradient" in draw_passes(
         passes_record(), "gradient"
     )
+
+
+def test_the_table_of_text_ablations_compares_equal_seeds():
+    """What a change costs is the difference from the unchanged model of the same seed."""
+
+    def run(seed: int, losses: list[float]) -> dict:
+        rows = zip(("all_layers", "top_only"), losses, (10, 20), strict=True)
+        results = [{"variant": w, "loss": loss, "parameters": n} for w, loss, n in rows]
+        return {"seed": seed, "results": results}
+
+    lines = text_table({"runs": [run(1, [1.5, 1.6]), run(2, [1.7, 1.75])]}).splitlines()
+    assert lines[2].endswith("| 10 | 1.600 (1.500 to 1.700) |  |")
+    assert lines[3].endswith("| 20 | 1.675 (1.600 to 1.750) | +0.075 (+0.050 to +0.100) |")
+
+
+def test_text_ablations_are_those_of_today():
+    """Each run has all variants, with the parameters that they have when they are built today."""
+    for run in FOUND["text_ablations"]["runs"]:
+        assert [row["variant"] for row in run["results"]] == list(VARIANTS)
+        for row in run["results"]:
+            model = VARIANTS[row["variant"]](ModelConfig(vocab_size=65))
+            assert row["parameters"] == sum(p.numel() for p in model.parameters())
+            assert 1 < row["loss"] < 3
 
 
 def runs_of(name: str, who: str) -> list[dict]:
