@@ -18,7 +18,7 @@ const dark = () => {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 };
 const theme = make("button", { type: "button" });
-const label = () => (theme.textContent = say(dark() ? "Light" : "Dark"));
+const label = () => (theme.textContent = dark() ? say("Light") : say("Dark"));
 theme.addEventListener("click", () => {
   const next = dark() ? "light" : "dark";
   document.documentElement.dataset.theme = next;
