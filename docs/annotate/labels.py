@@ -15,7 +15,6 @@ not, nor is what stands in the letters of code, which is quoted from a model.
 import re
 from collections.abc import Callable, Iterable
 from html import escape, unescape
-from pathlib import Path
 
 from .parts import Source
 from .settings import Settings

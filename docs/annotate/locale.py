@@ -11,8 +11,8 @@ translation is a gettext catalogue of these messages, such as `docs/locale/si/LC
 for the page `index` in Sinhala; any gettext editor can open it. Code does not come from a
 catalogue, so a translated page cannot show outdated code.
 
-Two catalogues of a language belong to no page. `interface` has the words around the text: those of the
-templates and the scripts, wherever they say `say("…")`, and the titles of pages that are not
+Two catalogues of a language belong to no page. `interface` has the words around the text: those of
+the templates and the scripts, wherever they say `say("…")`, and the titles of pages that are not
 translated. `figures` has the words in the drawings.
 
 When a section changes, its translation no longer matches it. `python -m docs extract` updates the
@@ -171,7 +171,7 @@ class Language:
         return self.find("figures", text, text)
 
     def own_title(self, source: Titled) -> str | None:
-        """The title of a page, whether or not the page is translated; `None` if the title is not."""
+        """The translated title, of a page in this language or only in English; or `None`."""
         own = source.name in self.catalogues
         page, context = (source.name, "title") if own else ("interface", f"title {source.name}")
         return self.find(page, context, source.meta["title"])

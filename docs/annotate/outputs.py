@@ -122,7 +122,8 @@ def picture(address: str, alt: str, png: bytes, lang: str = "") -> str:
 
 def render_outputs(
     outputs: list[dict[str, Any]], top: str, name: str,
-    say: Callable[[str], str] = str, describe: Callable[[int, str], str | None] = lambda n, alt: alt,
+    say: Callable[[str], str] = str,
+    describe: Callable[[int, str], str | None] = lambda n, alt: alt,
 ) -> tuple[list[str], dict[str, bytes]]:  # fmt: skip
     """
     The outputs of a cell as HTML, and the pictures among them as files, named after `name`. `say`

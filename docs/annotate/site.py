@@ -25,7 +25,7 @@ from . import formulas as katex
 from . import outputs
 from .demo import models
 from .labels import all_labels
-from .locale import INTERFACE, NAMES, TAGS, Catalogue, Language, Message, languages, scripts, spoken
+from .locale import INTERFACE, NAMES, Catalogue, Language, Message, languages, scripts, spoken
 from .mistake import Mistake
 from .pages import Builder
 from .parts import Page, Source
@@ -164,7 +164,7 @@ def build(settings: Settings) -> Site:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     shared = {
-        "settings": settings, "policy": policy(), "first_script": FIRST, "names": NAMES, "tags": TAGS,
+        "settings": settings, "policy": policy(), "first_script": FIRST, "names": NAMES,
         "sources": builder.sources, "pages": every,
     }  # fmt: skip
     template = environment.get_template("template.html")

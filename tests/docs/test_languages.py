@@ -28,8 +28,8 @@ browser, open_page = test_browser.browser, test_browser.open_page
 class Reader(HTMLParser):
     """All that is said on a page, outside code and formulas, with the place where it is said."""
 
-    SILENT = {"script", "style", "code", "pre", "math"}
-    SINGLE = {"meta", "link", "br", "hr", "img", "input"}
+    SILENT = "script", "style", "code", "pre", "math"
+    SINGLE = "meta", "link", "br", "hr", "img", "input"
 
     def __init__(self, html: str):
         super().__init__()
@@ -75,8 +75,8 @@ NAMED = set(
     # Models, layers, functions, and the names of programs, texts and people.
     "Transformer Transformer-XL Feedback LSTM GRU LayerNorm pre-norm softmax dropout autograd ReLU "
     "GELU SiLU SwiGLU Tiny Shakespeare enwik8 PyTorch pylit labml Colab Jupyter MIT arXiv Jacobi "
-    "Autograd Fan Dai Shazeer Sukhbaatar Günter Milde Ctrl-C SIGTERM SIGHUP BAR PC et al nat docstring "
-    "import hook hooks logits XOR OpenMP Adam GPU CPU CUDA README BibTeX".split()
+    "Autograd Fan Dai Shazeer Sukhbaatar Günter Milde Ctrl-C SIGTERM SIGHUP BAR PC et al nat "
+    "docstring import hook hooks logits XOR".split()
 )
 """What stays in English, in every language."""
 
@@ -105,7 +105,9 @@ def left_in_english(html: str, lang: str) -> Counter[str]:
             text = text.replace(f"“{name}”", " ").replace(f"「{name}」", " ")
         text = BRACKETS.sub(" ", text)
         words = WORD.findall(text)
-        found.update(w for w in words if w not in allowed and w.rstrip("0123456789-") not in allowed)
+        found.update(
+            w for w in words if w not in allowed and w.rstrip("0123456789-") not in allowed
+        )
     return found
 
 
@@ -127,7 +129,7 @@ def test_english_that_is_left_is_seen():
         '<img alt="A picture">', '<svg data-says="一|Two steps">',
     ):  # fmt: skip
         assert left_in_english(left, "ja"), left
-    kept = '<p>段 <code>a step</code> feedback/lm/decode.py Transformer（memory vector）<em>字</em>'
+    kept = "<p>段 <code>a step</code> feedback/lm/decode.py Transformer（memory vector）<em>字</em>"
     assert not left_in_english(kept, "ja")
     assert not left_in_english('<h2 id="Mix.forward">x</h2><a aria-label="「Mix.forward」">', "ja")
 
@@ -140,11 +142,13 @@ FREE = [
     "fused attention", "transformer-xl", "pre-norm", "values and not memory",
     "every cell of every notebook", "editing the cell", "in turn:", "rows, memory",
     "walk through the steps", "optimiser has moved", "run this loop by hand", "layers to run",
-    "run the first part", "whichever implementation runs", "cannot run", "can run", "runs the layer",
+    "run the first part", "whichever implementation runs", "cannot run", "can run",
+    "runs the layer",
     "saves a product", "side by side", "one after the other", "training raises",
     "one layer of the stack", "the bare stack", "last checkpoint", "all call this",
     "detach the memory", "then mix, then append", "waits for", "goes in and comes out",
-    "build on", "start at zero", "returns and the memory vector", "same values whatever",
+    "does not attend to itself", "build on", "start at zero", "returns and the memory vector",
+    "same values whatever",
 ]  # fmt: skip
 """What the notes below the tables say in words: plain speech, homonyms and names."""
 
@@ -246,9 +250,7 @@ def test_every_page_knows_its_versions(lang):
         there = dict(re.findall(r'rel="alternate" hreflang="([^"]+)" href="([^"]+)"', html))
         assert there == tags | {"x-default": base + name}
         bar = dict(re.findall(r'<a href="([^"]+)" hreflang="[^"]+" lang="([^"]+)"', html))
-        assert bar == {
-            f"../{path}": LANGUAGES[k].tag for k, path in versions.items() if k != lang
-        }
+        assert bar == {f"../{path}": LANGUAGES[k].tag for k, path in versions.items() if k != lang}
         for path in versions.values():
             other = (SITE / path).read_text(encoding="utf-8")
             assert f'hreflang="{tag}" href="{base}{lang}/{name}"' in other
@@ -274,9 +276,10 @@ SCRIPT = {
 @pytest.fixture(scope="module")
 def fonts():
     """Skips where the fonts are not installed: what a browser draws then says nothing."""
-    listed = shutil.which("fc-list") and subprocess.run(
-        ["fc-list", ":", "family"], capture_output=True, text=True
-    ).stdout
+    listed = (
+        shutil.which("fc-list")
+        and subprocess.run(["fc-list", ":", "family"], capture_output=True, text=True).stdout
+    )
     missing = [font for font in FONTS.values() if font not in (listed or "")]
     if missing:
         skip_or_fail(f"fonts are not installed ({', '.join(missing)}); run: apt-get install "
@@ -292,7 +295,8 @@ BOXES = """(extra) => {
     pen.font = font;
     pen.fillText(text, 2, 24);
     // A number that stands for the picture: its opacities, each times its place.
-    return pen.getImageData(0, 0, size, size).data.reduce((sum, x, i) => i % 4 === 3 ? sum + x * (i % 9973) : sum, 0);
+    const bytes = pen.getImageData(0, 0, size, size).data;
+    return bytes.reduce((sum, x, i) => i % 4 === 3 ? sum + x * (i % 9973) : sum, 0);
   };
   const boxes = {}, found = {}, letters = new Intl.Segmenter("en", { granularity: "grapheme" });
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -303,8 +307,8 @@ BOXES = """(extra) => {
     for (const { segment } of letters.segment(text)) if (segment.trim()) found[font].add(segment);
   };
   while (walker.nextNode()) {
-    const parent = walker.currentNode.parentElement;
-    if (!parent.closest("script, style, .katex")) look(walker.currentNode.data, getComputedStyle(parent));
+    const text = walker.currentNode, parent = text.parentElement;
+    if (!parent.closest("script, style, .katex")) look(text.data, getComputedStyle(parent));
   }
   look(extra, getComputedStyle(document.querySelector("main")));
   return Object.entries(found).flatMap(([font, texts]) =>
@@ -359,32 +363,36 @@ def test_the_script_has_its_font_and_the_rest_keeps_its_own(fonts, open_page, la
         assert kept[0] == kept[1] and "Noto" not in kept[1], selector
 
 
-LINES = """() => [...document.querySelectorAll("main p, main li, main td, h1, h2, h3, .about p")].flatMap((block) => {
-  // The first character of each line of a block, by where it is drawn.
-  const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT), first = [];
-  const range = document.createRange();
-  let bottom = null;
-  while (walker.nextNode()) {
-    const node = walker.currentNode;
-    if (node.parentElement.closest("code, .katex, pre, svg, p, li, td") !== block.closest("p, li, td")
-      && !node.parentElement.closest("h1, h2, h3")) { bottom = null; continue; }
-    for (let i = 0; i < node.data.length; i++) {
-      range.setStart(node, i);
-      range.setEnd(node, i + 1);
-      const box = range.getClientRects()[0];
-      if (!box || !box.width || !node.data[i].trim()) continue;
-      if (bottom !== null && box.top > bottom - 4) first.push(node.data[i]);
-      bottom = box.bottom;
+LINES = """() => {
+  // The first character of each line of a block but the first line, by where it is drawn.
+  const range = document.createRange(), blocks = "p, li, td, h1, h2, h3", first = [];
+  for (const block of document.querySelectorAll("main :is(p, li, td, h1, h2, h3)")) {
+    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+    let bottom = null;
+    while (walker.nextNode()) {
+      const node = walker.currentNode, parent = node.parentElement;
+      if (parent.closest(blocks) !== block || parent.closest("code, .katex, pre, svg")) {
+        bottom = null;
+        continue;
+      }
+      for (let i = 0; i < node.data.length; i++) {
+        range.setStart(node, i);
+        range.setEnd(node, i + 1);
+        const box = node.data[i].trim() && range.getClientRects()[0];
+        if (!box || !box.width) continue;
+        if (bottom !== null && box.top > bottom - 4) first.push(node.data[i]);
+        bottom = box.bottom;
+      }
     }
   }
   return first;
-})"""
+}"""
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("lang", OTHERS)
 def test_lines_begin_where_they_may(fonts, open_page, lang, width):
-    """Never with closing punctuation, a small kana, or a sign that belongs to a letter before it."""
+    """Never with closing punctuation, a small kana, or a sign of the letter before it."""
     never = "。、，．：；）」』？！”’％…ーァィゥェォッャュョぁぃぅぇぉっゃゅょ々)]},.;:!?%"
     page, lines = open_page(f"{lang}/index.html", width=width), []
     for name in LOOKED_AT:
@@ -395,7 +403,7 @@ def test_lines_begin_where_they_may(fonts, open_page, lang, width):
 
 
 def test_joined_letters_are_joined(fonts, open_page):
-    """In Sinhala two consonants with a joiner are one shape, narrower than both beside each other."""
+    """In Sinhala two consonants with a joiner are one shape, narrower than side by side."""
     page = open_page("si/index.html")
     width = """(text) => {
       const span = document.createElement("span");
@@ -405,7 +413,8 @@ def test_joined_letters_are_joined(fonts, open_page):
     }"""
     joined, apart = (page.evaluate(width, text) for text in ("ප්\u200dර", "ප්\u200cර"))
     assert joined < 0.8 * apart
-    spaced = "[...document.querySelectorAll('*')].filter((e) => !e.closest('.katex') && getComputedStyle(e).letterSpacing !== 'normal').length"
+    spaced = """[...document.querySelectorAll('*')].filter((e) =>
+      !e.closest('.katex') && getComputedStyle(e).letterSpacing !== 'normal').length"""
     assert page.evaluate(spaced) == 0
 
 
