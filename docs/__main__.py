@@ -85,7 +85,7 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
     else:
         problems = check(settings, SITE)
         print("\n".join(problems) or "notebooks and docs/site are in step with their sources")
-        print("\n".join(catalogue.coverage() for catalogue in catalogues(settings)))
+        print("\n".join(line for c in catalogues(settings) for line in c.coverage()))
         return 1 if problems else 0
     return 0
 

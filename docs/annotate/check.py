@@ -54,8 +54,8 @@ class Reader(HTMLParser):
             relation = given.get("rel", "")
             if (tag, name) in LOADS and value and relation not in ("canonical", "alternate"):
                 self.loads.append(value)
-        if tag == "pre" and ", lines " in given.get("aria-label", ""):
-            self.path = given["aria-label"].split(", lines ")[0]
+        if tag == "pre" and given.get("data-file"):
+            self.path = given["data-file"]
         if tag == "span":
             if self.number is not None:
                 self.depth += 1

@@ -61,7 +61,7 @@ class Formulas:
             whole = rendered[int(match[1])] + match[2]
             return f'<span class="together">{whole}</span>' if match[2] else whole
 
-        return re.sub("\ue010(\\d+)\ue011([.,:;)?]*)", put, html)
+        return re.sub("\ue010(\\d+)\ue011([.,:;)?。、，．：；）？」』]*)", put, html)
 
 
 @dataclass
@@ -80,6 +80,8 @@ class Where:
     """Maps the target of an image and its alternative text to HTML; raises `LookupError`."""
     heading: Callable[[str, int], str] | None = None
     """Records a heading, and returns its anchor."""
+    say: Callable[[str], str] = str
+    """Translates the words around the prose."""
 
 
 def line_of(tokens: Any, i: int, env: dict[str, Any]) -> int:
@@ -108,7 +110,8 @@ class Prose(RendererHTML):
         held = env["formulas"].hold(
             tokens[i].content, True, env["where"].path, line_of(tokens, i, env)
         )
-        return f'<div class="math" tabindex="0" role="group" aria-label="Formula">{held}</div>\n'
+        label = escape(env["where"].say("Formula"))
+        return f'<div class="math" tabindex="0" role="group" aria-label="{label}">{held}</div>\n'
 
     math_inline_double = math_block
 
@@ -188,7 +191,8 @@ class Prose(RendererHTML):
             if all(NUMBER.fullmatch(text) for _, text in column[1:]):
                 for token, _ in column:
                     token.attrSet("class", "number")
-        return '<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\n'
+        label = escape(env["where"].say("Table"))
+        return f'<div class="wide" tabindex="0" role="group" aria-label="{label}"><table>\n'
 
     def table_close(self, tokens: Any, i: int, options: Any, env: Any) -> str:
         """The end of the table and its box."""

@@ -13,11 +13,12 @@ picture is a file beside the page, with its alternative text.
 import base64
 import re
 import struct
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
 from . import notebook
-from .sections import Section
+from .sections import Section, is_picture
 from .settings import Settings
 from .texts import first_words, slug
 from .walkthrough import definition
@@ -109,18 +110,24 @@ def size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
-def picture(address: str, alt: str, png: bytes) -> str:
-    """A picture that can be enlarged, with its size, so that the page can reserve room for it."""
+def picture(address: str, alt: str, png: bytes, lang: str = "") -> str:
+    """
+    A picture that can be enlarged, with its size, so that the page can reserve room for it; `lang`
+    is the language of its description, if that is not the page's.
+    """
     width, height = size(png)
-    where = f'src="{address}" alt="{escape(alt)}"'
+    where = f'src="{address}" alt="{escape(alt)}"' + (f' lang="{lang}"' if lang else "")
     return f'<img {where} class="zoom" width="{width}" height="{height}">'
 
 
 def render_outputs(
-    outputs: list[dict[str, Any]], prefix: str, name: str
-) -> tuple[list[str], dict[str, bytes]]:
+    outputs: list[dict[str, Any]], top: str, name: str,
+    say: Callable[[str], str] = str,
+    describe: Callable[[int, str], str | None] = lambda n, alt: alt,
+) -> tuple[list[str], dict[str, bytes]]:  # fmt: skip
     """
-    The outputs of a cell as HTML, and the pictures among them as files, named after `name`. Raises
+    The outputs of a cell as HTML, and the pictures among them as files, named after `name`. `say`
+    translates a word, and `describe` the description of the picture of a number. Raises
     `ValueError` for an output that the build would not have stored.
     """
     html: list[str] = []
@@ -128,18 +135,23 @@ def render_outputs(
     for output in outputs:
         data = output.get("data", {})
         if "image/png" in data:
-            file = f"assets/notebooks/{name}-{len(files) + 1}.png"
-            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if not isinstance(data["image/png"], str) or not isinstance(alt, str):
+            if not isinstance(data["image/png"], str) or not is_picture(output):
                 raise ValueError("a picture without data or without its description")
+            n = len(files) + 1
+            file = f"assets/notebooks/{name}-{n}.png"
             files[file] = base64.b64decode(data["image/png"])
-            html.append(picture(prefix + file, alt, files[file]))
+            english = output["metadata"]["image/png"]["alt"]
+            alt = describe(n, english)
+            # What is not translated says so.
+            lang = "en" if alt is None else ""
+            html.append(picture(f"{top}{file}", alt or english, files[file], lang))
         else:
             said = output.get("text") or data.get("text/plain")
             if not isinstance(said, str):
                 raise ValueError("an output that is neither text nor a picture")
             text = escape(said, quote=False).rstrip()
-            html.append(f'<pre class="out" tabindex="0" aria-label="Output">{text}\n</pre>')
+            label = escape(say("Output"))
+            html.append(f'<pre class="out" tabindex="0" aria-label="{label}">{text}\n</pre>')
     return html, files
 
 

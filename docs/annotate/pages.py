@@ -19,7 +19,8 @@ from html import escape
 from pathlib import Path
 
 from .highlight import highlight
-from .locale import Catalogue
+from .labels import relabel
+from .locale import Language
 from .markup import Formulas, Where, renderer, slug
 from .mistake import Mistake
 from .notebook import notebook_path, source_path
@@ -33,6 +34,8 @@ from .texts import run_text, split_cpp, split_text
 
 NOTEBOOKS, TEXTS = "Notebooks", "Notes"
 """The parts of the table of contents that no module belongs to."""
+
+ENGLISH = Language()
 
 
 class Builder:
@@ -50,6 +53,8 @@ class Builder:
         self.files: dict[str, bytes] = {}
         """The contents of pictures, by their names on the site."""
         self.highlighted: dict[tuple[str, str], list[str]] = {}
+        self.anchors: dict[tuple[str, int], str] = {}
+        """Of each heading of a page, as the English page has them."""
         texts = {name: self.text(name, path) for name, path in settings.pages.items()}
         self.sources = [texts.pop("index")]
         self.sources += self.part(NOTEBOOKS, map(self.notebook, settings.notebooks))
@@ -142,10 +147,10 @@ class Builder:
             name = f"run-{config.parent.name}"
             yield Source(name, path, "run", meta, split_text(body, 1), text)
 
-    def link(self, path: str, prefix: str, target: str) -> str:
+    def link(self, path: str, language: Language, target: str) -> str:
         """
-        The address that a link in the file `path` has on the site: the page of another source, a
-        file in the repository, or an address on another site.
+        The address that a link in the file `path` has on the site: the page of another source, in
+        the same language if there is one, a file in the repository, or an address on another site.
         """
         if re.match(r"[a-z]+:", target) or target.startswith("#"):
             return target
@@ -161,11 +166,12 @@ class Builder:
         name = pages.get(relative, pages.get(f"{relative}/config.json"))
         if name is None:
             return self.settings.source(relative)
-        return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
+        return language.locate(f"{name}.html") + (f"#{anchor}" if anchor else "")
 
-    def image(self, path: str, prefix: str, target: str, alt: str) -> str:
+    def image(self, path: str, language: Language, target: str, alt: str) -> str:
         """
-        A drawing becomes part of the page, and so takes on its colours; a picture is an asset.
+        A drawing becomes part of the page, and so takes on its colours and its language; a picture
+        is an asset.
         """
         whole, root = (self.settings.root / path).parent / target, self.settings.root.resolve()
         if not alt:
@@ -174,36 +180,37 @@ class Builder:
             raise LookupError("correct the path; it must be a file of the repository")
         if whole.suffix == ".svg":
             svg = drawing(whole.read_text(encoding="utf-8"))
-            svg = svg.replace("<svg", f'<svg role="img" lang="en" aria-label="{escape(alt)}"', 1)
+            svg = relabel(svg, language.label)
+            svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
             return f'<span class="figure" tabindex="0">{svg}</span>'
-        return picture(f"{prefix}assets/runs/{whole.parent.name}.png", alt, whole.read_bytes())
+        address = language.locate(f"assets/runs/{whole.parent.name}.png")
+        return picture(address, alt, whole.read_bytes())
 
-    def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
+    def resolve(self, module: str | None, language: Language, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""
         address = self.symbols.resolve(text, module)
         file = re.fullmatch(r"(?:.*/)?(\w+)\.(cpp|h)", text)
         if file and f"{file[1]}-{file[2]}" in {source.name for source in self.sources}:
             address = f"{file[1]}-{file[2]}.html"
-        return address and prefix + address
+        return address and language.locate(address)
 
-    def page(self, source: Source, catalogue: Catalogue | None = None) -> Page:
-        """The page of a source, in English or as a catalogue translates it."""
-        lang = catalogue.lang if catalogue else "en"
-        translate = catalogue.get if catalogue else lambda context, text: text
+    def page(self, source: Source, language: Language = ENGLISH) -> Page:
+        """The page of a source, in English or as the catalogue of a language translates it."""
+        translate = partial(language.find, source.name)
         module = source.module
-        title, summary = (
-            translate(key, source.meta[key]) or source.meta[key] for key in ("title", "summary")
-        )
-        page = Page(source, lang, title, summary, [], [])
+        summary = translate("summary", source.meta["summary"]) or source.meta["summary"]
+        page = Page(source, language, language.title(source), summary, [], [])
         for i, section in enumerate(source.sections):
             text = translate(section.anchor, section.prose) if section.prose.strip() else ""
             prose = section.prose if text is None else text
+            spoken = ENGLISH if text is None else language
             where = Where(
                 source.path, section.line, section.anchor,
-                partial(self.resolve, module.name if module else None, page.prefix),
-                partial(self.link, source.path, page.prefix),
-                partial(self.image, source.path, page.prefix),
+                partial(self.resolve, module.name if module else None, language),
+                partial(self.link, source.path, language),
+                partial(self.image, source.path, spoken),
                 partial(self.heading, page, section),
+                spoken.say,
             )  # fmt: skip
             html = self.render(prose, where)
             # If the prose begins with a heading, the heading has the anchor.
@@ -213,43 +220,56 @@ class Builder:
                 # The introduction has the whole width; the imports stand below it.
                 page.rows.append(row)
                 row = Row("", "", [])
-            self.put_code(row, source, section, page.prefix)
+            self.put_code(row, source, section, language)
             if row.prose or row.code:
                 page.rows.append(row)
         return page
 
-    def put_code(self, row: Row, source: Source, section: Section, prefix: str) -> None:
+    def put_code(self, row: Row, source: Source, section: Section, language: Language) -> None:
         """Adds the code of a section, and its outputs, to a row."""
-        row.path, row.folded = section.path or source.path, section.folded
+        row.path = section.path or source.path
+        folded = language.find(source.name, f"{section.anchor} folded", section.folded)
+        row.folded = folded or section.folded
         row.place = f"{Path(section.path).stem}-" if section.path else ""
         if section.code:
-            code = self.lines(row.path, source, prefix)
+            code = self.lines(row.path, source, language)
             row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
         name = f"{source.name}-{section.anchor}"
+
+        def describe(n: int, alt: str) -> str | None:
+            return language.find(source.name, f"{section.anchor} {n}", alt)
+
         try:
-            row.outputs, files = render_outputs(section.outputs, prefix, name)
+            row.outputs, files = render_outputs(
+                section.outputs, language.locate(""), name, language.say, describe
+            )
         except ValueError as error:
             what = f"it has an output that cannot be shown ({error})"
             raise Mistake(source.path, 1, what, "restore it") from None
         self.files |= files
 
-    def lines(self, path: str, source: Source, prefix: str) -> list[str]:
-        """All lines of a file as HTML, with links as seen from a page."""
-        if (path, prefix) not in self.highlighted:
+    def lines(self, path: str, source: Source, language: Language) -> list[str]:
+        """All lines of a file as HTML, with links as seen from a page in a language."""
+        if (path, language.lang) not in self.highlighted:
             module = self.modules.get(path, source.module)
             links = self.symbols.links(module) if module else {}
-            links = {place: prefix + address for place, address in links.items()}
+            links = {place: language.locate(address) for place, address in links.items()}
             text = module.source if module else source.text
-            language = "cpp" if path.endswith((".cpp", ".h")) else "python"
-            self.highlighted[path, prefix] = highlight(text, links, language)
-        return self.highlighted[path, prefix]
+            kind = "cpp" if path.endswith((".cpp", ".h")) else "python"
+            self.highlighted[path, language.lang] = highlight(text, links, kind)
+        return self.highlighted[path, language.lang]
 
     def heading(self, page: Page, section: Section, text: str, level: int) -> str:
-        """Records a heading; its anchor is that of the section it begins, in every language."""
-        taken = {anchor for _, _, anchor in page.headings}
+        """
+        Records a heading. Its anchor is that of the section it begins, or else of its words in
+        English, so that a link leads to the same place in every language.
+        """
+        taken = [anchor for _, _, anchor in page.headings]
+        key = page.source.name, len(taken)
         anchor = section.anchor if section.anchor not in taken else slug(text)
         while anchor in taken:
             anchor += "-2"
+        anchor = self.anchors.setdefault(key, anchor)
         page.headings.append((level, text, anchor))
         return anchor
 

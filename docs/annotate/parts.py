@@ -13,7 +13,7 @@ numbers and, on the page of a notebook, the outputs of the code.
 import hashlib
 from dataclasses import dataclass, field
 
-from .locale import Message
+from .locale import Language, Message, scripts, spoken
 from .sections import Module, Section
 
 
@@ -34,8 +34,13 @@ class Source:
 
     def messages(self) -> list[Message]:
         """All texts that can be translated, each with its place on the page."""
-        meta = [(key, self.meta[key]) for key in ("title", "summary")]
-        return meta + [(s.anchor, s.prose) for s in self.sections if s.prose.strip()]
+        messages = [(key, self.meta[key]) for key in ("title", "summary")]
+        messages += [(s.anchor, s.prose) for s in self.sections if s.prose.strip()]
+        for section in self.sections:
+            if section.folded:
+                messages.append((f"{section.anchor} folded", section.folded))
+            messages += [(f"{section.anchor} {n}", alt) for n, alt in section.pictures.items()]
+        return messages + [(text, text) for text in spoken(scripts(self.meta))]
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Page:
     """One page, without what all pages share."""
 
     source: Source
-    lang: str
+    language: Language
     title: str
     summary: str
     rows: list[Row]
@@ -75,6 +80,11 @@ class Page:
     def prefix(self) -> str:
         """The relative path from the page to the top of the site."""
         return "" if self.lang == "en" else "../"
+
+    @property
+    def lang(self) -> str:
+        """The folder of its language, and the name of the language except in HTML."""
+        return self.language.lang
 
     @property
     def path(self) -> str:
@@ -88,6 +98,9 @@ class Page:
 
     @property
     def minutes(self) -> int:
-        """About how long it takes to read, at 200 words or 30 lines of code a minute."""
-        words = sum(len(row.text.split()) for row in self.rows)
+        """
+        About how long it takes to read, at 200 words of English or 30 lines of code a minute; in
+        another language as long.
+        """
+        words = sum(len(section.prose.split()) for section in self.source.sections)
         return max(1, round(words / 200 + sum(len(row.code) for row in self.rows) / 30))

@@ -21,6 +21,12 @@ from typing import Any
 from .segment import Segment, documentation, prose_lines, segments
 
 
+def is_picture(output: dict[str, Any]) -> bool:
+    """Whether an output is a picture with its description."""
+    alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+    return "image/png" in output.get("data", {}) and isinstance(alt, str)
+
+
 @dataclass
 class Section:
     """Prose on the left, numbered lines of code on the right."""
@@ -38,6 +44,12 @@ class Section:
     """The outputs of the code, as a notebook stores them."""
     folded: str = ""
     """The words shown in place of the code until a reader unfolds it."""
+
+    @property
+    def pictures(self) -> dict[int, str]:
+        """What the pictures among the outputs show, by their numbers."""
+        alts = [o["metadata"]["image/png"]["alt"] for o in self.outputs if is_picture(o)]
+        return dict(enumerate(alts, 1))
 
 
 @dataclass

@@ -24,10 +24,11 @@ import jinja2
 from . import formulas as katex
 from . import outputs
 from .demo import models
-from .locale import INTERFACE, NAMES, catalogues
+from .labels import all_labels
+from .locale import INTERFACE, NAMES, Catalogue, Language, Message, languages, scripts, spoken
 from .mistake import Mistake
 from .pages import Builder
-from .parts import Page
+from .parts import Page, Source
 from .settings import Settings
 
 THEME = katex.THEME
@@ -95,7 +96,7 @@ def plain(markdown: str) -> str:
     return " ".join(re.sub(r"\]\([^)]*\)|[*`|\[\]!]", " ", text).split())
 
 
-def search_index(pages: list[Page]) -> bytes:
+def search_index(pages: list[Page], name: str = "INDEX") -> bytes:
     """What the search looks through: for each heading or symbol, its page and its text."""
     entries = []
     for page in pages:
@@ -109,27 +110,41 @@ def search_index(pages: list[Page]) -> bytes:
             named = at if symbol and at != page.source.name else title
             if re.search(r"\w", text := plain(row.text)):
                 entries.append([page.path, at, page.title, named, text])
-    return f"const INDEX = {json.dumps(entries, ensure_ascii=False)};\n".encode()
+    return f"const {name} = {json.dumps(entries, ensure_ascii=False)};\n".encode()
 
 
-def translated(builder: Builder) -> tuple[list[Page], dict[str, dict[str, str]]]:
-    """The translated pages, and for each language the words that every page has."""
-    sources = {source.name: source for source in builder.sources}
-    pages, interface = [], {"en": {text: text for text in INTERFACE}}
-    for catalogue in catalogues(builder.settings):
-        if catalogue.page == "interface":
-            catalogue.check((text, text) for text in INTERFACE)
-            interface[catalogue.lang] = {
-                text: catalogue.get(text, text) or text for text in INTERFACE
-            }
-            continue
-        if catalogue.page not in sources:
-            raise Mistake(
-                catalogue.path, 1, f"there is no page {catalogue.page}", "remove the file"
-            )
-        catalogue.check(sources[catalogue.page].messages())
-        pages.append(builder.page(sources[catalogue.page], catalogue))
-    return pages, interface
+WORDS = ["template.html", "contents.html", "page.js"]
+"""The files of the theme that say something on every page."""
+
+
+def interface(sources: list[Source], language: Language | None = None) -> list[Message]:
+    """The words around the text of pages, and the titles of those that a language does not have."""
+    words = list(dict.fromkeys([*INTERFACE, *spoken(WORDS), *(s.part for s in sources if s.part)]))
+    titles = [s for s in sources if s.kind != "run" and not (language and language.has(s.name))]
+    return [(w, w) for w in words] + [(f"title {s.name}", s.meta["title"]) for s in titles]
+
+
+def translated(builder: Builder, language: Language) -> list[Page]:
+    """The pages of a language; raises `Mistake` if a catalogue belongs to another version."""
+    sources, pages = {source.name: source for source in builder.sources}, []
+    for name, catalogue in language.catalogues.items():
+        if name == "interface":
+            catalogue.check(interface(builder.sources))
+        elif name == "figures":
+            catalogue.check((text, text) for text in all_labels(builder.settings, builder.sources))
+        elif name in sources:
+            catalogue.check(sources[name].messages())
+            pages.append(builder.page(sources[name], language))
+        else:
+            raise Mistake(catalogue.path, 1, f"there is no page {name}", "remove the file")
+    return pages
+
+
+def script_words(page: Page) -> dict[str, str]:
+    """What the scripts of a page say, in its language."""
+    own = {text: page.language.find(page.source.name, text, text) or text
+           for text in spoken(scripts(page.source.meta))}  # fmt: skip
+    return {text: page.language.say(text) for text in spoken(["page.js"])} | own
 
 
 def build(settings: Settings) -> Site:
@@ -139,38 +154,39 @@ def build(settings: Settings) -> Site:
     Reads all sources and returns all files. Raises `Mistake` if something is wrong in a source, and
     `ValueError` if something is not installed.
     """
-    builder = Builder(settings)
-    english = [builder.page(source) for source in builder.sources]
-    others, interface = translated(builder)
+    builder, (english, *others) = Builder(settings), languages(settings).values()
+    pages = [builder.page(source) for source in builder.sources]
+    foreign = {language.lang: translated(builder, language) for language in others}
+    every = pages + [page for mine in foreign.values() for page in mine]
     rendered = katex.render(builder.formulas)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(THEME), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    shared = {
+        "settings": settings, "policy": policy(), "first_script": FIRST, "names": NAMES,
+        "sources": builder.sources, "pages": every,
+    }  # fmt: skip
     template = environment.get_template("template.html")
     files = assets() | outputs.assets(settings) | builder.files
     files |= models(settings, builder.sources)
-    files["assets/search.js"] = search_index(english)
-    for page in english + others:
-        i = [p.source.name for p in english].index(page.source.name)
+    files["assets/search.js"] = search_index(pages)
+    for lang, mine in foreign.items():
+        files[f"assets/search-{lang}.js"] = search_index(mine, "TRANSLATED")
+    for page in every:
+        i = builder.sources.index(page.source)
         html = template.render(
-            page=page, pages=english, settings=settings, languages=NAMES, policy=policy(),
-            paths={p.path for p in english + others},
-            first_script=FIRST,
-            related=builder.related(page.source), titles={p.source.name: p.title for p in english},
-            say=interface.get(page.lang, interface["en"]),
-            versions=[p for p in english + others if p.source.name == page.source.name],
-            previous=english[i - 1] if i > 0 else None,
-            next=english[i + 1] if i + 1 < len(english) else None,
+            shared, page=page, language=page.language, say=page.language.say,
+            words=script_words(page), related=builder.related(page.source),
+            versions=[p for p in every if p.source is page.source],
+            previous=builder.sources[i - 1] if i > 0 else None,
+            next=builder.sources[i + 1] if i + 1 < len(builder.sources) else None,
         )  # fmt: skip
         files[page.path] = builder.formulas.fill(html, rendered).encode()
     for run in sorted((settings.root / "docs/runs").glob("*/*.png")):
         files[f"assets/runs/{run.parent.name}.png"] = run.read_bytes()
     for name in ("404.html", "sitemap.xml"):
-        text = environment.get_template(name).render(
-            pages=english + others, settings=settings, policy=policy(), first_script=FIRST,
-            say=interface["en"],
-        )  # fmt: skip
+        text = environment.get_template(name).render(shared, language=english, say=english.say)
         files[name] = text.encode()
     for before, now in settings.moved.items():
         moved = environment.get_template("moved.html").render(now=now, settings=settings)
@@ -181,17 +197,22 @@ def build(settings: Settings) -> Site:
 
 def extract(settings: Settings) -> list[str]:
     """Brings all catalogues into step with the sources; returns how much of each is translated."""
-    sources = {source.name: source for source in Builder(settings).sources}
+    every = Builder(settings).sources
+    sources = {source.name: source for source in every}
     lines = []
-    for catalogue in catalogues(settings):
-        messages = [(text, text) for text in INTERFACE]
-        if catalogue.page != "interface":
-            if catalogue.page not in sources:
-                raise Mistake(
-                    catalogue.path, 1, f"there is no page {catalogue.page}", "remove the file"
-                )
-            messages = sources[catalogue.page].messages()
-        catalogue.update(messages)
-        catalogue.file.save(str(settings.root / catalogue.path))
-        lines.append(catalogue.coverage())
+    for language in languages(settings).values():
+        for name, catalogue in language.catalogues.items():
+            if name == "interface":
+                messages = interface(every, language)
+            elif name == "figures":
+                mine = [source for source in every if language.has(source.name)]
+                messages = [(text, text) for text in all_labels(settings, mine)]
+            elif name in sources:
+                messages = sources[name].messages()
+            else:
+                raise Mistake(catalogue.path, 1, f"there is no page {name}", "remove the file")
+            catalogue.update(messages)
+            path = settings.root / catalogue.path
+            catalogue.file.save(str(path))
+            lines += Catalogue.read(settings, path).coverage()
     return lines

@@ -8,7 +8,8 @@ const make = (tag, attributes, ...children) => {
 };
 const top_ = document.body.dataset.top;
 const translated = JSON.parse(document.body.dataset.say ?? "{}");
-const say = (text) => translated[text] ?? text;
+// In the language of the page; {name} stands for a value.
+const say = (text, values = {}) => (translated[text] ?? text).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 const tools = document.getElementById("tools");
 
 // Light or dark: what the system says, until somebody presses the button.
@@ -17,7 +18,7 @@ const dark = () => {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 };
 const theme = make("button", { type: "button" });
-const label = () => (theme.textContent = say(dark() ? "Light" : "Dark"));
+const label = () => (theme.textContent = dark() ? say("Light") : say("Dark"));
 theme.addEventListener("click", () => {
   const next = dark() ? "light" : "dark";
   document.documentElement.dataset.theme = next;
@@ -28,13 +29,22 @@ label();
 
 // Search: the index is fetched when somebody begins to type, as a script, so from a disk too.
 const input = make("input", { type: "search", placeholder: say("Search"), "aria-label": say("Search the site"), size: 12 });
-const found = make("ul", { class: "found", hidden: "", "aria-label": "Found" });
+const found = make("ul", { class: "found", hidden: "", "aria-label": say("Found") });
+const lang = document.body.dataset.lang;
 let loading;
-const load = () => (loading ??= new Promise((done) => {
-  const script = make("script", { src: top_ + "assets/search.js" });
+const load = () => (loading ??= Promise.all(["search", ...(lang ? [`search-${lang}`] : [])].map((name) => new Promise((done) => {
+  const script = make("script", { src: `${top_}assets/${name}.js` });
   script.addEventListener("load", done);
   document.head.append(script);
-}));
+}))));
+// What is found: the pages in this language, and those that are only in English.
+const everything = () => {
+  if (!lang) return INDEX;
+  const paths = new Set(TRANSLATED.map(([path]) => path));
+  return [...TRANSLATED, ...INDEX.filter(([path]) => !paths.has(`${lang}/${path}`))];
+};
+// Letters of full width are typed as they come; a joiner between letters says only how they are drawn.
+const plain = (text) => text.normalize("NFKC").toLowerCase().replaceAll("\u200d", "");
 // What people look for, and what it is called here.
 const SYNONYMS = {
   "bptt": "sweep back", "backpropagation through time": "sweep back", "vanishing gradient": "gradients through time",
@@ -47,23 +57,25 @@ const SYNONYMS = {
 // Some words of a text, around the one that was looked for.
 const part = (text, word) => {
   const at = Math.max(0, text.toLowerCase().indexOf(word) - 40);
-  const begin = at && text.indexOf(" ", at) + 1, end = text.indexOf(" ", begin + 110);
-  return (begin ? "… " : "") + (end < 0 ? text.slice(begin) : text.slice(begin, end) + " …");
+  // At a blank, where a language has them.
+  const after = (from) => { const blank = text.indexOf(" ", from); return blank < 0 || blank > from + 20 ? from : blank; };
+  const begin = at && after(at), end = after(begin + 110);
+  return (begin ? "… " : "") + text.slice(begin, end).trim() + (end < text.length ? " …" : "");
 };
 const search = async () => {
-  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = plain(input.value).split(/\s+/).filter(Boolean);
   if (!words.length) return (found.hidden = true);
   await load();
   const typed = words.join(" "), other = SYNONYMS[typed];
   const all = (text, ...ways) => ways.some((way) => way.every((w) => text.includes(w)));
-  const score = ([, , page, title, text]) => all(`${page} ${title} ${text}`.toLowerCase(), words, ...(other ? [[other]] : []))
-    ? 1 + words.filter((w) => title.toLowerCase().includes(w)).length + 9 * (title.toLowerCase() === words.join(" ")) : 0;
+  const score = ([, , page, title, text]) => all(plain(`${page} ${title} ${text}`), words, ...(other ? [[other]] : []))
+    ? 1 + words.filter((w) => plain(title).includes(w)).length + 9 * (plain(title) === typed) : 0;
   // At most three of a page, so that one page does not hide the others.
   const of = {};
-  const best = INDEX.map((e) => [score(e), e]).filter(([s]) => s).sort((a, b) => b[0] - a[0])
+  const best = everything().map((e) => [score(e), e]).filter(([s]) => s).sort((a, b) => b[0] - a[0])
     .filter(([, [path]]) => (of[path] = (of[path] ?? 0) + 1) <= 3).slice(0, 12);
   found.replaceChildren(...best.map(([, [path, anchor, page, title, text]]) => make("li", {},
-    make("a", { href: top_ + path + (anchor && anchor !== "text" ? `#${anchor}` : "") },
+    make("a", { href: top_ + path + (anchor && anchor !== "text" ? `#${anchor}` : ""), ...(lang && !path.startsWith(`${lang}/`) ? { lang: "en", hreflang: "en" } : {}) },
       `${page}${title !== page ? " · " + title : ""}`, make("small", {}, part(text, text.toLowerCase().includes(words[0]) ? words[0] : other ?? words[0]))))));
   if (!best.length) found.replaceChildren(make("li", {}, say("Nothing found")));
   found.hidden = false;
@@ -76,6 +88,8 @@ tools.closest("nav").append(found);
 tools.closest("nav").addEventListener("keydown", async (event) => {
   const links = () => [...found.querySelectorAll("a")], at = links().indexOf(document.activeElement);
   const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  // Whoever writes by an input method ends a word with Enter.
+  if (event.isComposing) return;
   if (event.key === "Enter" && event.target === input) {
     await search();
     links()[0]?.click();
@@ -134,7 +148,7 @@ document.querySelectorAll(".code").forEach((code) => code.addEventListener("clic
   line.classList.add("here");
   const says = make("span", { role: "status" }, "");
   line.append(make("span", { class: "line", "data-nosnippet": "" }, says, " ",
-    make("a", { href: number.href, "aria-label": `${number.getAttribute("aria-label")} in the repository` }, say("Repository"))));
+    make("a", { href: number.href, "aria-label": say("{line} in the repository", { line: number.getAttribute("aria-label") }) }, say("Repository"))));
   try { await navigator.clipboard.writeText(location.href); says.textContent = say("Copied"); } catch {}
 }));
 
@@ -179,8 +193,8 @@ document.querySelectorAll("img.zoom").forEach((image) => {
 document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const parts = [...svg.querySelectorAll("[data-at]")];
   const last = Math.max(...parts.map((part) => +part.dataset.at));
-  const slider = make("input", { type: "range", min: 1, max: last, value: 1, "aria-label": "How far the recurrence has come" });
-  const says = make("output", {}), button = make("button", { type: "button", lang: document.documentElement.lang });
+  const slider = make("input", { type: "range", min: 1, max: last, value: 1, "aria-label": say("How far the recurrence has come") });
+  const says = make("output", {}), button = make("button", { type: "button" });
   let clock = 0, touched = false;
   const show = () => {
     parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));
@@ -195,7 +209,7 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   };
   button.addEventListener("click", () => { touched = true; clock ? stop() : play(); });
   slider.addEventListener("input", () => { touched = true; stop(); show(); });
-  svg.parentNode.after(make("p", { class: "control", lang: "en" }, button, " ", slider, " ", says));
+  svg.parentNode.after(make("p", { class: "control" }, button, " ", slider, " ", says));
   stop();
   show();
   // It plays when it comes into view, unless movement is not wanted or somebody was quicker.
@@ -206,7 +220,7 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
 // The memory without one of the layers: which bar is missing, and what that costs.
 document.querySelectorAll("svg[data-figure=mix]").forEach((svg) => {
   const bars = [...svg.querySelectorAll(".bar")];
-  const slider = make("input", { type: "range", min: 0, max: bars.length, value: 0, "aria-label": "The layer that is left out" });
+  const slider = make("input", { type: "range", min: 0, max: bars.length, value: 0, "aria-label": say("The layer that is left out") });
   const says = make("output", {});
   const show = () => {
     bars.forEach((bar, l) => (bar.style.opacity = l + 1 === +slider.value ? 0.2 : 1));
@@ -214,7 +228,7 @@ document.querySelectorAll("svg[data-figure=mix]").forEach((svg) => {
   };
   slider.addEventListener("input", show);
   bars.forEach((bar, l) => bar.addEventListener("click", () => { slider.value = +slider.value === l + 1 ? 0 : l + 1; show(); }));
-  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
+  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
   show();
 });
 
@@ -223,7 +237,7 @@ document.querySelectorAll("svg[data-figure=attention]").forEach((svg) => {
   const weights = JSON.parse(svg.dataset.weights);
   const cells = [...svg.querySelectorAll(".cell")], characters = [...svg.querySelectorAll(".character")];
   let chosen = +svg.dataset.chosen;
-  const slider = make("input", { type: "range", min: 1, max: characters.length - 1, value: chosen, "aria-label": "The character that attends" });
+  const slider = make("input", { type: "range", min: 1, max: characters.length - 1, value: chosen, "aria-label": say("The character that attends") });
   const says = make("output", {});
   const show = () => {
     chosen = +slider.value;
@@ -236,10 +250,11 @@ document.querySelectorAll("svg[data-figure=attention]").forEach((svg) => {
     // Where the drawing is wider than the screen, the chosen character comes into view.
     const frame = svg.parentNode, scale = svg.clientWidth / svg.viewBox.baseVal.width;
     frame.scrollLeft = characters[chosen].getBBox().x * scale - frame.clientWidth / 2;
-    says.textContent = `${characters[chosen].textContent} looks most at ${most.map((t) => characters[t].textContent).join(" ")}`;
+    says.textContent = say("{character} looks most at {others}",
+      { character: characters[chosen].textContent, others: most.map((t) => characters[t].textContent).join(" ") });
   };
   slider.addEventListener("input", show);
   characters.forEach((c, t) => t && c.addEventListener("click", () => { slider.value = t; show(); }));
-  svg.parentNode.after(make("p", { class: "control", lang: "en" }, slider, " ", says));
+  svg.parentNode.after(make("p", { class: "control" }, slider, " ", says));
   show();
 });

@@ -53,15 +53,13 @@ def open_page(browser):
     assert asked == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_accessible_and_no_wider_than_the_window(open_page, theme, width):
-    """axe finds nothing on any page, and nothing scrolls sideways but code, tables and formulas."""
+def look_at(open_page, names, theme, width):
+    """axe finds nothing on these pages, and none is wider than the window."""
     if not AXE.exists():
         skip_or_fail(f"axe-core is not installed; run: {INSTALL}")
     # The policy of the pages would not let axe in.
     page, found = open_page(width=width, theme=theme, bypass_csp=True), {}
-    for name in PAGES:
+    for name in names:
         page.goto((SITE / name).as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         page.evaluate(AXE.read_text(encoding="utf-8"))
@@ -69,6 +67,13 @@ def test_accessible_and_no_wider_than_the_window(open_page, theme, width):
         if violations:
             found[name] = [(v["id"], v["nodes"][0]["html"][:200]) for v in violations]
     assert found == {}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessible_and_no_wider_than_the_window(open_page, theme, width):
+    """axe finds nothing on any page, and nothing scrolls sideways but code, tables and formulas."""
+    look_at(open_page, PAGES, theme, width)
 
 
 def test_without_a_script_everything_can_be_read(open_page):

@@ -14,6 +14,7 @@ FOUND = catalogues(Settings.read(ROOT))
 PAGES = {
     "interface", "index", "short", "notation", "attention", "layers", "memory", "reference",
     "append", "model", "transformer", "train", "01_why_feedback", "02_attention", "03_memory",
+    "figures",
 }  # fmt: skip
 """What can be read in every language."""
 
