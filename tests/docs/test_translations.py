@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 FOUND = catalogues(Settings.read(ROOT))
 PAGES = {
     "interface", "index", "short", "notation", "attention", "layers", "memory", "reference",
-    "append", "model", "transformer", "train", "01_why_feedback", "02_attention", "03_memory",
+    "append", "model", "transformer", "train", "worth", "01_why_feedback", "02_attention",
+    "03_memory",
     "figures",
 }  # fmt: skip
 """What can be read in every language."""
