@@ -29,10 +29,10 @@ NAMES = {"en": "English", "si": "සිංහල", "zh": "简体中文", "ja": "
 """The name of each language, in that language."""
 
 INTERFACE = [
-    "Skip to the text", "Contents", "Home", "On this page", "min", "Repository", "MIT licence",
-    "Modules", "Notebooks", "Search", "Search the site", "Nothing found", "Dark", "Light", "Copy",
-    "Copied", "Show the picture large", "Close", "Skip the code", "Notebook", "Chapter", "Page",
-    "Begin", "Read", "Open in Colab", "Train it", "Play", "Stop",
+    "Skip to the text", "Contents", "Home", "On this page", "Uses", "Used by", "min", "Repository",
+    "MIT licence", "Modules", "Notebooks", "Search", "Search the site", "Nothing found", "Dark",
+    "Light", "Copy", "Copied", "Show the picture large", "Close", "Skip the code", "Notebook",
+    "Chapter", "Page", "Begin", "Read", "Open in Colab", "Train it", "Play", "Stop",
     "Download the notebook", "No native speaker has checked this translation yet.",
     "Correct a sentence",
     "This section is not translated yet.",

@@ -61,7 +61,7 @@ class Formulas:
             whole = rendered[int(match[1])] + match[2]
             return f'<span class="together">{whole}</span>' if match[2] else whole
 
-        return re.sub("\ue010(\\d+)\ue011([.,:;)?]*)", put, html)
+        return re.sub("\ue010(\\d+)\ue011([.,:;)?。，、：；）」]*)", put, html)
 
 
 @dataclass

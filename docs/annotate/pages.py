@@ -13,23 +13,28 @@ translated prose; where a translation is missing, the English text appears, with
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
 
+from .glossary import Glossary, Term
 from .highlight import highlight
-from .locale import Catalogue
+from .locale import Catalogue, catalogues
 from .markup import Formulas, Where, renderer, slug
 from .mistake import Mistake
 from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
+from .outline import entries, used
 from .outputs import drawing, notebook_sections, picture, render_outputs
-from .parts import Page, Row, Source
+from .parts import Outline, Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
 from .symbols import Symbols
 from .texts import run_text, split_cpp, split_text
+
+NOTATION = "notation"
+"""The page whose tables say what symbols are."""
 
 NOTEBOOKS, TEXTS = "Notebooks", "Notes"
 """The parts of the table of contents that no module belongs to."""
@@ -63,6 +68,8 @@ class Builder:
                     raise Mistake(
                         source.path, 1, f"there is no {key}", f"add `{key}:` to the front matter"
                     )
+        self.used = used(self.sources, settings)
+        self.glossaries = dict(self.glossary())
 
     def part(self, title: str, sources: Iterable[Source]) -> Iterator[Source]:
         """The sources, each assigned to a part of the table of contents."""
@@ -110,6 +117,15 @@ class Builder:
         meta = first_two(sections[0].prose)
         module = Module(name, path, text, ast.parse(text), meta, sections)
         return Source(name, path, "notebook", meta, sections, text, module)
+
+    def glossary(self) -> Iterator[tuple[str, Glossary]]:
+        """What symbols are, in each language that the page of notation has."""
+        for source in self.sources:
+            if source.name == NOTATION:
+                yield "en", Glossary.of(source.sections, lambda context, text: text)
+                for catalogue in catalogues(self.settings):
+                    if catalogue.page == NOTATION:
+                        yield catalogue.lang, Glossary.of(source.sections, catalogue.get)
 
     def related(self, source: Source) -> list[Source]:
         """For a notebook, the modules it imports; for a module, the notebooks that import it."""
@@ -190,7 +206,7 @@ class Builder:
         """The page of a source, in English or as a catalogue translates it."""
         lang = catalogue.lang if catalogue else "en"
         translate = catalogue.get if catalogue else lambda context, text: text
-        module = source.module
+        seen = set[Term]()
         title, summary = (
             translate(key, source.meta[key]) or source.meta[key] for key in ("title", "summary")
         )
@@ -198,25 +214,64 @@ class Builder:
         for i, section in enumerate(source.sections):
             text = translate(section.anchor, section.prose) if section.prose.strip() else ""
             prose = section.prose if text is None else text
-            where = Where(
-                source.path, section.line, section.anchor,
-                partial(self.resolve, module.name if module else None, page.prefix),
-                partial(self.link, source.path, page.prefix),
-                partial(self.image, source.path, page.prefix),
-                partial(self.heading, page, section),
-            )  # fmt: skip
+            where = self.where(page, source, section.line, section.anchor)
+            where.heading = partial(self.heading, page, section)
             html = self.render(prose, where)
             # If the prose begins with a heading, the heading has the anchor.
             anchor = "" if f'id="{section.anchor}"' in html else section.anchor
             row = Row(anchor, html, [], prose, text is None)
-            if i == 0 and prose:
-                # The introduction has the whole width; the imports stand below it.
+            if source.kind == "module":
+                row.words = self.words(page, section, seen)
+            if i == 0 and prose and source.kind != "module":
+                # The introduction has the whole width; what is imported stands below it.
                 page.rows.append(row)
                 row = Row("", "", [])
             self.put_code(row, source, section, page.prefix)
             if row.prose or row.code:
                 page.rows.append(row)
+        if source.kind == "module":
+            page.outline = self.outline(page, translate)
         return page
+
+    def where(self, page: Page, source: Source, line: int, name: str) -> Where:
+        """Where a piece of prose from a source is: its names and links lead on from a page."""
+        module = source.module
+        return Where(
+            source.path, line, name,
+            partial(self.resolve, module.name if module else None, page.prefix),
+            partial(self.link, source.path, page.prefix),
+            partial(self.image, source.path, page.prefix),
+        )  # fmt: skip
+
+    def words(self, page: Page, section: Section, seen: set[Term]) -> list[tuple[str, str, bool]]:
+        """What the symbols of a section are, if it has only a formula."""
+        glossary = self.glossaries.get(page.lang, self.glossaries.get("en", Glossary()))
+        name = (section.symbol or "").split(".")[-1]
+        terms, found = glossary.terms(section.prose, name, seen), []
+        for term in terms:
+            notation = next(source for source in self.sources if source.name == NOTATION)
+            where = self.where(page, notation, term.line, "words")
+            just = len(terms) == 1 and glossary.just(section.prose)
+            symbols = "" if just else self.inline(term.symbols, where)
+            found.append((symbols, self.inline(term.words, where), term.english))
+        return found
+
+    def inline(self, text: str, where: Where) -> str:
+        """A piece of Markdown that is less than a paragraph, as HTML."""
+        return self.render(text, where).strip().removeprefix("<p>").removesuffix("</p>")
+
+    def outline(self, page: Page, translate: Callable[[str, str], str | None]) -> Outline:
+        """What the file of a page of code defines, what it uses, and what uses it."""
+        source = page.source
+        found = entries(source, translate)
+        for entry in found:
+            where = self.where(page, source, 1, "outline")
+            entry.summary = self.inline(entry.summary, where)
+            if not entry.name:
+                # It is a link itself, and so can have none within.
+                entry.summary = re.sub("</?a[^>]*>", "", entry.summary)
+        by = [s for s in self.sources if source in self.used.get(s.name, [])]
+        return Outline(found, self.used[source.name], by)
 
     def put_code(self, row: Row, source: Source, section: Section, prefix: str) -> None:
         """Adds the code of a section, and its outputs, to a row."""
