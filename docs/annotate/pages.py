@@ -13,24 +13,29 @@ translated prose; where a translation is missing, the English text appears, with
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
 
+from .glossary import Glossary, Term
 from .highlight import highlight
 from .labels import relabel
-from .locale import Language
+from .locale import Language, languages
 from .markup import Formulas, Where, renderer, slug
 from .mistake import Mistake
 from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
+from .outline import entries, used
 from .outputs import drawing, notebook_sections, picture, render_outputs
-from .parts import Page, Row, Source
+from .parts import Outline, Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
 from .symbols import Symbols
 from .texts import run_text, split_cpp, split_text
+
+NOTATION = "notation"
+"""The page whose tables say what symbols are."""
 
 NOTEBOOKS, TEXTS = "Notebooks", "Notes"
 """The parts of the table of contents that no module belongs to."""
@@ -68,6 +73,8 @@ class Builder:
                     raise Mistake(
                         source.path, 1, f"there is no {key}", f"add `{key}:` to the front matter"
                     )
+        self.used = used(self.sources, settings)
+        self.glossaries = dict(self.glossary())
 
     def part(self, title: str, sources: Iterable[Source]) -> Iterator[Source]:
         """The sources, each assigned to a part of the table of contents."""
@@ -115,6 +122,15 @@ class Builder:
         meta = first_two(sections[0].prose)
         module = Module(name, path, text, ast.parse(text), meta, sections)
         return Source(name, path, "notebook", meta, sections, text, module)
+
+    def glossary(self) -> Iterator[tuple[str, Glossary]]:
+        """What symbols are, in each language that the page of notation has."""
+        for source in self.sources:
+            if source.name == NOTATION:
+                for lang, language in languages(self.settings).items():
+                    if language.has(NOTATION):
+                        find = partial(language.find, NOTATION)
+                        yield lang, Glossary.of(source.sections, find)
 
     def related(self, source: Source) -> list[Source]:
         """For a notebook, the modules it imports; for a module, the notebooks that import it."""
@@ -197,33 +213,77 @@ class Builder:
     def page(self, source: Source, language: Language = ENGLISH) -> Page:
         """The page of a source, in English or as the catalogue of a language translates it."""
         translate = partial(language.find, source.name)
-        module = source.module
         summary = translate("summary", source.meta["summary"]) or source.meta["summary"]
         page = Page(source, language, language.title(source), summary, [], [])
+        seen = set[Term]()
         for i, section in enumerate(source.sections):
             text = translate(section.anchor, section.prose) if section.prose.strip() else ""
             prose = section.prose if text is None else text
             spoken = ENGLISH if text is None else language
-            where = Where(
-                source.path, section.line, section.anchor,
-                partial(self.resolve, module.name if module else None, language),
-                partial(self.link, source.path, language),
-                partial(self.image, source.path, spoken),
-                partial(self.heading, page, section),
-                spoken.say,
-            )  # fmt: skip
+            where = self.where(page, source, section.line, section.anchor, spoken)
+            where.heading = partial(self.heading, page, section)
             html = self.render(prose, where)
             # If the prose begins with a heading, the heading has the anchor.
             anchor = "" if f'id="{section.anchor}"' in html else section.anchor
             row = Row(anchor, html, [], prose, text is None)
-            if i == 0 and prose:
-                # The introduction has the whole width; the imports stand below it.
+            if source.kind == "module":
+                row.words = self.words(page, section, seen)
+            if i == 0 and prose and source.kind != "module":
+                # The introduction has the whole width; what is imported stands below it.
                 page.rows.append(row)
                 row = Row("", "", [])
             self.put_code(row, source, section, language)
             if row.prose or row.code:
                 page.rows.append(row)
+        if source.kind == "module":
+            page.outline = self.outline(page, translate)
         return page
+
+    def where(
+        self, page: Page, source: Source, line: int, name: str, spoken: Language = ENGLISH
+    ) -> Where:
+        """
+        Where a piece of prose from a source is: its names and links lead on from a page. It is
+        `spoken` in the language of the page, or not translated.
+        """
+        module = source.module
+        return Where(
+            source.path, line, name,
+            partial(self.resolve, module.name if module else None, page.language),
+            partial(self.link, source.path, page.language),
+            partial(self.image, source.path, spoken),
+            say=spoken.say,
+        )  # fmt: skip
+
+    def words(self, page: Page, section: Section, seen: set[Term]) -> list[tuple[str, str, bool]]:
+        """What the symbols of a section are, if it has only a formula."""
+        glossary = self.glossaries.get(page.lang, self.glossaries.get("en", Glossary()))
+        name = (section.symbol or "").split(".")[-1]
+        terms, found = glossary.terms(section.prose, name, seen), []
+        for term in terms:
+            notation = next(source for source in self.sources if source.name == NOTATION)
+            where = self.where(page, notation, term.line, "words")
+            just = len(terms) == 1 and glossary.just(section.prose)
+            symbols = "" if just else self.inline(term.symbols, where)
+            found.append((symbols, self.inline(term.words, where), term.english))
+        return found
+
+    def inline(self, text: str, where: Where) -> str:
+        """A piece of Markdown that is less than a paragraph, as HTML."""
+        return self.render(text, where).strip().removeprefix("<p>").removesuffix("</p>")
+
+    def outline(self, page: Page, translate: Callable[[str, str], str | None]) -> Outline:
+        """What the file of a page of code defines, what it uses, and what uses it."""
+        source = page.source
+        found = entries(source, translate)
+        for entry in found:
+            where = self.where(page, source, 1, "outline")
+            entry.summary = self.inline(entry.summary, where)
+            if not entry.name:
+                # It is a link itself, and so can have none within.
+                entry.summary = re.sub("</?a[^>]*>", "", entry.summary)
+        by = [s for s in self.sources if source in self.used.get(s.name, [])]
+        return Outline(found, self.used[source.name], by)
 
     def put_code(self, row: Row, source: Source, section: Section, language: Language) -> None:
         """Adds the code of a section, and its outputs, to a row."""

@@ -62,6 +62,34 @@ class Row:
     """The outputs of the code, as HTML."""
     folded: str = ""
     """The words shown in place of the code until a reader unfolds it."""
+    words: list[tuple[str, str, bool]] = field(default_factory=list)
+    """
+    What the symbols are if the prose has no words: each symbol, empty if the prose is just that,
+    its words, and whether these are in English on a translated page.
+    """
+
+
+@dataclass
+class Entry:
+    """A definition of a file, or a heading of it."""
+
+    name: str
+    anchor: str
+    summary: str
+    """Markdown and, on the page, HTML."""
+    english: bool = False
+    """Whether the page is translated, but the summary is not."""
+    members: list[tuple[str, str]] = field(default_factory=list)
+    """The names within, each with its anchor."""
+
+
+@dataclass
+class Outline:
+    """What a file defines, and the pages of the files that it uses and that use it."""
+
+    entries: list[Entry]
+    uses: list[Source]
+    used_by: list[Source]
 
 
 @dataclass
@@ -75,6 +103,8 @@ class Page:
     rows: list[Row]
     headings: list[tuple[int, str, str]]
     """Level, text and anchor of each."""
+    outline: Outline | None = None
+    """What the file of a page of code defines and uses."""
 
     @property
     def prefix(self) -> str:

@@ -113,7 +113,7 @@ def search_index(pages: list[Page], name: str = "INDEX") -> bytes:
     return f"const {name} = {json.dumps(entries, ensure_ascii=False)};\n".encode()
 
 
-WORDS = ["template.html", "contents.html", "page.js"]
+WORDS = ["template.html", "contents.html", "outline.html", "page.js"]
 """The files of the theme that say something on every page."""
 
 

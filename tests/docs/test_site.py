@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from docs.__main__ import main
 from docs.annotate.check import Reader, check
 from docs.annotate.formulas import INSTALL, THEME
+from docs.annotate.glossary import Glossary
 from docs.annotate.highlight import highlight
+from docs.annotate.locale import NAMES
 from docs.annotate.markup import Formulas, Where, renderer
 from docs.annotate.mistake import Mistake
 from docs.annotate.notebook import read_source
 from docs.annotate.order import module_files, reading_order
+from docs.annotate.outline import definitions, first_sentence
 from docs.annotate.pages import Builder
-from docs.annotate.sections import read_module
+from docs.annotate.sections import Section, read_module
 from docs.annotate.segment import segments
 from docs.annotate.settings import Settings
 from docs.annotate.site import build, extract
@@ -176,8 +179,11 @@ def test_every_line_of_code_is_on_a_page(site):
             if line.strip() and not line.lstrip().startswith("//"):
                 assert shown[path.relative_to(ROOT).as_posix(), n].rstrip("\n") == line
     # Beside each line of C++ stands what was last said of it.
-    row = r"<code>q = W_q hat \+ b_q</code>.*?</p>\s*</div>\s*<div class=\"side\">.*?>linear"
-    assert re.search(row, site.files["sweeps-h.html"].decode(), re.S)
+    html = site.files["sweeps-h.html"].decode()
+    row = html[html.index('<section class="row" id="q-w_q-hat-x"') :]
+    row = row[: row.index("</section>")]
+    assert 'encoding="application/x-tex">q = W_q \\hat x + b_q<' in row
+    assert re.search(r"<span class=\"l\"[^>]*><a[^>]*></a> *(?:<[^>]*>)*linear", row)
 
 
 def test_notebook_pages(site):
@@ -418,6 +424,124 @@ def test_names_link_to_their_definitions():
         symbols.resolve("native.choose_grups")
     links = symbols.links(symbols.modules["layers"]).values()
     assert {"attention.html#FeedbackAttention", "config.html#ModelConfig"} <= set(links)
+
+
+GLOSSARY = """| symbol | in the code | is |
+|---|---|---|
+| $x_t^l$ | `x` | the state |
+| $y$ | `y` | after attention |
+| $p_d$ | `pos_key`, `p` | the position vector |
+| $W_2$, $b_2$ | `w2` | the last map |
+| $\\delta x$ | `dx` | the gradient |
+| $\\delta s_j$ | `ds` | that of a score |
+| $\\mathrm{LN}$ | | a norm |
+| $\\mathrm{LN}'$ | | its derivative |
+| $1/\\sigma$ | `x_rstd` | one over the deviation |
+
+| letter | in the code | is |
+|---|---|---|
+| $T$ | `seq_len` | steps |
+"""
+
+
+@pytest.mark.parametrize(
+    ("prose", "name", "words"),
+    [
+        ("$p_{t-j}$", "", ["the position vector"]),
+        ("$x_t^l$, `(B, D)`", "", ["the state"]),
+        (r"$W_2^\top \delta y$", "", ["the last map", "the gradient", "after attention"]),
+        (r"$\sum_j \delta s_j, \; \delta x^L$", "", ["that of a score", "the gradient"]),
+        (r"$\mathrm{LN}'(x)$, or $\mathrm{LN}$", "", ["its derivative", "the state", "a norm"]),
+        (r"$\frac1\sigma \mathtt{xyp}$", "", ["one over the deviation"]),
+        ("`(D, F)`", "w2", ["the last map"]),
+        ("`(T, B, D)`", "dy", ["the gradient", "after attention"]),
+        # No such symbol, no such name, a letter of another table, and words of its own.
+        ("$W_q = W^T$", "", []), ("`(T, B)`", "dz", []), ("$T$", "", []), ("$y$, as is", "", []),
+    ],
+)  # fmt: skip
+def test_words_for_symbols(prose, name, words):
+    """What symbols are, whatever their index; and of what a name has the shape."""
+    glossary = Glossary.of([Section("symbols", None, GLOSSARY, 1)], lambda context, text: text)
+    assert [term.words for term in glossary.terms(prose, name, set())] == words
+
+
+def test_words_are_said_once():
+    """But always where a symbol is all there is."""
+    glossary, seen = (
+        Glossary.of([Section("s", None, GLOSSARY, 1)], lambda context, text: text),
+        set(),
+    )
+    said = [[t.symbols for t in glossary.terms(prose, "", seen)]
+            for prose in ("$y = x$", "$y + p_j$", "$y = x$", "$y$")]  # fmt: skip
+    assert said == [["$y$", "$x_t^l$"], ["$p_d$"], [], ["$y$"]]
+
+
+def test_words_on_pages(site):
+    """They are those of the page of notation, in the language of the page."""
+    glossaries = Builder(Settings.read(ROOT)).glossaries
+    found = {lang: glossary.symbols["u"].words for lang, glossary in glossaries.items()}
+    assert len(set(found.values())) == len(NAMES)
+    for lang, words in found.items():
+        html = site.files[f"{'' if lang == 'en' else lang + '/'}attention.html"].decode()
+        beside = html.split(">u</annotation>")
+        # A bracket or a formula may follow the first words.
+        assert any(f"<dd>{words.split('(')[0]}" in part[:300] for part in beside), lang
+    assert "the position vector for distance" in site.files["attention-h.html"].decode()
+    for name in ("index", "worth", "02_attention"):
+        assert 'class="words"' not in site.files[f"{name}.html"].decode()
+
+
+def test_first_sentences():
+    """A heading, or what stands before the first mark that ends a sentence or half of one."""
+    for prose, first in (
+        ("## Mix $L + 1$ outputs\n\nText.", "Mix $L + 1$ outputs"),
+        ("The rows; `None` if\nthere are none.", "The rows"),
+        ("Version 0.1, `a: b. c`, $d. e$.[^n] More.", "Version 0.1, `a: b. c`, $d. e$"),
+        ("いま。あと。", "いま"), ("The sum $$x$$ of all", "The sum"), ("No stop[^n]", "No stop"),
+    ):  # fmt: skip
+        assert first_sentence(prose) == first
+
+
+def test_definitions_in_cpp():
+    """Those that begin in the first column; a call, a keyword and a comment are none."""
+    code = """#define SIZES(X) X(T)
+struct Worker {
+  void inner();
+constexpr int PANEL = 2 * width;
+inline void Worker<Real>::attend(Int l) {
+inline __attribute__((always_inline)) void rows(Each f) {
+const char *fields() { return NAMES; }
+typedef int64_t Int;
+run(x);
+} // end of (it)""".split("\n")
+    section = Section("a", None, "", 1, list(enumerate(code, 1)))
+    found = [("SIZES", "L1"), ("Worker", "L2"), ("PANEL", "L4"), ("attend", "L5"), ("rows", "L6"),
+             ("fields", "L7")]  # fmt: skip
+    assert definitions(section) == found
+
+
+def test_outlines(site):
+    """Beside each introduction: all definitions with prose, what is used, and what uses it."""
+    symbols = Builder(Settings.read(ROOT)).symbols
+    for name, module in symbols.modules.items():
+        html = site.files[f"{name}.html"].decode()
+        outline = html[html.index('<nav class="outline"') :]
+        outline = outline[: outline.index("</nav>")]
+        top = {s.symbol for s in module.sections if s.symbol and "." not in s.symbol}
+        listed = re.findall(r'<li><a href="#[^"]+"><code>(\w+)</code>', outline)
+        assert set(listed) == top and len(listed) == len(top), name
+        used = outline.partition("<p>Uses")[2].partition("</p>")[0]
+        for other in symbols.modules:
+            html = site.files[f"{other}.html"].decode()
+            by = html.partition("<p>Used by")[2].partition("</p>")[0]
+            assert (f'"{other}.html"' in used) == (f'"{name}.html"' in by), (name, other)
+    # From a translated page to translated pages, where there are any.
+    says = polib.pofile(str(ROOT / "docs/locale/zh/LC_MESSAGES/interface.po"))
+    by = says.find("Used by", by="msgctxt").msgstr
+    used = site.files["zh/attention.html"].decode().partition(f"<p>{by}")[2].partition("</p>")[0]
+    assert 'href="layers.html"' in used
+    assert 'href="../tape.html"' in site.files["zh/layers.html"].decode()
+    assert 'class="outline"' not in site.files["02_attention.html"].decode()
 
 
 def test_the_tests_that_are_named_exist():

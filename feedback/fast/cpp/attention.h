@@ -34,10 +34,10 @@ inline double exponential(double x) { return std::exp(x); }
 
 // ## Rows
 //
-// `out_j += sum_r a_r x_rj`, for rows that are `stride` numbers apart, a few at a time; `n` is a
-// multiple of the vector width. All of attention is made of this one sum. With keys as `(K, slots)`
-// it gives the scores of a query, with values as `(slots, K)` what it reads; and on the way back,
-// where both lie the other way round, the gradients of these.
+// $\mathrm{out}_j \mathrel{+}= \sum_r a_r x_{rj}$, for rows that are `stride` numbers apart, a few
+// at a time; `n` is a multiple of the vector width. All of attention is made of this one sum. With
+// keys as `(K, slots)` it gives the scores of a query, with values as `(slots, K)` what it reads;
+// and on the way back, where both lie the other way round, the gradients of these.
 template <int R, typename Real>
 inline void add_some(Int n, const Real *a, const Real *x, Int stride, Real *out) {
   typedef typename Vector<Real>::type V;
@@ -71,11 +71,12 @@ template <typename Real>
 inline void Worker<Real>::attend(Int l, Int h, Int b) {
   const Real *q = at(a.q, l, HK, b) + h * a.K, *u = a.u + l * HK + h * a.K;
   Real *attn = weights(l, h, b), *score = own(0), *both = own(1);
-  // `s + q p + (q + u) k`
+  // $s_{t-j} + q^\top p_{t-j} + (q + u)^\top k_j$
   copy(a.s + (l * a.H + h) * a.W + a.W - n, score, nullptr);
   add_rows(a.K, padded, q, a.p + (l * a.H + h) * a.K * reach + a.W - n, reach, score);
   for (Int i = 0; i < a.K; ++i) both[i] = q[i] + u[i];
   add_rows(a.K, padded, both, window(a.k, l, h, b), a.slots, score);
+  // $a = \mathrm{softmax}(\mathrm{score})$
   Real high = score[0], sum = 0;
 #pragma omp simd reduction(max : high)
   for (Int j = 0; j < n; ++j) high = std::max(high, score[j]);
@@ -83,7 +84,7 @@ inline void Worker<Real>::attend(Int l, Int h, Int b) {
   for (Int j = 0; j < n; ++j) sum += score[j] = exponential(score[j] - high);
   const Real scale = 1 / sum;
   for (Int j = 0; j < n; ++j) attn[j] = score[j] * scale;
-  // `o = sum a v`
+  // $o = \sum_j a_j v_j$
   copy(attn, score, kept(l, h, b));
   std::fill_n(both, K, Real(0));
   add_rows(n, K, score, cache(a.v, l, h, b) + start * a.K, a.K, both);
@@ -95,18 +96,18 @@ template <typename Real>
 inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
   const Real *attn = weights(l, h, b), *g_o = scratch_o(l) + b * HK + h * a.K;
   Real *ds = gradients(l, h, b), *da = own(0), *dq = own(1);
-  // `da = do v`
+  // $\delta a_j = \delta o^\top v_j$
   std::fill_n(da, padded, Real(0));
   add_rows(a.K, padded, g_o, window(a.v, l, h, b), a.slots, da);
   if (const uint8_t *survives = kept(l, h, b))
     for (Int j = 0; j < n; ++j) da[j] *= survives[j] * rescale();
-  // `ds = a (da - sum a da)`
+  // $\delta s_j = a_j (\delta a_j - \sum_i a_i \delta a_i)$
   Real dot = 0;
 #pragma omp simd reduction(+ : dot)
   for (Int j = 0; j < n; ++j) dot += attn[j] * da[j];
   std::fill(ds - (a.W - n), ds, Real(0));
   for (Int j = 0; j < n; ++j) ds[j] = attn[j] * (da[j] - dot);
-  // `dq = sum ds (k + p)`
+  // $\delta q = \sum_j \delta s_j (k_j + p_{t-j})$
   std::fill_n(dq, K, Real(0));
   add_rows(n, K, ds, cache(a.k, l, h, b) + start * a.K, a.K, dq);
   add_rows(n, K, ds, a.p + ((l * a.H + h) * reach + a.W - n) * a.K, a.K, dq);
@@ -114,7 +115,9 @@ inline void Worker<Real>::attend_backward(Int l, Int h, Int b) {
 }
 
 // Adds to the gradients of all slots that this step read, in the layers that read projection p:
-// `dk += ds (q + u)` and `dv += a do`. Whole vectors are added: behind the window these are zeros.
+// $\delta k_j \mathrel{+}= \sum_l \delta s_{lj} (q_l + u_l)$ and
+// $\delta v_j \mathrel{+}= \sum_l a_{lj}\, \delta o_l$. Whole vectors are added: behind the window
+// these are zeros.
 template <typename Real>
 inline void Worker<Real>::accumulate(Int p, Int h, Int b) {
   const Int readers = a.L / a.P;

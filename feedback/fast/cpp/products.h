@@ -128,8 +128,8 @@ constexpr bool FASTER_PRODUCTS = BYTES == 64;
 constexpr bool FASTER_PRODUCTS = false;
 #endif
 
-// Adds `G^T X`, `(rows, columns)`, to `sum`, for `g`, `(depth, rows)`, and `x`, `(depth, columns)`;
-// `room` is for x as panels.
+// Adds $G^\top X$, `(rows, columns)`, to `sum`; `g` is `(depth, rows)`, `x` is `(depth, columns)`,
+// and `room` is for x as panels.
 template <typename Real>
 void add_product(const Real *g, const Real *x, Int depth, Int rows, Int columns, Real *room,
                  Real *sum) {

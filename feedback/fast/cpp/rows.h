@@ -9,7 +9,7 @@
 
 // ## Norms
 //
-// `hat = (x - mean) / sigma`; returns `1 / sigma`.
+// $\hat x = (x - \mu)/\sigma$; returns $1/\sigma$.
 template <typename Real>
 inline Real Worker<Real>::normalise(const Real *x, Real *hat) const {
   Real mean = 0, square = 0;
@@ -24,7 +24,8 @@ inline Real Worker<Real>::normalise(const Real *x, Real *hat) const {
   return rstd;
 }
 
-// Calls `f(d, value)` with `value = (g - mean(g) - hat mean(g hat)) / sigma`.
+// Calls `f(d, value)` for each number of
+// $\frac1\sigma\big(g - \overline{g} - \hat x\, \overline{g \hat x}\big)$.
 template <typename Real>
 template <typename Each>
 inline void Worker<Real>::normalise_backward(const Real *g, const Real *hat, Real rstd,
@@ -43,7 +44,7 @@ inline Real normal_cdf(Real x) {
   return Real(0.5) * std::erfc(-x * Real(M_SQRT1_2));
 }
 
-// `h = phi(pre)`
+// $h = \phi(\mathrm{pre})$
 template <typename Real>
 inline void Worker<Real>::activate(Int l, Int b) {
   const Real *pre = at(a.pre, l, wide, b);
@@ -58,7 +59,8 @@ inline void Worker<Real>::activate(Int l, Int b) {
   }
 }
 
-// `dpre = phi'(pre) dh`, for `width` units from unit c on; `dh` is overwritten.
+// $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$, for `width` units from unit c on; `dh`
+// is overwritten.
 template <typename Real>
 inline void Worker<Real>::activate_backward(Int l, Int b, Int c, Int width, Real *dh) {
   const Real *pre = at(a.pre, l, wide, b) + c;
@@ -84,7 +86,7 @@ inline void Worker<Real>::activate_backward(Int l, Int b, Int c, Int width, Real
 
 // ## The mix
 //
-// `m = sum_l alpha_l x^l`, and the output.
+// $m_t = \sum_l \alpha_l x_t^l$, and the output.
 template <typename Real>
 inline void Worker<Real>::remember(Int b) {
   const Int row = t * a.B + b;

@@ -16,7 +16,7 @@ void Worker<Real>::forward() {
     rows([&](Int b) { std::copy_n(a.in + ((t - a.first) * a.B + b) * D, D, at(a.x, 0, D, b)); });
     for (Int l = 0; l < a.L; ++l) forward_layer(l);
     rows([&](Int b) { remember(b); });
-    // `k, v = W_kv m_hat + b_kv`
+    // $k_t = W_k \hat m_t + b_k, \; v_t = W_v \hat m_t + b_v$
     product(a.m_hat + t * a.B * D, D, a.wkv, a.P * 2 * HK,
             [&](Int b, Int c, Int width, const Real *sums) {
               memory(a.k, a.v, true, b, c, c + width,
@@ -25,31 +25,31 @@ void Worker<Real>::forward() {
   }
 }
 
-// From `x^(l-1)` to `x^l`.
+// From $x^{l-1}$ to $x^l$.
 template <typename Real>
 void Worker<Real>::forward_layer(Int l) {
   const Int D = a.D, F = a.F;
   Real *x = at(a.x, l, D), *y = x, *hat = at(a.x_hat, l, D), *pre = at(a.pre, l, wide);
   if (n > 0) {
     rows([&](Int b) { *at(a.x_rstd, l, 1, b) = normalise(x + b * D, hat + b * D); });
-    // `q = W_q hat + b_q`
+    // $q = W_q \hat x + b_q$
     linear(at(a.q, l, HK), hat, D, a.wq + l * packed<Real>(D, HK), HK,
            [bq = a.bq + l * HK](Real sum, Int, Int c) { return sum + bq[c]; });
     heads([&](Int h, Int b) { attend(l, h, b); });
-    // `y = x + W_o o + b_o`
+    // $y = x + W_o o + b_o$
     y = scratch_y();
     linear(y, at(a.o, l, HK), HK, a.wo + l * packed<Real>(HK, D), D,
            [x, bo = a.bo + l * D](Real sum, Int at, Int c) { return x[at] + sum + bo[c]; });
   }
   hat = at(a.y_hat, l, D);
   rows([&](Int b) { *at(a.y_rstd, l, 1, b) = normalise(y + b * D, hat + b * D); });
-  // `pre = W_1 hat + b_1`, or `max(0, pre)`
+  // $\mathrm{pre} = W_1 \hat y + b_1$, or $\max(0, \mathrm{pre})$
   linear(pre, hat, D, a.w1 + l * packed<Real>(D, wide), wide,
          [b1 = a.b1 + l * wide, low = a.relu_only ? 0 : -INFINITY](Real sum, Int, Int c) {
            return std::max<Real>(sum + b1[c], low);
          });
   if (!a.relu_only) rows([&](Int b) { activate(l, b); });
-  // `x = y + W_2 h + b_2`
+  // $x^l = y + W_2 h + b_2$
   linear(at(a.x, l + 1, D), a.relu_only ? pre : scratch_h(), F, a.w2 + l * packed<Real>(F, D), D,
          [y, b2 = a.b2 + l * D](Real sum, Int at, Int c) { return y[at] + sum + b2[c]; });
 }
@@ -70,7 +70,7 @@ void Worker<Real>::backward() {
   }
 }
 
-// From `dk` and `dv` of this step to `dm`, and to `dx` of the top layer.
+// From $\delta k_t$ and $\delta v_t$ to $\delta m_t$, and to $\delta x^L$ of the top layer.
 template <typename Real>
 void Worker<Real>::backward_memory() {
   const Int D = a.D, KV = a.P * 2 * HK;
@@ -78,7 +78,7 @@ void Worker<Real>::backward_memory() {
   rows([&](Int b) {
     memory(a.dk, a.dv, false, b, 0, KV, [&](Int c, Real &gradient) { dkv[b * KV + c] = gradient; });
   });
-  // `dm = dm_out + LN'(W_k^T dk + W_v^T dv)`
+  // $\delta m_t = \dots + \mathrm{LN}'(W_k^\top \delta k_t + W_v^\top \delta v_t)$
   linear(g, dkv, KV, a.wkv, D);
   rows([&](Int b) {
     const Int row = t * a.B + b;
@@ -92,18 +92,18 @@ void Worker<Real>::backward_memory() {
   });
 }
 
-// From `dx^l` to `dx^(l-1)`.
+// From $\delta x^l$ to $\delta x^{l-1}$.
 template <typename Real>
 void Worker<Real>::backward_layer(Int l) {
   const Int D = a.D, F = a.F;
   const Real *dx = adjoint(a.dx, l + 1, D), alpha = a.alpha[l];
   Real *g = scratch_z(), *dy = n > 0 ? adjoint(a.dy, l, D) : scratch_y();
-  // `dh = W_2^T dx`, and `dpre = phi'(pre) dh`
+  // $\delta h = W_2^\top \delta x$, and $\delta\mathrm{pre} = \phi'(\mathrm{pre}) \odot \delta h$
   product(dx, D, a.w2 + l * packed<Real>(D, F), F,
           [&](Int b, Int c, Int width, Real *sums) {
             activate_backward(l, b, c, width, sums);
           });
-  // `dy = dx + LN'(W_1^T dpre)`
+  // $\delta y = \delta x + \mathrm{LN}'(W_1^\top \delta\mathrm{pre})$
   linear(g, adjoint(a.dpre, l, wide), wide, a.w1 + l * packed<Real>(wide, D), D);
   rows([&](Int b) {
     const Real *x = dx + b * D;
@@ -112,12 +112,12 @@ void Worker<Real>::backward_layer(Int l) {
                        [&](Int d, Real value) { y[d] = x[d] + value; });
   });
   if (n > 0) {
-    // `do = W_o^T dy`
+    // $\delta o = W_o^\top \delta y$
     linear(scratch_o(l), dy, D, a.wo + l * packed<Real>(D, HK), HK);
     heads([&](Int h, Int b) { attend_backward(l, h, b); });
     linear(g, adjoint(a.dq, l, HK), HK, a.wq + l * packed<Real>(HK, D), D);
   }
-  // `dx = dy + LN'(W_q^T dq) + alpha dm`
+  // $\delta x = \delta y + \mathrm{LN}'(W_q^\top \delta q) + \alpha_{l-1}\, \delta m_t$
   rows([&](Int b) {
     const Real *y = dy + b * D, *m = adjoint(a.dm, 0, D, b);
     Real *x = adjoint(a.dx, l, D, b);

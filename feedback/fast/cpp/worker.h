@@ -101,8 +101,9 @@ struct Worker {
 
   // ## Scratch
   //
-  // `y (B, D)`: the input of the second norm, or dy where nothing is read; `z (B, D)`: a gradient
-  // before LN'; `h (B, F)`; `o (L, B, HK)`: do of all layers; and each thread's own windows.
+  // `y (B, D)`: the input of the second norm, or $\delta y$ where nothing is read; `z (B, D)`: a
+  // gradient before $\mathrm{LN}'$; `h (B, F)`; `o (L, B, HK)`: $\delta o$ of all layers; and each
+  // thread's own windows.
   static Int own_size(const Arguments<Real> &a) {
     return std::max({a.W, a.K, 2 * a.L}) + Vector<Real>::width;
   }
