@@ -115,7 +115,7 @@ def draw(ax: plt.Axes, title: str, feedback: bool) -> None:
         for l in range(L + 1 + feedback):
             name = "embedding" if l == 0 else f"layer {l}" if l <= L else "memory"
             edge = "C0" if l > L else "0.3"
-            box(ax, 3 * t, l, name, fc="C0" if l > L else "white", ec=edge)
+            box(ax, 3 * t, l, name, fc=("C0", 0.3) if l > L else "white", ec=edge)
             for j, i in reads(t, l, L, feedback):
                 corners = way(t, l, j, i, L)
                 color = edge if j == t else "C0" if feedback else "C1"

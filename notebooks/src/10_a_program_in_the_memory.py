@@ -201,7 +201,7 @@ name = who.unfold(1, S, 1)[:, :-1][inside]
 candidates = {
     "all steps\nabout it": name == variable[:, S:, 0][inside][:, None],
     "last\nmention": window == mention[:, S:][inside][:, None],
-    "last ++ or $--$": slots == last_step[:, S:][inside][:, None],
+    "last\n++ or $--$": slots == last_step[:, S:][inside][:, None],
     "the same,\nif carried out": slots == note[:, S:][inside][:, None],
 }
 falls = {n: (a * hit[:, None]).sum(-1).mean(0) for n, hit in candidates.items()}
@@ -240,7 +240,7 @@ for ax, b in zip(axes, far.any(1).nonzero().flatten()[:3].tolist(), strict=True)
     at_note = int(note[b, t]) - t + 36
     colors = ["C0" if i == at_note else "0.6" for i in range(36)]
     ax.bar(range(36), 100 * shown, color=colors)
-    ax.set_xticks(range(37), [words[i] for i in tokens[b, t - 36 : t + 1].tolist()], fontsize=7)
+    ax.set_xticks(range(37), [words[i] for i in tokens[b, t - 36 : t + 1].tolist()], rotation=90)
     ax.get_xticklabels()[at_note].set_color("C0")
     ax.get_xticklabels()[36].set_weight("bold")
     ax.set_ylim(0, 103)
