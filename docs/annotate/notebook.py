@@ -44,8 +44,14 @@ TIMES = "# NBVAL_IGNORE_OUTPUT"
 SOLUTION = "# @title "
 """The beginning of a cell that is folded: the rest of this line is shown in its place."""
 
-ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
-"""The alternative text of a picture, in the cell that draws it, over as many lines as it needs."""
+WORDS = {
+    kind: re.compile(rf"^# {kind}: (.*(?:\n# (?!alt: |caption: ).*)*)", re.M)
+    for kind in ("alt", "caption")
+}
+"""
+The words for a picture, in the cell that draws it, over as many lines as they need: `alt`, what it
+shows, in place of the picture, and `caption`, what it is about, below it.
+"""
 
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 """The target of a link to a file."""

@@ -7,7 +7,7 @@ summary: What the cells of a notebook printed and drew, as HTML.
 # Outputs
 
 A notebook contains its outputs. On a page, text appears below the code that printed it, and a
-picture is a file beside the page, with its alternative text.
+picture is a file beside the page, with its alternative text and a caption.
 """
 
 import base64
@@ -15,10 +15,11 @@ import re
 import struct
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from . import notebook
-from .sections import Section, is_picture
+from .sections import Section, is_picture, pictured
 from .settings import Settings
 from .texts import first_words, slug
 from .walkthrough import definition
@@ -58,9 +59,10 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         text = cell.text
         if cell.shown:
             section.path, first, text = definition(settings, path, cell)
-        # A first line that marks the kind of cell and the alternative text of a picture are not
-        # shown as code: the page has them elsewhere.
-        hidden = {n for m in notebook.ALT.finditer(text) for n in lines_of(text, m)}
+        # A first line that marks the kind of cell and the words for a picture are not shown as
+        # code: the page has them elsewhere.
+        words = (m for kind in notebook.WORDS.values() for m in kind.finditer(text))
+        hidden = {n for m in words for n in lines_of(text, m)}
         hidden |= {0} if text.startswith((notebook.TIMES, notebook.SOLUTION)) else set()
         lines = enumerate(text.split("\n"))
         section.code = [(first + n, line) for n, line in lines if n not in hidden]
@@ -110,20 +112,38 @@ def size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
+SMALLEST = 0.7
+"""Where the page is too narrow, a picture becomes smaller down to this factor, then scrolls."""
+
+
 def picture(address: str, alt: str, png: bytes, lang: str = "") -> str:
     """
-    A picture that can be enlarged, with its size, so that the page can reserve room for it; `lang`
-    is the language of its description, if that is not the page's.
+    A picture that can be enlarged, in a box that scrolls. It has two pixels for each one of the
+    page, so that it is sharp. With its size the page can reserve room for it. `lang` is the
+    language of its description, if that is not the page's.
     """
-    width, height = size(png)
-    where = f'src="{address}" alt="{escape(alt)}"' + (f' lang="{lang}"' if lang else "")
-    return f'<img {where} class="zoom" width="{width}" height="{height}">'
+    width, height = ((pixels + 1) // 2 for pixels in size(png))
+    where = f'src="{address}" alt="{escape(alt)}" style="min-width: {SMALLEST * width:.0f}px"'
+    where += f' lang="{lang}"' if lang else ""
+    image = f'<img {where} class="zoom" width="{width}" height="{height}">'
+    return f'<div class="picture">{image}</div>'
+
+
+def figure(shown: str, caption: str, lang: str = "") -> str:
+    """A picture or drawing with its caption below it."""
+    words = f' lang="{lang}"' if lang else ""
+    return f"<figure>{shown}<figcaption{words}>{escape(caption, quote=False)}</figcaption></figure>"
+
+
+def asset(file: Path) -> str:
+    """The name that a picture of a recorded run has on the site."""
+    return f"assets/runs/{file.parent.name}-{file.name}"
 
 
 def render_outputs(
     outputs: list[dict[str, Any]], top: str, name: str,
     say: Callable[[str], str] = str,
-    describe: Callable[[int, str], str | None] = lambda n, alt: alt,
+    describe: Callable[[str, str], str | None] = lambda key, text: text,
 ) -> tuple[list[str], dict[str, bytes]]:  # fmt: skip
     """
     The outputs of a cell as HTML, and the pictures among them as files, named after `name`. `say`
@@ -136,15 +156,18 @@ def render_outputs(
         data = output.get("data", {})
         if "image/png" in data:
             if not isinstance(data["image/png"], str) or not is_picture(output):
-                raise ValueError("a picture without data or without its description")
+                raise ValueError("a picture without data, its description or its caption")
             n = len(files) + 1
             file = f"assets/notebooks/{name}-{n}.png"
             files[file] = base64.b64decode(data["image/png"])
-            english = output["metadata"]["image/png"]["alt"]
-            alt = describe(n, english)
             # What is not translated says so.
-            lang = "en" if alt is None else ""
-            html.append(picture(f"{top}{file}", alt or english, files[file], lang))
+            (alt, spoken), (caption, written) = (
+                (found or english, "" if found else "en")
+                for key, english in pictured(output, n).items()
+                for found in [describe(key, english)]
+            )
+            shown = picture(f"{top}{file}", alt, files[file], spoken)
+            html.append(figure(shown, caption, written))
         else:
             said = output.get("text") or data.get("text/plain")
             if not isinstance(said, str):

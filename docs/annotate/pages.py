@@ -27,7 +27,7 @@ from .mistake import Mistake
 from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
 from .outline import entries, used
-from .outputs import drawing, notebook_sections, picture, render_outputs
+from .outputs import asset, drawing, figure, notebook_sections, picture, render_outputs
 from .parts import Outline, Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
@@ -184,7 +184,7 @@ class Builder:
             return self.settings.source(relative)
         return language.locate(f"{name}.html") + (f"#{anchor}" if anchor else "")
 
-    def image(self, path: str, language: Language, target: str, alt: str) -> str:
+    def image(self, path: str, language: Language, target: str, alt: str, caption: str) -> str:
         """
         A drawing becomes part of the page, and so takes on its colours and its language; a picture
         is an asset.
@@ -192,15 +192,17 @@ class Builder:
         whole, root = (self.settings.root / path).parent / target, self.settings.root.resolve()
         if not alt:
             raise LookupError("an image needs a text that says what it shows")
+        if not caption:
+            raise LookupError('an image needs a caption: ![text](file "caption")')
         if not whole.is_file() or not whole.resolve().is_relative_to(root):
             raise LookupError("correct the path; it must be a file of the repository")
         if whole.suffix == ".svg":
             svg = drawing(whole.read_text(encoding="utf-8"))
             svg = relabel(svg, language.label)
             svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
-            return f'<span class="figure" tabindex="0">{svg}</span>'
-        address = language.locate(f"assets/runs/{whole.parent.name}.png")
-        return picture(address, alt, whole.read_bytes())
+            return figure(f'<div class="figure" tabindex="0">{svg}</div>', caption)
+        address = language.locate(asset(whole))
+        return figure(picture(address, alt, whole.read_bytes()), caption)
 
     def resolve(self, module: str | None, language: Language, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""
@@ -296,8 +298,8 @@ class Builder:
             row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
         name = f"{source.name}-{section.anchor}"
 
-        def describe(n: int, alt: str) -> str | None:
-            return language.find(source.name, f"{section.anchor} {n}", alt)
+        def describe(key: str, text: str) -> str | None:
+            return language.find(source.name, f"{section.anchor} {key}", text)
 
         try:
             row.outputs, files = render_outputs(

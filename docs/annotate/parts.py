@@ -39,7 +39,9 @@ class Source:
         for section in self.sections:
             if section.folded:
                 messages.append((f"{section.anchor} folded", section.folded))
-            messages += [(f"{section.anchor} {n}", alt) for n, alt in section.pictures.items()]
+            messages += [
+                (f"{section.anchor} {key}", text) for key, text in section.pictures.items()
+            ]
         return messages + [(text, text) for text in spoken(scripts(self.meta))]
 
 

@@ -22,9 +22,16 @@ from .segment import Segment, documentation, prose_lines, segments
 
 
 def is_picture(output: dict[str, Any]) -> bool:
-    """Whether an output is a picture with its description."""
-    alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-    return "image/png" in output.get("data", {}) and isinstance(alt, str)
+    """Whether an output is a picture with its description and its caption."""
+    words = output.get("metadata", {}).get("image/png", {})
+    whole = all(isinstance(words.get(kind), str) for kind in ("alt", "caption"))
+    return "image/png" in output.get("data", {}) and whole
+
+
+def pictured(output: dict[str, Any], n: int) -> dict[str, str]:
+    """The words for the `n`-th picture of a section, by what a catalogue calls them."""
+    words = output["metadata"]["image/png"]
+    return {f"{n}": words["alt"], f"{n} caption": words["caption"]}
 
 
 @dataclass
@@ -46,10 +53,10 @@ class Section:
     """The words shown in place of the code until a reader unfolds it."""
 
     @property
-    def pictures(self) -> dict[int, str]:
-        """What the pictures among the outputs show, by their numbers."""
-        alts = [o["metadata"]["image/png"]["alt"] for o in self.outputs if is_picture(o)]
-        return dict(enumerate(alts, 1))
+    def pictures(self) -> dict[str, str]:
+        """The words for the pictures among the outputs."""
+        shown = enumerate((output for output in self.outputs if is_picture(output)), 1)
+        return {key: text for n, output in shown for key, text in pictured(output, n).items()}
 
 
 @dataclass

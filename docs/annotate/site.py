@@ -184,7 +184,7 @@ def build(settings: Settings) -> Site:
         )  # fmt: skip
         files[page.path] = builder.formulas.fill(html, rendered).encode()
     for run in sorted((settings.root / "docs/runs").glob("*/*.png")):
-        files[f"assets/runs/{run.parent.name}.png"] = run.read_bytes()
+        files[outputs.asset(run)] = run.read_bytes()
     for name in ("404.html", "sitemap.xml"):
         text = environment.get_template(name).render(shared, language=english, say=english.say)
         files[name] = text.encode()

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)
 torch.set_default_dtype(torch.float64)
@@ -157,7 +157,7 @@ def reach(model: nn.Module) -> Tensor:
 
 
 reaches = {"with feedback": reach(feedback), "parallel": reach(parallel)}
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for name, marker in zip(reaches, "os", strict=True):
     there = reaches[name] > 0
     ax.semilogy(torch.arange(T)[there], reaches[name][there], marker, markersize=4, label=name)
@@ -165,6 +165,7 @@ ax.axvline(far * mem_len, color="0.5", linestyle=":", label="layers × mem_len")
 ax.set_xlabel("distance to the last step (tokens)")
 ax.set_ylabel("gradient (length)")
 ax.legend(frameon=False)
+# caption: How far back the last output reaches: its gradient with respect to each earlier input.
 # alt: The length of the gradient of the last output with respect to earlier inputs. The parallel
 # model's points stop at a distance of eight; those of feedback go on, ever smaller, to forty.
 plt.show()
