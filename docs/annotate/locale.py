@@ -35,7 +35,7 @@ INTERFACE = [
     "Begin", "Read", "Open in Colab", "Train it", "Play", "Stop",
     "Download the notebook", "No native speaker has checked this translation yet.",
     "Correct a sentence",
-    "This section is not translated yet.",
+    "This section is not translated yet.", "Imports", "Drawing code", "Solution",
 ]  # fmt: skip
 """The words that every page has besides its own text."""
 

@@ -20,7 +20,7 @@ from . import notebook
 from .sections import Section
 from .settings import Settings
 from .texts import first_words, slug
-from .walkthrough import definition
+from .walkthrough import TITLE, definition
 
 
 def anchor_of(prose: str, before: list[Section]) -> str:
@@ -53,19 +53,22 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
                 sections.append(Section(anchor_of(piece, sections), None, piece, line))
                 line += piece.count("\n") + 1
             continue
-        section, first = sections[-1], cell.line
-        text = cell.text
+        section, first, text = sections[-1], cell.line, cell.text
+        if section.code:
+            section.more.append(Section("", None))
+            section = section.more[-1]
         if cell.shown:
             section.path, first, text = definition(settings, path, cell)
-        # A first line that marks the kind of cell and the alternative text of a picture are not
+        # First lines that mark the kind of cell and the alternative text of a picture are not
         # shown as code: the page has them elsewhere.
         hidden = {n for m in notebook.ALT.finditer(text) for n in lines_of(text, m)}
-        hidden |= {0} if text.startswith((notebook.TIMES, notebook.SOLUTION)) else set()
-        lines = enumerate(text.split("\n"))
-        section.code = [(first + n, line) for n, line in lines if n not in hidden]
+        lines = text.split("\n")
+        marks = (notebook.TIMES, TITLE)
+        hidden |= {n for n, line in enumerate(lines[:2]) if line.startswith(marks)}
+        section.code = [(first + n, line) for n, line in enumerate(lines) if n not in hidden]
         section.outputs = outputs.get(cell.id, [])
-        if text.startswith(notebook.SOLUTION):
-            section.folded = text.split("\n")[0].removeprefix(notebook.SOLUTION)
+        if text.startswith(TITLE):
+            section.folded = lines[0].removeprefix(TITLE)
     return sections
 
 
@@ -117,18 +120,19 @@ def picture(address: str, alt: str, png: bytes) -> str:
 
 
 def render_outputs(
-    outputs: list[dict[str, Any]], prefix: str, name: str
+    outputs: list[dict[str, Any]], prefix: str, name: str, before: int
 ) -> tuple[list[str], dict[str, bytes]]:
     """
-    The outputs of a cell as HTML, and the pictures among them as files, named after `name`. Raises
-    `ValueError` for an output that the build would not have stored.
+    The outputs of a cell as HTML, and the pictures among them as files, named after `name` and
+    numbered after those `before` them. Raises `ValueError` for an output that the build would not
+    have stored.
     """
     html: list[str] = []
     files: dict[str, bytes] = {}
     for output in outputs:
         data = output.get("data", {})
         if "image/png" in data:
-            file = f"assets/notebooks/{name}-{len(files) + 1}.png"
+            file = f"assets/notebooks/{name}-{before + len(files) + 1}.png"
             alt = output.get("metadata", {}).get("image/png", {}).get("alt")
             if not isinstance(data["image/png"], str) or not isinstance(alt, str):
                 raise ValueError("a picture without data or without its description")

@@ -220,18 +220,28 @@ class Builder:
 
     def put_code(self, row: Row, source: Source, section: Section, prefix: str) -> None:
         """Adds the code of a section, and its outputs, to a row."""
+        self.put_lines(row, source, section, prefix)
+        name = f"{source.name}-{section.anchor}"
+        for part in section.more:
+            row.more.append(Row("", ""))
+            self.put_lines(row.more[-1], source, part, prefix)
+        pictures = 0
+        for part, shown in zip((section, *section.more), (row, *row.more), strict=True):
+            try:
+                shown.outputs, files = render_outputs(part.outputs, prefix, name, pictures)
+            except ValueError as error:
+                what = f"it has an output that cannot be shown ({error})"
+                raise Mistake(source.path, 1, what, "restore it") from None
+            self.files |= files
+            pictures += len(files)
+
+    def put_lines(self, row: Row, source: Source, section: Section, prefix: str) -> None:
+        """Adds the code of a section to a row."""
         row.path, row.folded = section.path or source.path, section.folded
         row.place = f"{Path(section.path).stem}-" if section.path else ""
         if section.code:
             code = self.lines(row.path, source, prefix)
             row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
-        name = f"{source.name}-{section.anchor}"
-        try:
-            row.outputs, files = render_outputs(section.outputs, prefix, name)
-        except ValueError as error:
-            what = f"it has an output that cannot be shown ({error})"
-            raise Mistake(source.path, 1, what, "restore it") from None
-        self.files |= files
 
     def lines(self, path: str, source: Source, prefix: str) -> list[str]:
         """All lines of a file as HTML, with links as seen from a page."""

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from .locale import Message
 from .sections import Module, Section
 
+SOLUTION = "Solution"
+"""What the folded answer to an exercise is called."""
+
 
 @dataclass
 class Source:
@@ -57,6 +60,18 @@ class Row:
     """The outputs of the code, as HTML."""
     folded: str = ""
     """The words shown in place of the code until a reader unfolds it."""
+    more: list["Row"] = field(default_factory=list)
+    """Further code beside the same prose, each with its outputs."""
+
+    @property
+    def parts(self) -> list["Row"]:
+        """All code beside this prose, part by part."""
+        return [part for part in (self, *self.more) if part.code]
+
+    @property
+    def hides(self) -> bool:
+        """Whether its outputs are folded too, as those of a solution are, which would tell it."""
+        return self.folded == SOLUTION
 
 
 @dataclass
@@ -88,6 +103,7 @@ class Page:
 
     @property
     def minutes(self) -> int:
-        """About how long it takes to read, at 200 words or 30 lines of code a minute."""
+        """About how long it takes to read, at 200 words or 30 lines of unfolded code a minute."""
         words = sum(len(row.text.split()) for row in self.rows)
-        return max(1, round(words / 200 + sum(len(row.code) for row in self.rows) / 30))
+        parts = [part for row in self.rows for part in row.parts if not part.folded]
+        return max(1, round(words / 200 + sum(len(part.code) for part in parts) / 30))

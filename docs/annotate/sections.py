@@ -38,6 +38,8 @@ class Section:
     """The outputs of the code, as a notebook stores them."""
     folded: str = ""
     """The words shown in place of the code until a reader unfolds it."""
+    more: list["Section"] = field(default_factory=list)
+    """Further code beside the same prose, each with its outputs."""
 
 
 @dataclass
