@@ -408,6 +408,7 @@ def package(implementation: str) -> Any:
     """A loop of the package, called like ours."""
     return lambda x: IMPLEMENTATIONS[implementation](stack, x, x.new_empty(0, *x.shape[1:]), None)
 
+# Now all four, one after the other:
 
 loops = {"reference": package("reference"), "torch.cat": with_cat}
 loops |= {"Grow": with_grow, "append": package("append")}
