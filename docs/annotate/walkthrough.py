@@ -132,6 +132,10 @@ def read_cells(path: str, source: str) -> list[Cell]:
     number(cells, source.split("\n"))
     for cell in cells:
         if cell.kind == "code":
+            after = cell.text.find(f"\n{TITLE}")
+            if after >= 0 or cell.text.endswith("\n"):
+                line = cell.line + cell.text.count("\n", 0, after) + 1
+                raise Mistake(path, line, "a title begins a cell", "leave one blank line above it")
             try:
                 ast.parse(cell.text)
             except SyntaxError as error:

@@ -275,7 +275,6 @@ def fade(reader: FeedbackLM, memory: Memory) -> list[float]:
         shares.append(torch.stack(back).norm(dim=-1).mean().item())
     return shares
 
-
 # @title Drawing code
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
 fades = {}
@@ -349,6 +348,7 @@ pairs = {
     "random windows": ("feedback_1", "short_to_long_random"),
     "carried memory": ("carried_1", "short_to_long_1"),
 }
+
 # @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
 for ax, (title, names) in zip(axes, pairs.items(), strict=True):

@@ -305,7 +305,6 @@ def entropy(p: Tensor) -> Tensor:
     """In bits: the number of fair coin tosses that are as uncertain."""
     return -(p * p.clamp_min(1e-30).log2()).sum(-1)
 
-
 # @title Drawing code
 logits, shown = next_logits("ROMEO:\nI"), 10
 order = logits.argsort(descending=True)

@@ -246,6 +246,7 @@ for t in range(1, len(line)):
     grid[0, t, :t] = a[1, 0, t].mean(0)[-t:]
     grid[1, t, :t] = a[2, 0, t, 1][-t:]
 assert torch.allclose(grid.sum(-1)[:, 1:], torch.ones(2, len(line) - 1), atol=1e-3)
+
 # @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.9), layout="constrained", sharey=True)
 signs = [{"\n": "↵", " ": "·"}.get(c, c) for c in line]

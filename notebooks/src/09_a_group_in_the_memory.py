@@ -286,6 +286,7 @@ f = f - f.mean(0)
 cosine = F.normalize(f) @ F.normalize(f).T
 every = torch.arange(60)[:, None]
 grids = {"f(g) and f(ga)": cosine[every, product], "f(g) and f(ag)": cosine[every, product.T]}
+
 # @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.7), layout="constrained", sharey=True)
 depends = []
