@@ -214,18 +214,18 @@ mixes = {
     "trained on Shakespeare": trained.tolist(),
     "only the top layer:\na recurrent network": [0, 0, 0, 0, 1],
 }
-fig, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 2.8), layout="constrained")
 at = torch.zeros(len(mixes))
 for l, colour in enumerate(("0.75", "C0", "C5", "C3", "C4")):
     share = torch.tensor([weights[l] for weights in mixes.values()])
     label = f"layer {l}" if l else "embedding"
-    ax.barh(list(mixes), share, 0.6, left=at, color=colour, label=label)
+    ax.barh(list(mixes), share.tolist(), 0.6, left=at.tolist(), color=colour, label=label)
     at += share
 ax.invert_yaxis()
 ax.set_xlim(0, 1)
 ax.set_xlabel("share of the memory vector")
 ax.spines[["top", "right"]].set_visible(False)
-ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+fig.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5, columnspacing=1)
 assert torch.allclose(at, torch.ones(4)) and trained[1] + trained[2] < 0.05 < trained[3]
 # alt: Four bars, each divided among the embedding and four layers. Without recurrence all belongs
 # to the embedding, before training each has a fifth, and in a recurrent network all belongs to the

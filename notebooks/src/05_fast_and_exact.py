@@ -34,8 +34,8 @@ torch.set_num_threads(1)
 #
 # The end comes first. The project's [benchmark](../../docs/runs/README.md) times one training step
 # of a small language model on two cores. Each bar says how many times as long the step takes as
-# that of a parallel Transformer with PyTorch's fused attention. The four blue bars are one model,
-# with the same outputs and gradients; this notebook goes down these stairs.
+# that of a parallel Transformer with PyTorch's fused attention. The four from `reference` to
+# `native` are one model, with the same outputs and gradients: this notebook goes down these stairs.
 
 # @title Drawing code
 recorded = {
