@@ -92,7 +92,7 @@ for lm in (TransformerLM(ModelConfig(**sizes)), FeedbackLM(ModelConfig(**sizes))
     difference = (lm.double()(before)[0] - lm(after)[0]).abs().amax(-1)[0]
     felt.append(int((difference > 1e-15).nonzero().max()))
 assert felt[0] == 2 * 4 and felt[1] > 24
-print(f"parallel: felt up to step {felt[0]}, two windows; with feedback beyond six, step 24")
+print(f"parallel: felt up to step {felt[0]}, two windows; with feedback beyond step 24")
 
 # So the naive way cannot be shortened without changing the answer. (The next notebook measures what
 # that costs in loss.) It has to read the whole prefix, each time.
