@@ -13,7 +13,7 @@ python -m docs check     # says what is stale, wrong or broken, and how to repai
 python -m docs pull 02_attention   # brings an edit of the notebook back to its walkthrough
 python -m docs pull 02_attention --force  # even if the walkthrough was edited: that edit is lost
 python -m docs extract   # brings the catalogues of translations into step
-python -m docs figures   # draws all figures again: model, runs, experiments
+python -m docs figures   # draws all figures again, from the records
 python -m docs serve     # shows docs/site at http://localhost:8000
 ```
 """
@@ -63,6 +63,7 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
         serve(port)
     elif command == "figures":
         # The package is imported only here: the other commands work even if it does not parse.
+        from .figures.benchmark import BENCHMARK, draw_benchmark
         from .figures.demo import draw_runs
         from .figures.experiments import draw_experiments
         from .figures.inside import HERE, draw
@@ -71,6 +72,8 @@ def run(command: str, names: list[str], port: int, force: bool) -> int:
         figures = {**draw(), "seconds.svg": draw_seconds(), **draw_experiments(), **draw_runs()}
         for name, svg in figures.items():
             (HERE / name).write_text(svg, encoding="utf-8")
+        for name, png in draw_benchmark().items():
+            (BENCHMARK.parent / name).write_bytes(png)
     elif command == "extract":
         print("\n".join(extract(settings)))
     elif command == "pull":

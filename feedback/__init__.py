@@ -67,7 +67,7 @@ it. The files at the top of this folder are the chapter; the code that supports 
 ## Measuring
 
 38. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-39. `report`: tables and a picture
+39. `report`: tables and three pictures
 40. `measure`: time, memory and decoding, side by side on this machine
 
 ## Experiments
@@ -95,6 +95,7 @@ it. The files at the top of this folder are the chapter; the code that supports 
 55. `files`: write a file completely or not at all, one process at a time
 56. `interrupt`: a signal that lets the step finish
 57. `trust`: which folders nobody else can write to, and text that a terminal can show
+58. `figures`: one colour for feedback in every figure
 """
 
 from .config import ModelConfig

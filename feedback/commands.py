@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from .benchmark.measure import PICTURE, RESULTS, Settings, benchmark
+from .benchmark.measure import RESULTS, Settings, benchmark
 from .config import FAIR, ModelConfig
 from .data.tokenizer import stored_tokenizer
 from .experiments.catalog import EXPERIMENTS, Changes, describe, run
@@ -231,14 +231,15 @@ class Benchmark:
 
     settings: Measured = field(default_factory=Settings)
     out: Path = Path("runs/benchmark")
-    """Folder for the numbers and the picture."""
+    """Folder for the numbers and the pictures."""
     overwrite: bool = False
     """Replace the benchmark that the folder holds."""
 
     def main(self) -> int:
         """Measures, and prints where the results are."""
         benchmark(self.settings, self.out, self.overwrite)
-        print(f"\nnumbers {self.out / RESULTS}\nplot    {self.out / PICTURE}")
+        plots = ", ".join(str(self.out / f"{part}.png") for part in self.settings.parts)
+        print(f"\nnumbers {self.out / RESULTS}\nplots   {plots}")
         return 0
 
 

@@ -24,7 +24,7 @@ from traitlets.config import Config
 
 from . import notebook
 from .mistake import Mistake
-from .notebook import ALT, Edited, Notebook, measures, notebook_path, source_path
+from .notebook import WORDS, Edited, Notebook, measures, notebook_path, source_path
 from .settings import Settings
 
 LIMIT_SECONDS = 300
@@ -71,38 +71,41 @@ def line_of(settings: Settings, name: str, i: int) -> int:
     return notebook.convert(settings, name, notebook.read_source(settings, name))[i].line or 1
 
 
-def tidy(output: Notebook, alt: str | None) -> tuple[str, str] | None:
+def tidy(output: Notebook, words: dict[str, str]) -> tuple[str, str] | None:
     """Reduces an output to what is stored; otherwise says what is wrong with it, and what to do."""
     if output.output_type == "stream":
         if output.name == "stdout":
             return None
         return f"warns: {output.text.strip()}", "repair what it warns of"
-    data, output.metadata = output.data, {}
+    data, metadata, output.metadata = output.data, output.metadata, {}
     more = data.keys() - {"text/plain", "image/png"}
     if more or not data:
         return f"puts out {', '.join(sorted(more)) or 'nothing'}", "print it, or draw it"
     if "image/png" in data:
-        if alt is None:
-            return (
-                "draws a picture without words",
-                "add a comment that says what it shows: # alt: ...",
-            )
+        missing = " and ".join(f"# {kind}: ..." for kind in WORDS if kind not in words)
+        if missing:
+            return "draws a picture without words", f"add a comment that says them: {missing}"
         data["image/png"] = data["image/png"].strip()
-        output.metadata = {"image/png": {"alt": alt}}
+        # The size at which a notebook shows the picture, if that is not the number of its pixels.
+        sizes = metadata.get("image/png", {})
+        output.metadata = {"image/png": {**sizes, **words}}
     return None
 
 
 def normalise(settings: Settings, name: str, made: Notebook) -> None:
     """
-    Reduces each output to what is stored, and gives each picture its alternative text. Raises
-    `Mistake` for an output that cannot be shown, and for a picture without alternative text.
+    Reduces each output to what is stored, and gives each picture its words. Raises `Mistake` for an
+    output that cannot be shown, and for a picture without an alternative text or a caption.
     """
     for i, cell in enumerate(made.cells):
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
-            found = ALT.search(cell.source)
-            alt = " ".join(found[1].replace("\n# ", " ").split()) if found else None
-            wrongs = [tidy(output, alt) for output in cell.outputs]
+            found = {kind: words.search(cell.source) for kind, words in WORDS.items()}
+            words = {
+                kind: " ".join(match[1].replace("\n# ", " ").split())
+                for kind, match in found.items() if match
+            }  # fmt: skip
+            wrongs = [tidy(output, words) for output in cell.outputs]
             pictures = sum("image/png" in output.get("data", {}) for output in cell.outputs)
             if pictures > 1:
                 wrongs.append(

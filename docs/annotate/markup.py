@@ -76,8 +76,10 @@ class Where:
     """Maps a name in backticks to its address; raises `LookupError`."""
     link: Callable[[str], str]
     """Maps the target of a link, as written, to its address; raises `LookupError`."""
-    image: Callable[[str, str], str]
-    """Maps the target of an image and its alternative text to HTML; raises `LookupError`."""
+    image: Callable[[str, str, str], str]
+    """
+    Maps the target of an image, its alternative text and its caption to HTML; raises `LookupError`.
+    """
     heading: Callable[[str, int], str] | None = None
     """Records a heading, and returns its anchor."""
 
@@ -88,6 +90,12 @@ def line_of(tokens: Any, i: int, env: dict[str, Any]) -> int:
         return env["where"].line + tokens[i].map[0]
     breaks = sum(token.type in ("softbreak", "hardbreak") for token in tokens[:i])
     return env.get("block", env["where"].line) + breaks
+
+
+def pictures(inline: Any) -> int:
+    """How many images a paragraph consists of; none if there is anything else in it."""
+    kinds = [token.type for token in inline.children or ()]
+    return 0 if set(kinds) - {"image", "softbreak"} else kinds.count("image")
 
 
 class Prose(RendererHTML):
@@ -141,11 +149,11 @@ class Prose(RendererHTML):
         return self.renderToken(tokens, i, options, env)
 
     def image(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """An image with its alternative text."""
+        """An image with its alternative text, and the title as its caption."""
         where, token = env["where"], tokens[i]
         target, alt = str(token.attrs["src"]), " ".join(token.content.split())
         try:
-            return where.image(target, alt)
+            return where.image(target, alt, " ".join(str(token.attrs.get("title", "")).split()))
         except LookupError as error:
             raise Mistake(
                 where.path, line_of(tokens, i, env), f"the image {target} is not there",
@@ -195,8 +203,19 @@ class Prose(RendererHTML):
         return "</table></div>\n"
 
     def paragraph_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """Records the line of the paragraph, since inline tokens do not know theirs."""
+        """
+        Records the line of the paragraph, since inline tokens do not know theirs. A figure is no
+        part of a paragraph; several figures stand side by side.
+        """
         env["block"] = line_of(tokens, i, env)
+        if count := pictures(tokens[i + 1]):
+            return '<div class="beside">\n' if count > 1 else ""
+        return self.renderToken(tokens, i, options, env)
+
+    def paragraph_close(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """The end of the paragraph, or of figures side by side."""
+        if count := pictures(tokens[i - 1]):
+            return "</div>\n" if count > 1 else "\n"
         return self.renderToken(tokens, i, options, env)
 
 

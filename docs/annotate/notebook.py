@@ -44,8 +44,14 @@ The first line, after a title, of a cell whose output is never the same twice: a
 measured, or a text that the last digits of a training decide.
 """
 
-ALT = re.compile(r"^# alt: (.*(?:\n# .*)*)", re.M)
-"""The alternative text of a picture, in the cell that draws it, over as many lines as it needs."""
+WORDS = {
+    kind: re.compile(rf"^# {kind}: (.*(?:\n# (?!alt: |caption: ).*)*)", re.M)
+    for kind in ("alt", "caption")
+}
+"""
+The words for a picture, in the cell that draws it, over as many lines as they need: `alt`, what it
+shows, in place of the picture, and `caption`, what it is about, below it.
+"""
 
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 """The target of a link to a file."""

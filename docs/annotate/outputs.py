@@ -7,13 +7,14 @@ summary: What the cells of a notebook printed and drew, as HTML.
 # Outputs
 
 A notebook contains its outputs. On a page, text appears below the code that printed it, and a
-picture is a file beside the page, with its alternative text.
+picture is a file beside the page, with its alternative text and a caption.
 """
 
 import base64
 import re
 import struct
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from . import notebook
@@ -59,9 +60,10 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
             section = section.more[-1]
         if cell.shown:
             section.path, first, text = definition(settings, path, cell)
-        # First lines that mark the kind of cell and the alternative text of a picture are not
-        # shown as code: the page has them elsewhere.
-        hidden = {n for m in notebook.ALT.finditer(text) for n in lines_of(text, m)}
+        # First lines that mark the kind of cell and the words for a picture are not shown as code:
+        # the page has them elsewhere.
+        words = (m for kind in notebook.WORDS.values() for m in kind.finditer(text))
+        hidden = {n for m in words for n in lines_of(text, m)}
         lines = text.split("\n")
         marks = (notebook.TIMES, TITLE)
         hidden |= {n for n, line in enumerate(lines[:2]) if line.startswith(marks)}
@@ -112,11 +114,30 @@ def size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
+SMALLEST = 0.7
+"""Where the page is too narrow, a picture becomes smaller down to this factor, then scrolls."""
+
+
 def picture(address: str, alt: str, png: bytes) -> str:
-    """A picture that can be enlarged, with its size, so that the page can reserve room for it."""
-    width, height = size(png)
-    where = f'src="{address}" alt="{escape(alt)}"'
-    return f'<img {where} class="zoom" width="{width}" height="{height}">'
+    """
+    A picture that can be enlarged, in a box that scrolls. It has two pixels for each one of the
+    page, so that it is sharp. With its size the page can reserve room for it.
+    """
+    width, height = ((pixels + 1) // 2 for pixels in size(png))
+    where = f'src="{address}" alt="{escape(alt)}" style="min-width: {SMALLEST * width:.0f}px"'
+    image = f'<img {where} class="zoom" width="{width}" height="{height}">'
+    return f'<div class="picture">{image}</div>'
+
+
+def figure(shown: str, caption: str, lang: str = "") -> str:
+    """A picture or drawing with its caption below it."""
+    words = f' lang="{lang}"' if lang else ""
+    return f"<figure>{shown}<figcaption{words}>{escape(caption, quote=False)}</figcaption></figure>"
+
+
+def asset(file: Path) -> str:
+    """The name that a picture of a recorded run has on the site."""
+    return f"assets/runs/{file.parent.name}-{file.name}"
 
 
 def render_outputs(
@@ -133,11 +154,12 @@ def render_outputs(
         data = output.get("data", {})
         if "image/png" in data:
             file = f"assets/notebooks/{name}-{before + len(files) + 1}.png"
-            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if not isinstance(data["image/png"], str) or not isinstance(alt, str):
-                raise ValueError("a picture without data or without its description")
+            words = output.get("metadata", {}).get("image/png", {})
+            alt, caption = words.get("alt"), words.get("caption")
+            if not all(isinstance(text, str) for text in (data["image/png"], alt, caption)):
+                raise ValueError("a picture without data, its description or its caption")
             files[file] = base64.b64decode(data["image/png"])
-            html.append(picture(prefix + file, alt, files[file]))
+            html.append(figure(picture(prefix + file, alt, files[file]), caption, "en"))
         else:
             said = output.get("text") or data.get("text/plain")
             if not isinstance(said, str):

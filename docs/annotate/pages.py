@@ -24,7 +24,7 @@ from .markup import Formulas, Where, renderer, slug
 from .mistake import Mistake
 from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
-from .outputs import drawing, notebook_sections, picture, render_outputs
+from .outputs import asset, drawing, figure, notebook_sections, picture, render_outputs
 from .parts import Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
@@ -163,20 +163,23 @@ class Builder:
             return self.settings.source(relative)
         return f"{prefix}{name}.html" + (f"#{anchor}" if anchor else "")
 
-    def image(self, path: str, prefix: str, target: str, alt: str) -> str:
+    def image(self, path: str, prefix: str, target: str, alt: str, caption: str) -> str:
         """
         A drawing becomes part of the page, and so takes on its colours; a picture is an asset.
         """
         whole, root = (self.settings.root / path).parent / target, self.settings.root.resolve()
         if not alt:
             raise LookupError("an image needs a text that says what it shows")
+        if not caption:
+            raise LookupError('an image needs a caption: ![text](file "caption")')
         if not whole.is_file() or not whole.resolve().is_relative_to(root):
             raise LookupError("correct the path; it must be a file of the repository")
         if whole.suffix == ".svg":
             svg = drawing(whole.read_text(encoding="utf-8"))
             svg = svg.replace("<svg", f'<svg role="img" lang="en" aria-label="{escape(alt)}"', 1)
-            return f'<span class="figure" tabindex="0">{svg}</span>'
-        return picture(f"{prefix}assets/runs/{whole.parent.name}.png", alt, whole.read_bytes())
+            return figure(f'<div class="figure" tabindex="0">{svg}</div>', caption)
+        address = f"{prefix}{asset(whole)}"
+        return figure(picture(address, alt, whole.read_bytes()), caption)
 
     def resolve(self, module: str | None, prefix: str, text: str) -> str | None:
         """The address of a name in backticks, as seen from a page."""

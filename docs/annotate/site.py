@@ -165,7 +165,7 @@ def build(settings: Settings) -> Site:
         )  # fmt: skip
         files[page.path] = builder.formulas.fill(html, rendered).encode()
     for run in sorted((settings.root / "docs/runs").glob("*/*.png")):
-        files[f"assets/runs/{run.parent.name}.png"] = run.read_bytes()
+        files[outputs.asset(run)] = run.read_bytes()
     for name in ("404.html", "sitemap.xml"):
         text = environment.get_template(name).render(
             pages=english + others, settings=settings, policy=policy(), first_script=FIRST,

@@ -86,7 +86,8 @@ summary: {last["tokens"]:,} characters in {last["seconds"]:.0f} s, to a validati
 # The run {folder.name}
 
 ![Training and validation loss of the run {folder.name}, against the characters seen. The
-validation loss ends at {last["val_loss"]:.4f} nats.](loss.png)
+validation loss ends at {last["val_loss"]:.4f} nats.](loss.png "The loss on the training text, pale
+and smoothed, and on the validation text, with a point for each validation.")
 
 ## Validation
 

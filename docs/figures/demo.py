@@ -18,19 +18,11 @@ import torch
 from feedback import FeedbackLM
 from feedback.experiments.groups import Permutation, elements, products, table
 
+from .drawing import ACCENT, INK, LINE, SOFT
 from .inside import attention, mix, trained
 
 PROMPT, TEMPERATURE, SEED, WRITTEN = "ROMEO:\n", 0.7, 2, 135
 SHUFFLES = 6
-INK, SOFT, LINE, ACCENT = (
-    f"var(--{name}, {color})"
-    for name, color in [
-        ("ink", "#1d2329"),
-        ("soft", "#545d68"),
-        ("line", "#d8dde3"),
-        ("accent", "#b3541e"),
-    ]
-)
 
 
 def text(x: float, y: float, words: str, color: str = INK, more: str = "") -> str:

@@ -24,7 +24,7 @@ from feedback.experiments.catalog import find
 from feedback.experiments.task import chance
 from feedback.support.checks import expect
 
-from .seconds import label
+from .drawing import ACCENT, BLUE, INK, LINE, SOFT, label
 
 RECORDS = Path(__file__).parents[1] / "runs" / "experiments"
 """Where `python -m feedback experiment NAME --out docs/runs/experiments` writes."""
@@ -32,13 +32,6 @@ RECORDS = Path(__file__).parents[1] / "runs" / "experiments"
 WIDTH, LEFT, RIGHT = 420, 44, 8
 TOP, BOTTOM, LEGEND = 44, 300, 17
 """Where the lines are, and how far apart the lines of the legend."""
-
-ACCENT, INK, SOFT, BLUE = (
-    "var(--accent, #b3541e)",
-    "var(--ink, #1d2329)",
-    "var(--soft, #545d68)",
-    "var(--link, #0b5cad)",
-)
 
 Record = dict[str, Any]
 Run = dict[str, Any]
@@ -117,7 +110,7 @@ def frame(x: dict[float, str], y: dict[float, str], title: str, below: str) -> l
     """The words at places on both axes, lines across for those on the vertical, and both titles."""
     lines = []
     for place, words in y.items():
-        lines.append(f'<path d="M{LEFT} {place} H{WIDTH - RIGHT}" stroke="var(--line, #d8dde3)"/>')
+        lines.append(f'<path d="M{LEFT} {place} H{WIDTH - RIGHT}" stroke="{LINE}"/>')
         lines.append(label(LEFT - 8, place + 4, words, "end"))
     lines += [label(place, BOTTOM + 20, words) for place, words in x.items()]
     lines.append(label(LEFT - 40, 14, title, "start"))

@@ -27,6 +27,8 @@ from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config
 from feedback.training.evaluate import evaluate
 
+from .drawing import ACCENT, INK, LINE, PAPER, SOFT
+
 HERE = Path(__file__).parent
 TEXT = "JULIET:\nO Romeo, Romeo! wherefore art thou Romeo?\n"
 CELL, ROW, LEFT = 15, 24, 70
@@ -114,21 +116,21 @@ def draw_mix(alpha: list[float], losses: list[float]) -> str:
         name = names[l].removeprefix("the ")
         lines += [
             f'<g class="bar" data-l="{l}"><text x="92" y="{y + 16}" text-anchor="end" '
-            f'fill="var(--ink, #1d2329)">{name}</text>',
+            f'fill="{INK}">{name}</text>',
             f'<rect x="100" y="{y}" width="{round(end - 100, 1)}" height="22" rx="3" '
-            'fill="var(--accent, #b3541e)"/>',
-            f'<text x="{end + 8}" y="{y + 16}" fill="var(--ink, #1d2329)">{a:.3f}</text></g>',
+            f'fill="{ACCENT}"/>',
+            f'<text x="{end + 8}" y="{y + 16}" fill="{INK}">{a:.3f}</text></g>',
         ]
     x = round(100 + 340 / len(alpha) / top, 1)
     lines += [
         *(
             f'<path d="M{x} 4 V{height - 26}" stroke="{color}" stroke-width="{w}" {dash}/>'
             for color, w, dash in [
-                ("var(--paper, #fff)", 4, ""),
-                ("var(--ink, #1d2329)", 1.5, 'stroke-dasharray="4 3"'),
+                (PAPER, 4, ""),
+                (INK, 1.5, 'stroke-dasharray="4 3"'),
             ]
         ),
-        f'<text x="{x}" y="{height - 8}" text-anchor="middle" fill="var(--soft, #545d68)">'
+        f'<text x="{x}" y="{height - 8}" text-anchor="middle" fill="{SOFT}">'
         f"all equal, {1 / len(alpha):.3f}</text>",
     ]
     return "\n".join([*lines, "</svg>"]) + "\n"
@@ -146,15 +148,14 @@ def draw_attention(text: str, weights: list[list[list[int]]], chosen: int) -> st
     for l in range(L):
         y = 40 + ROW * l
         lines.append(
-            f'<text x="{LEFT - 8}" y="{y + 15}" text-anchor="end" fill="var(--ink, #1d2329)">'
-            f"layer {l + 1}</text>"
+            f'<text x="{LEFT - 8}" y="{y + 15}" text-anchor="end" fill="{INK}">layer {l + 1}</text>'
         )
         for t in range(T):
             weight = weights[l][chosen][t] if t < chosen else 0
             lines.append(
                 f'<rect class="cell" data-l="{l}" data-t="{t}" x="{LEFT + CELL * t}" y="{y}" '
-                f'width="{CELL - 1}" height="{ROW - 4}" fill="var(--accent, #b3541e)" '
-                f'stroke="var(--line, #d8dde3)" fill-opacity="{(weight / 100) ** 0.5:.2f}"/>'
+                f'width="{CELL - 1}" height="{ROW - 4}" fill="{ACCENT}" '
+                f'stroke="{LINE}" fill-opacity="{(weight / 100) ** 0.5:.2f}"/>'
             )
     for t, character in enumerate(text):
         shown = {"\n": "↵", " ": "·", "<": "&lt;", "&": "&amp;"}.get(character, character)
@@ -162,7 +163,7 @@ def draw_attention(text: str, weights: list[list[list[int]]], chosen: int) -> st
         lines.append(
             f'<text class="character" data-t="{t}" x="{LEFT + CELL * t + CELL // 2}" y="26" '
             f'text-anchor="middle" font-family="monospace" font-weight="{weight}" '
-            f'fill="var(--ink, #1d2329)">{shown}</text>'
+            f'fill="{INK}">{shown}</text>'
         )
     return "\n".join([*lines, "</svg>"]) + "\n"
 

@@ -18,15 +18,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+from .drawing import ACCENT, BLUE, LINE, PAPER, label
+
 RECORDS = Path(__file__).parents[1] / "runs" / "seconds.jsonl"
 """One run a line: who, the command, the seed, its seconds and its loss."""
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 340, 44, 8, 30, 44
 WHO = {
-    "feedback": ("with feedback", "var(--accent, #b3541e)", ""),
-    "rotary": ("rotary positions", "var(--ink, #1d2329)", ""),
-    "rotary_small": ("rotary, as many parameters", "var(--soft, #545d68)", "5 4"),
-    "transformer": ("relative positions", "var(--ink, #1d2329)", "2 3"),
+    "feedback": ("with feedback", ACCENT, ""),
+    "rotary": ("rotary positions", BLUE, ""),
+    "rotary_small": ("rotary, as many parameters", BLUE, "5 4"),
+    "transformer": ("relative positions", BLUE, "2 3"),
 }
 """Names, colours and dashes."""
 
@@ -66,18 +68,13 @@ class Scales:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low), 1)
 
 
-def label(x: float, y: float, words: str, anchor: str = "middle") -> str:
-    """Words in the picture."""
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="var(--ink, #1d2329)">{words}</text>'
-
-
 def draw_axes(scales: Scales) -> list[str]:
     """A line and a number for each twentieth of a nat, and numbers for the seconds."""
     lines, right, bottom = [], WIDTH - RIGHT, HEIGHT - BOTTOM
     low, high = (round(20 * loss) for loss in scales.losses)
     for loss in (n / 20 for n in range(low, high + 1)):
         y = scales.y(loss)
-        lines.append(f'<path d="M{LEFT} {y} H{right}" stroke="var(--line, #d8dde3)"/>')
+        lines.append(f'<path d="M{LEFT} {y} H{right}" stroke="{LINE}"/>')
         lines.append(label(LEFT - 8, y + 4, f"{loss:.2f}", "end"))
     ticks = [n for n in (15, 30, 60, 120, 240, 480, 960) if scales.seconds[0] < n]
     for seconds in (n for n in ticks if n < scales.seconds[1]):
@@ -111,7 +108,7 @@ def draw_seconds() -> str:
             x, y = scales.x(mean(runs, "seconds")), scales.y(mean(runs, "loss"))
             alone = runs[0].get("cores") == 1
             points += [] if alone else [f"{x},{y}"]
-            inside = f'fill="var(--paper, #fff)" stroke="{colour}" stroke-width="2"'
+            inside = f'fill="{PAPER}" stroke="{colour}" stroke-width="2"'
             look = inside if alone else f'fill="{colour}"'
             ends = [scales.y(pick(run["loss"] for run in runs)) for pick in (max, min)]
             lines.append(f'<path d="M{x} {ends[0]} V{ends[1]}" {style}/>')

@@ -65,7 +65,7 @@ from .contestants import (
 )
 from .report import TABLES, draw
 
-RESULTS, PICTURE = "benchmark.json", "benchmark.png"
+RESULTS = "benchmark.json"
 
 
 Part = Literal["train", "growth", "decode"]
@@ -351,7 +351,7 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
     """
     ## The benchmark
 
-    Measures, prints the tables, and writes numbers and picture to the folder `out`; returns what
+    Measures, prints the tables, and writes numbers and pictures to the folder `out`; returns what
     the JSON file holds. Raises `ValueError` if `out` already holds a benchmark.
     """
     require(
@@ -374,5 +374,8 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
             results[part] = MEASURES[part](settings, device)
             print(f"\n{TABLES[part](results[part])}", flush=True)
     write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
-    write_whole(out / PICTURE, draw(results))
+    for part in MEASURES:
+        (out / f"{part}.png").unlink(missing_ok=True)
+    for name, picture in draw(results).items():
+        write_whole(out / name, picture)
     return results

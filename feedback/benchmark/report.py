@@ -1,24 +1,27 @@
 r"""
 ---
 title: The report
-summary: The benchmark's numbers as tables and as a picture.
+summary: The benchmark's numbers as tables and as three pictures.
 ---
 
 # The report
 
-Tables for the terminal, and a picture. The numbers are those in the benchmark's JSON file; nothing
-is measured here.
+Tables for the terminal, and three pictures, each for one question: how long a training step takes,
+what longer sequences cost, and how fast a text is written. The tables have more. The numbers are
+those in the benchmark's JSON file; nothing is measured here.
 """
 
 import io
 from collections.abc import Iterable
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from ..training.plot import COLOURS
+from ..support.figures import DOTS, FEEDBACK, OTHER, STYLE, TRANSFORMER
 from .contestants import PEERS, installed
 
 
@@ -86,78 +89,100 @@ def table_decode(results: dict[str, Any]) -> str:
 
 
 TABLES = {"train": table_train, "growth": table_growth, "decode": table_decode}
-KINDS = {"feedback": COLOURS[0], "parallel": COLOURS[1], "peer": COLOURS[2]}
+KINDS = {"feedback": FEEDBACK, "parallel": TRANSFORMER, "peer": OTHER}
+MARKS = "os^Dv"
+"""A mark for each size, or for each contestant."""
 
 
-def draw_train(figure: SubFigure, results: dict[str, Any]) -> None:
+def across(axes: Axes, numbers: Iterable[float]) -> None:
+    """A logarithmic horizontal axis on which these numbers are named, and no others."""
+    axes.set_xscale("log")
+    axes.set_xticks(list(numbers), [f"{number:g}" for number in numbers])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def draw_train(axes: Axes, results: dict[str, Any]) -> None:
     """
     ## Pictures
 
-    Training: a bar for each contestant, of length zero if it failed.
+    How long does a training step take? A row for each contestant, and in it a mark for each size,
+    none where it failed.
     """
-    every = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
-    for axes, (size, rows) in zip(every, results.items(), strict=True):
-        ratios = [row["ratio"] or 0 for row in rows.values()]
-        colours = [KINDS[row["kind"]] for row in rows.values()]
-        bars = axes.barh(list(rows), ratios, color=colours)
-        axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=3, fontsize=8)
-        axes.axvline(1, color="black", linewidth=0.8)
-        axes.margins(x=0.15)
-        axes.set_title(size, loc="left", fontsize=10)
-        axes.set_xlabel("training step over the fastest\nparallel Transformer's (ratio)")
-    every[0].invert_yaxis()
+    names = list(dict.fromkeys(name for rows in results.values() for name in rows))
+    shown = [row["ratio"] for rows in results.values() for row in rows.values() if row["ratio"]]
+    for mark, (size, rows) in zip(MARKS, results.items(), strict=False):
+        axes.plot([], [], mark, color=OTHER, label=size)
+        for name, row in rows.items():
+            if row["ratio"]:
+                axes.plot(row["ratio"], name, mark, color=KINDS[row["kind"]], markersize=7)
+    axes.set_yticks(range(len(names)), names)
+    axes.axvline(1, color=TRANSFORMER, linewidth=1)
+    axes.invert_yaxis()
+    low, high = min(shown), max(shown)
+    across(axes, [n for n in (0.5, 1, 2, 5, 10, 20, 50) if low / 2 < n < 2 * high])
+    axes.set_xlabel("training step, over the fastest\nTransformer's (ratio)")
+    axes.figure.legend(loc="outside lower center", ncols=2, title="size", alignment="left")
 
 
-def double(axes: Axes, values: Iterable[str]) -> None:
-    """An axis on which each doubling has the same width, with a tick at each of `values`."""
-    axes.set_xscale("log", base=2)
-    axes.set_xticks([int(value) for value in values], list(values), minor=False)
+def draw_growth(axes: Axes, results: dict[str, Any]) -> None:
+    """What does a longer sequence cost? Time and memory of a training step, against the length."""
+    lengths = [int(T) for T in results["T"]]
+    for key, label, look in (("median", "time", "o-"), ("peak_bytes", "peak memory", "s--")):
+        ours, theirs = zip(
+            *([row[key] for row in rows.values()] for rows in results["T"].values()), strict=True
+        )
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        axes.plot(lengths, ratios, look, color=FEEDBACK, label=f"with feedback, {label}")
+    axes.axhline(1, color=TRANSFORMER, label="the fused Transformer")
+    across(axes, lengths)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("length of the sequences (steps)")
+    axes.set_ylabel("over the fused\nTransformer's (ratio)")
+    axes.legend()
 
 
-def draw_growth(figure: SubFigure, results: dict[str, Any]) -> None:
-    """Growth: the ratio against what grows."""
-    labels = {"T": "length T (steps)", "B": "batch B (sequences)", "L": "layers L"}
-    every = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
-    for axes, (letter, values) in zip(every, results.items(), strict=True):
-        ratios = [next(iter(rows.values()))["ratio"] for rows in values.values()]
-        axes.plot([int(value) for value in values], ratios, "o-", color=KINDS["feedback"])
-        axes.axhline(1, color=KINDS["parallel"], linewidth=1)
-        double(axes, values)
-        axes.set_xlabel(labels[letter])
-    every[0].set_ylim(bottom=0)
-    every[0].set_ylabel("training step over the\nfused Transformer's (ratio)")
-
-
-def draw_decode(figure: SubFigure, results: dict[str, Any]) -> None:
-    """Decoding: tokens per second against the length."""
-    every = figure.subplots(1, len(results), squeeze=False)[0]
-    for axes, (B, lengths) in zip(every, results.items(), strict=True):
-        for colour, name in zip(COLOURS, next(iter(lengths.values())), strict=False):
-            speeds = [rows[name]["tokens_per_second"] for rows in lengths.values()]
-            axes.plot([int(T) for T in lengths], speeds, "o-", color=colour, label=name)
-        double(axes, lengths)
-        axes.set_ylim(bottom=0)
-        axes.set_title(f"decoding, batch {B}", loc="left", fontsize=10)
-        axes.set_xlabel("length (tokens)")
-    every[0].set_ylabel("speed (tokens a second)")
-    every[0].legend(frameon=False, fontsize=8)
+def draw_decode(axes: Axes, results: dict[str, Any]) -> None:
+    """How fast does it write? Tokens a second against the length, for each batch size."""
+    dashes = ("-", "--", ":")
+    looks = dict(zip(next(iter(next(iter(results.values())).values())), MARKS, strict=False))
+    for (B, lengths), dash in zip(reversed(results.items()), dashes, strict=False):
+        axes.plot([], [], dash, color=OTHER, label=f"batch of {B}")
+        for name, mark in looks.items():
+            rows = [rows[name] for rows in lengths.values()]
+            speeds = [row["tokens_per_second"] for row in rows]
+            axes.plot([int(T) for T in lengths], speeds, mark + dash, color=KINDS[rows[0]["kind"]])
+    for name, mark in looks.items():
+        kind = next(iter(next(iter(results.values())).values()))[name]["kind"]
+        axes.plot([], [], mark, color=KINDS[kind], label=name)
+    across(axes, [int(T) for T in lengths])
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("length of the text (tokens)")
+    axes.set_ylabel("tokens a second")
+    axes.figure.legend(loc="outside lower center", ncols=2)
 
 
 PICTURES = {"train": draw_train, "growth": draw_growth, "decode": draw_decode}
 
 
-def draw(results: dict[str, Any]) -> bytes:
-    """The parts that were measured, one below the other, as PNG."""
-    parts = [part for part in PICTURES if part in results]
-    figure = Figure(figsize=(12, 3.6 * len(parts)), layout="constrained")
+@rc_context(STYLE)
+def draw_part(part: str, results: dict[str, Any]) -> Figure:
+    """The picture of one part."""
+    figure = Figure(figsize=(5, 2.8 if part == "growth" else 4))
     FigureCanvasAgg(figure)
-    for part, below in zip(
-        parts, figure.subfigures(len(parts), 1, squeeze=False)[:, 0], strict=True
-    ):
-        PICTURES[part](below, results[part])
-        for axes in below.axes:
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.25)
+    PICTURES[part](axes, results)
+    return figure
+
+
+def draw(results: dict[str, Any]) -> dict[str, bytes]:
+    """A picture of each part that was measured, as PNG, by the names of their files."""
+    pictures = {}
+    for part in (part for part in PICTURES if part in results):
+        buffer = io.BytesIO()
+        draw_part(part, results[part]).savefig(buffer, format="png", dpi=DOTS)
+        pictures[f"{part}.png"] = buffer.getvalue()
+    return pictures

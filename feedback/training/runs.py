@@ -156,11 +156,17 @@ class Run:
             raise ValueError(f"{self / CONFIG} does not describe a valid run: {error}") from error
         return values
 
+    def config(self, key: str) -> Any:
+        """A value of `config.json`; `None` if there is no such key, or no such file yet."""
+        return read_config(self.folder).get(key) if (self / CONFIG).is_file() else None
+
     def unit(self) -> str:
         """What the run reads: `byte`, `character`, or, if the tokenizer is a file, `token`."""
-        path = self / CONFIG
-        name = read_config(self.folder).get("tokenizer") if path.is_file() else None
-        return {"bytes": "byte", TOKENIZER: "token"}.get(str(name), "character")
+        return {"bytes": "byte", TOKENIZER: "token"}.get(str(self.config("tokenizer")), "character")
+
+    def has_feedback(self) -> bool:
+        """Whether it trains a model with feedback; it does if nothing else is said."""
+        return self.config("architecture") not in ("TransformerLM", "RotaryLM")
 
     def check_same(self, model: ModelConfig, config: TrainConfig) -> None:
         """Raises `ValueError` if the run began with other settings than these."""

@@ -13,8 +13,9 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+from feedback.support.figures import use_style
+
+use_style()
 torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)
 
@@ -96,7 +97,7 @@ print(scores[0])
 # @title Drawing code
 rows = {**terms, "sum": scores * math.sqrt(K)}
 limit = math.ceil(max(term.abs().max().item() for term in rows.values()))
-fig, axes = plt.subplots(1, 5, figsize=(8.5, 2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 5, figsize=(7.5, 2), sharey=True, layout="constrained")
 for ax, (name, term) in zip(axes, rows.items(), strict=True):
     image = ax.imshow(term[0], cmap="RdBu", vmin=-limit, vmax=limit)
     ax.set_title(name, fontsize=11)
@@ -105,6 +106,7 @@ for ax, (name, term) in zip(axes, rows.items(), strict=True):
 axes[0].set_ylabel("head")
 axes[2].set_xlabel("distance $d$ (steps)")
 fig.colorbar(image, ax=axes, ticks=range(-6, 7, 3), label="score × √K")
+# caption: The four terms of the score and their sum, for one query and five slots.
 # alt: Five heat maps side by side, two heads by five distances: the four terms of the score, and
 # their sum. The second and the fourth have the same values whatever the query is.
 plt.show()
@@ -187,7 +189,7 @@ trained = FeedbackLM.from_pretrained("tiny_shakespeare")
 shown = 16
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 preference = []
 looks = zip("os^D", ("C0", "C5", "C3", "C4"), strict=True)
 for l, (marker, colour) in enumerate(looks):
@@ -200,7 +202,8 @@ ax.axhline(1 / len(s_d), color="0.5", linestyle=":", label="no preference")
 ax.set_ylim(0, 0.031)
 ax.set_xlabel("distance $d$ (characters)")
 ax.set_ylabel("share of attention")
-ax.legend(frameon=False, ncols=5, loc="lower center", columnspacing=1)
+ax.legend(frameon=False, ncols=3, loc="lower center", columnspacing=1)
+# caption: The share of attention that each distance gets from its bias alone, in the trained model.
 # alt: Curves for the four layers of the trained model: the share of attention that a distance gets
 # by its bias alone, from one to sixteen characters, on an axis that begins at zero. At small
 # distances all four lie above the line of no preference, by two fifths at most, and at sixteen

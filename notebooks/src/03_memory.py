@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from feedback import FeedbackLM, ModelConfig, TransformerLM
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)
 torch.set_default_dtype(torch.float64)
@@ -161,7 +161,7 @@ def reach(model: nn.Module) -> Tensor:
 reaches = {"with feedback": reach(feedback), "parallel": reach(parallel)}
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for name, marker in zip(reaches, "os", strict=True):
     there = reaches[name] > 0
     ax.semilogy(torch.arange(T)[there], reaches[name][there], marker, markersize=4, label=name)
@@ -169,6 +169,7 @@ ax.axvline(far * mem_len, color="0.5", linestyle=":", label="layers × mem_len")
 ax.set_xlabel("distance to the last step (tokens)")
 ax.set_ylabel("gradient (length)")
 ax.legend(frameon=False)
+# caption: How far back the last output reaches: its gradient with respect to each earlier input.
 # alt: The length of the gradient of the last output with respect to earlier inputs. The parallel
 # model's points stop at a distance of eight; those of feedback go on, ever smaller, to forty.
 plt.show()
@@ -225,8 +226,9 @@ ax.invert_yaxis()
 ax.set_xlim(0, 1)
 ax.set_xlabel("share of the memory vector")
 ax.spines[["top", "right"]].set_visible(False)
-fig.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5, columnspacing=1)
+fig.legend(frameon=False, loc="outside lower center", ncols=5, columnspacing=1)
 assert torch.allclose(at, torch.ones(4)) and trained[1] + trained[2] < 0.05 < trained[3]
+# caption: Four choices of weights, and the share that each layer then has in the memory.
 # alt: Four bars, each divided among the embedding and four layers. Without recurrence all belongs
 # to the embedding, before training each has a fifth, and in a recurrent network all belongs to the
 # top layer. In the trained model the embedding has nearly half, layers 3 and 4 a quarter each, and

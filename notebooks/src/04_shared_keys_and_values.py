@@ -22,9 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from feedback import FeedbackLM, FeedbackTransformer, ModelConfig
 from feedback.model import IMPLEMENTATIONS
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)
 torch.set_default_dtype(torch.float64)
@@ -501,7 +501,7 @@ assert taken["Grow"][-1] < taken["reference"][-1] < 10 * taken["Grow"][-1]
 # NBVAL_IGNORE_OUTPUT
 fig, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
 for ax, numbers in zip(axes, (kept, taken), strict=True):
-    for name, marker, colour in zip(taken, "os^", ("C0", "C1", "C3"), strict=True):
+    for name, marker, colour in zip(taken, "os^", ("C2", "C3", "C0"), strict=True):
         unit = 2**20 if ax is axes[0] else 1
         row = [number / unit for number in numbers[name]]
         ax.plot(lengths, row, f"{marker}-", color=colour, markersize=5, label=name)
@@ -514,6 +514,7 @@ for ax, numbers in zip(axes, (kept, taken), strict=True):
 axes[0].set_ylabel("kept for the backward (MiB)")
 axes[1].set_ylabel("forward and backward (s)")
 axes[0].legend(frameon=False)
+# caption: What is kept for the backward pass and how long both passes take, as the sequence grows.
 # alt: Two pictures over lengths from 32 to 256. Left, the memory kept: reference and torch.cat rise
 # much more steeply than Grow and end more than ten times higher. Right, the time: the
 # curves lie far closer together.

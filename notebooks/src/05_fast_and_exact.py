@@ -23,9 +23,9 @@ from feedback import FeedbackLM, FeedbackTransformer, ModelConfig, TransformerLM
 from feedback.benchmark.contestants import FusedTransformer
 from feedback.fast.compiled import missing
 from feedback.model import IMPLEMENTATIONS
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)
 torch.set_num_threads(1)
@@ -47,16 +47,18 @@ recorded = {
     "native": 0.80,
     "parallel, fused": 1.00,
 }
-fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
 colours = ["C2" if "labml" in name else "C1" if "parallel" in name else "C0" for name in recorded]
 bars = ax.barh(list(recorded), list(recorded.values()), color=colours)
 ax.bar_label(bars, fmt="%.2f", padding=3)
 ax.invert_yaxis()
 ax.margins(x=0.1)
 ax.spines[["top", "right"]].set_visible(False)
-ax.set_xlabel("one training step over that of the fused Transformer (ratio)")
+ax.set_xlabel("step, over that of the fused Transformer (ratio)")
 *steps, fused = recorded.values()
 assert steps == sorted(steps, reverse=True) and steps[-1] < fused
+# caption: The recorded benchmark at its first size. Brown: this package; grey: labml; blue: without
+# feedback.
 # alt: A staircase of bars, each shorter than the one above it: labml's two models, then reference,
 # append, sequence and native. Only native is shorter than the last bar, the fused Transformer.
 plt.show()
@@ -461,7 +463,7 @@ if "native" in medians:
 # NBVAL_IGNORE_OUTPUT
 order = [*ours, "parallel, TransformerLM", "parallel, fused"]
 fig, axes = plt.subplots(
-    2, 1, figsize=(7, 3.6), layout="constrained", sharex=True, height_ratios=[3, len(order)]
+    2, 1, figsize=(5, 3.6), layout="constrained", sharex=True, height_ratios=[3, len(order)]
 )
 for ax, taken in zip(axes, (small, {name: medians[name] for name in order}), strict=True):
     colours = ["C1" if "parallel" in name else "C0" for name in taken]
@@ -470,10 +472,11 @@ for ax, taken in zip(axes, (small, {name: medians[name] for name in order}), str
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].set_title("one head, no norms, no positions", fontsize=10)
-axes[1].set_title("the whole model (blue), and two without feedback (orange)", fontsize=10)
+axes[1].set_title("the whole model, and two without feedback (blue)", fontsize=10)
 axes[1].set_xlabel("one training step (ms)")
 axes[1].margins(x=0.1)
 assert list(small) == [*order[:2], "our own"] and medians.keys() == set(order)
+# caption: A training step of each implementation, on the machine that ran this notebook.
 # alt: Bars of milliseconds for a training step. Above, for the small model: the reference takes
 # longest, then append, then our own function. Below, for the whole model: reference, append and
 # sequence are long, and native, where there is a compiler, about as short as the parallel ones.

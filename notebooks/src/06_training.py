@@ -18,9 +18,9 @@ from torch import nn
 
 from feedback import FeedbackLM, ModelConfig, TrainConfig
 from feedback.data.tiny_shakespeare import load_tiny_shakespeare
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 
 # ## The text
 #
@@ -78,11 +78,12 @@ from feedback.training.schedule import learning_rate, make_optimizer
 rates = [learning_rate(step, settings) for step in range(settings.max_steps)]
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 2), layout="constrained")
 ax.plot(rates)
 ax.set_xlabel("step")
 ax.set_ylabel("learning rate")
 assert max(rates) == settings.learning_rate and rates[-1] < 0.101 * max(rates)
+# caption: The learning rate: a short climb, then half a cosine.
 # alt: The learning rate over 1400 steps: a short straight climb to 0.005, then half a cosine down
 # to a tenth of it.
 plt.show()
@@ -136,10 +137,10 @@ seen = [m["tokens"] / 1e6 for m in metrics]
 validated = [m for m in metrics if m["val_loss"] is not None]
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
-ax.plot(seen, smooth([m["train_loss"] for m in metrics], 10), alpha=0.6, label="training")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+ax.plot(seen, smooth([m["train_loss"] for m in metrics], 10), "C0", alpha=0.45, label="training")
 ax.plot(
-    [m["tokens"] / 1e6 for m in validated], [m["val_loss"] for m in validated], "o-",
+    [m["tokens"] / 1e6 for m in validated], [m["val_loss"] for m in validated], "C0o-",
     markersize=3, label="validation",
 )  # fmt: skip
 ax.axvline(len(train) / 1e6, color="0.5", linestyle=":", label="the whole text, once")
@@ -150,6 +151,7 @@ assert (
     smooth([m["train_loss"] for m in metrics], 10)[-1] < 1.35 and validated[-1]["val_loss"] < 1.43
 )
 ax.legend(frameon=False)
+# caption: The run that made the model in the package.
 # alt: Training and validation loss against the characters seen, up to sixteen million. Both fall
 # fast within the first million and slowly after that; validation ends at 1.42, training below 1.3.
 plt.show()
@@ -278,7 +280,7 @@ def fade(reader: FeedbackLM, memory: Memory) -> list[float]:
 # @title Drawing code
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
 fades = {}
-for (name, (reader, memory, size, _)), style in zip(carried.items(), ("--", "-"), strict=True):
+for (name, (reader, memory, size, _)), style in zip(carried.items(), ("C2--", "C0-"), strict=True):
     fades[name] = fade(reader, memory)
     left.plot(size, style, label=name)
     right.semilogy(range(1, 33), fades[name], style, label=name)
@@ -286,7 +288,9 @@ left.set_xlabel("training step")
 left.set_ylabel("size of a memory vector (rms)")
 right.set_xlabel("steps back")
 right.set_ylabel("share of a gradient")
-left.legend(frameon=False, fontsize=8)
+left.legend(frameon=False)
+# caption: Carried memory with and without its norm: how large it becomes, and what is left of a
+# gradient.
 # alt: Two pictures. Left: the size of memory vectors over 300 training steps; without the norm it
 # grows to almost four, with it it levels off at about two. Right: the share of a gradient that is
 # left after 1 to 32 steps back; with the norm it fades faster than without.
@@ -318,12 +322,13 @@ growing = TrainConfig(start_seq_len=16, max_steps=2000)
 lengths = sequence_lengths(growing)
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 2.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 2), layout="constrained")
 ax.plot(lengths)
 ax.set_xlabel("step")
 ax.set_ylabel("sequence (characters)")
 ax.set_yticks(sorted(set(lengths)))
 assert lengths[0] == 16 and lengths[1000:] == [64] * 1000
+# caption: Short to long: the length doubles until the middle of the run.
 # alt: The length of training sequences over 2000 steps: 16 characters for a quarter of them, 32 for
 # another quarter, 64 from the middle on.
 plt.show()
@@ -353,7 +358,8 @@ pairs = {
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
 for ax, (title, names) in zip(axes, pairs.items(), strict=True):
     ends = []
-    for name, label, style in zip(names, ("whole", "short to long"), ("o-", "s--"), strict=True):
+    labels, styles = ("whole", "short to long"), ("C0o-", "C2s--")
+    for name, label, style in zip(names, labels, styles, strict=True):
         run = [row for row in rows if row["run"] == name]
         ends.append(run[-1]["val_loss"])
         millions = [row["tokens"] / 1e6 for row in run]
@@ -363,7 +369,8 @@ for ax, (title, names) in zip(axes, pairs.items(), strict=True):
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("characters seen (millions)")
 axes[0].set_ylabel("validation loss (nats)")
-axes[0].legend(frameon=False, fontsize=8)
+axes[0].legend(frameon=False)
+# caption: Recorded runs: whole windows, and windows that begin short.
 # alt: Validation loss against the characters seen, in two pictures. In both, whole windows and
 # short to long fall side by side; whole windows end a little lower.
 plt.show()

@@ -20,9 +20,9 @@ from torch import Tensor
 from feedback import FeedbackLM, ModelConfig, TransformerLM
 from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 torch.manual_seed(0)
 _ = torch.set_grad_enabled(False)  # nothing is trained here
 
@@ -185,20 +185,21 @@ for L in (4, 12):
 # (One could then keep the memory vectors, $D$ numbers each, and project them again at every step.)
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for name, style in {
-    "Transformer, 12 layers": "s--",
-    "Transformer, 4 layers": "o--",
-    "Feedback, 12 layers": "s-",
-    "Feedback, 4 layers": "o-",
+    "Transformer, 12 layers": "C1s--",
+    "Transformer, 4 layers": "C1o--",
+    "Feedback, 12 layers": "C0s-",
+    "Feedback, 4 layers": "C0o-",
 }.items():
-    wide = 4 if name == "Feedback, 12 layers" else 1.5
-    ax.plot(lengths, kib[name], style, label=name, linewidth=wide, markersize=4)
+    wide, alpha = (5, 0.4) if name == "Feedback, 12 layers" else (1.5, 1)
+    ax.plot(lengths, kib[name], style, label=name, linewidth=wide, markersize=4, alpha=alpha)
 ax.axvline(64, color="0.5", linestyle=":", label="the window")
 ax.set_xlabel("characters read")
 ax.set_ylabel("cache (KiB)")
-ax.legend(frameon=False, fontsize=8)
+ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 assert kib["Feedback, 4 layers"] == kib["Feedback, 12 layers"]
+# caption: What has to be kept in order to go on, for two depths of each model.
 # alt: Size of the cache against characters read. All lines rise up to the window of 64 characters
 # and are level after it: a Transformer of twelve layers at 768 KiB, one of four at 256, and the
 # Feedback Transformer at 64, with four layers or with twelve, so that its two lines coincide.
@@ -258,14 +259,15 @@ assert missing() or with_cache < in_pytorch
 
 # @title Drawing code
 # NBVAL_IGNORE_OUTPUT
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for (name, row), style in zip(milliseconds.items(), ("^:", "o-", "s--", "o-"), strict=True):
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for (name, row), style in zip(milliseconds.items(), ("C2^:", "C3o-", "C1s--", "C0o-"), strict=True):
     ax.loglog(lengths, row, style, label=name, markersize=4)
 ax.set_xticks(lengths, lengths)
 ax.minorticks_off()
 ax.set_xlabel("characters before")
 ax.set_ylabel("time for one more (ms)")
-ax.legend(frameon=False, fontsize=8)
+ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+# caption: What the next character costs, with a cache and without.
 # alt: Time for one more character against the length of the prefix. Reading the whole prefix again
 # costs more the longer it is. The three ways with a cache rise slowly; the step of the package is
 # far below the two in PyTorch, which lie close together.
@@ -308,20 +310,22 @@ def entropy(p: Tensor) -> Tensor:
 # @title Drawing code
 logits, shown = next_logits("ROMEO:\nI"), 10
 order = logits.argsort(descending=True)
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 taus = (0.5, 1.0, 2.0)
 spread = [(logits / tau).softmax(-1)[order] for tau in taus]
 for i, (tau, p) in enumerate(zip(taus, spread, strict=True)):
     left = torch.arange(shown + 1) + 0.27 * (i - 1)
     bars = torch.cat([p[:shown], p[shown:].sum()[None]])
-    ax.bar(left, bars, 0.26, label=f"τ = {tau}: {entropy(p):.1f} bits")
+    words, pale = f"τ = {tau}: {entropy(p):.1f} bits", (1, 0.65, 0.35)[i]
+    ax.bar(left, bars, 0.26, color="C0", alpha=pale, label=words)
 names = [repr(tokenizer.characters[c])[1:-1].replace(" ", "·") for c in order[:shown]]
-ax.set_xticks(range(shown + 1), [*names, "the\nother 55"], fontsize=9)
+ax.set_xticks(range(shown + 1), [*names, "the\nother 55"])
 ax.set_xlabel("next character")
 ax.set_ylabel("probability")
 ax.legend(frameon=False)
 assert spread[0][0] > 2 * spread[2][0]
 assert spread[2][shown:].sum() > 10 * spread[1][shown:].sum()
+# caption: What may follow the I of Romeo's first line, at three temperatures.
 # alt: Bars for the ten likeliest characters after "ROMEO: I" and for all others together, at
 # temperatures 0.5, 1 and 2. At 0.5 nearly all goes to the likeliest, a space, drawn as a dot. At 2
 # the others together, hardly visible at 1, have become a large bar.
@@ -374,10 +378,10 @@ for ax, (name, prompt) in zip(axes, places.items(), strict=True):
     p, order = logits.softmax(-1).sort(descending=True)
     kept = int((p.cumsum(-1) - p < 0.9).sum())
     ax.bar(range(20), p[:20], color=["C0" if i < kept else "0.75" for i in range(20)])
-    ax.axvline(4.5, color="C1", linestyle="--")
+    ax.axvline(4.5, color="0.2", linestyle="--")
     ax.set_title(f"after {name!r}: top_p keeps {kept}", fontsize=10)
     signs = [repr(tokenizer.characters[c])[1:-1].replace(" ", "·") for c in order[:20]]
-    ax.set_xticks(range(20), signs, fontsize=8)
+    ax.set_xticks(range(20), signs)
     # And does the package draw from these, and from no others?
     drawn = choose(logits.expand(4000, -1), top_p=0.9)
     count = torch.bincount(drawn, minlength=65)[order] / 4000
@@ -387,6 +391,8 @@ for ax, (name, prompt) in zip(axes, places.items(), strict=True):
     print(f"after {name!r}: top_p = 0.9 keeps {kept}, top_k = 5 keeps 5")
 axes[0].set_ylabel("probability")
 axes[1].set_xlabel("next character, likeliest first (dashed: the cut of top_k = 5)")
+# caption: Two ways to cut off what is unlikely. Coloured: kept by top_p; left of the dashes: kept
+# by top_k.
 # alt: Probabilities of the twenty likeliest characters at three places. Inside a name one character
 # has nearly everything and top_p keeps it alone; after I it keeps four; before a new word the
 # bars are low and even, and it keeps more than a dozen. top_k keeps five each time.

@@ -24,10 +24,10 @@ from feedback.data.tiny_shakespeare import load_tiny_shakespeare
 from feedback.data.tokenizer import Characters
 from feedback.lm.pretrained import TRAINED, read_config
 from feedback.memory import Memory
+from feedback.support.figures import HEAT, use_style
 from feedback.training.evaluate import evaluate
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 _ = torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # a step is too little work to share
 
@@ -127,6 +127,7 @@ axes[0].invert_yaxis()
 assert alpha.argmax() == 0 and alpha[0] > 1.5 * alpha[4] and max(alpha[1], alpha[2]) < 0.05
 assert without[4] - whole > without[0] - whole > 0.03 and max(without[1:3]) - whole < 0.005
 assert max(alone) == alone[0] and min(alone) - whole > 0.1
+# caption: The weight of each layer in the memory, and what it costs to leave that layer out.
 # alt: Two pictures over the embedding and the four layers. Bars on the left show the weights in the
 # memory: the embedding has nearly half, layers 3 and 4 a quarter each, layers 1 and 2 next to
 # nothing. Bars on the right show the cost of leaving one out: most for layer 4, a little less for
@@ -150,7 +151,7 @@ bias = bias.softmax(1).mean(2).flip(-1)
 assert torch.allclose(real.sum(-1), torch.ones(L), atol=1e-3)
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for l, (marker, color) in enumerate(zip("os^D", ("C0", "C5", "C3", "C4"), strict=True)):
     label = f"layer {l + 1}"
     ax.loglog(range(1, mem_len + 1), real[l], color, marker=marker, markersize=3, label=label)
@@ -159,9 +160,10 @@ ax.set_xticks([1, 2, 4, 8, 16, 32, 48], [1, 2, 4, 8, 16, 32, 48])
 ax.minorticks_off()
 ax.set_xlabel("distance (characters)")
 ax.set_ylabel("share of attention")
-ax.legend(frameon=False, fontsize=8)
+ax.legend(frameon=False)
 near, habit = real[:, :8].sum(-1), bias[:, :8].sum(-1)
 assert near.min() > 0.77 and habit.max() < 0.22 and real[:, 31:].max() < 0.01
+# caption: Where each layer looks in real text.
 # alt: Share of attention against distance, both logarithmic. All four layers fall from between 0.3
 # and 0.6 at one character to below 0.01 beyond thirty. The line for the bias alone is nearly flat.
 plt.show()
@@ -248,18 +250,19 @@ for t in range(1, len(line)):
 assert torch.allclose(grid.sum(-1)[:, 1:], torch.ones(2, len(line) - 1), atol=1e-3)
 
 # @title Drawing code
-fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.9), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 4.4), layout="constrained", sharey=True)
 signs = [{"\n": "↵", " ": "·"}.get(c, c) for c in line]
 for ax, image, title in zip(axes, grid, ("layer 2, mean", "layer 3, head 2"), strict=True):
-    drawn = ax.imshow(image.sqrt(), cmap="Blues", vmin=0, vmax=1)
-    ax.set_xticks(range(len(line)), signs, fontsize=8)
-    ax.set_yticks(range(len(line)), signs, fontsize=8)
+    drawn = ax.imshow(image.sqrt(), cmap=HEAT, vmin=0, vmax=1)
+    ax.set_xticks(range(len(line)), signs)
+    ax.set_yticks(range(len(line)), signs)
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("looked at (character)")
 axes[0].set_ylabel("reading (character)")
 bar = fig.colorbar(drawn, ax=axes, ticks=[0, 0.5**0.5, 1])
 bar.set_ticklabels(["0", "0.5", "1"])
 bar.set_label("attention")
+# caption: Two ways of looking back, on a speech of Petruchio.
 # alt: Two triangular heat maps of attention over a speech of Petruchio, characters against
 # characters. Layer 2 is a dark diagonal: the last few characters. Layer 3, head 2 has dark vertical
 # stripes instead: one at the line break after the name, paler ones at spaces.
@@ -309,8 +312,8 @@ for d, share in zip(back[:3], right["memory"], strict=False):
 # Here are all three probes in one picture.
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for (name, share), style in zip(right.items(), ("o-", "s--", ":"), strict=True):
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for (name, share), style in zip(right.items(), ("C0o-", "C3s--", "C2:"), strict=True):
     ax.plot(back, [100 * s for s in share], style, markersize=4, label=name)
 ax.set_xlabel("characters back")
 ax.set_ylabel("read off correctly (%)")
@@ -319,6 +322,8 @@ ax.legend(frameon=False)
 assert right["memory"][0] > 0.98 and right["memory"][1] > 0.7 and right["embedding"][1] < 0.4
 assert max(right["memory"][6:]) < 0.2 and max(right["shuffled"]) < 0.2
 assert all(a - b < 0.03 for a, b in zip(right["memory"][6:], right["embedding"][6:], strict=True))
+# caption: What a linear probe reads from one memory vector: the character just read, and those
+# before it.
 # alt: Share of characters that a linear probe reads off, against how far back they are. From the
 # memory it is all for the present one, four fifths for the one before, half for the one before
 # that, and from eight back on no more than for the embedding and the shuffled control, a sixth.
@@ -348,8 +353,8 @@ for o in places:
 usual = (torch.bincount(speaker[third]).max() / third.sum()).item()
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for (name, share), style in zip(known.items(), ("o-", "s--"), strict=True):
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for (name, share), style in zip(known.items(), ("C0o-", "C3s--"), strict=True):
     ax.plot(places, [100 * s for s in share], style, markersize=4, label=name)
 ax.axhline(100 * usual, color="0.5", linestyle=":", label="always the most frequent")
 ax.set_xticks([-4, -2, -1, 0, 4, 8, 12], ["-4", ":", "↵", "0", "4", "8", "12"])
@@ -360,6 +365,8 @@ ax.legend(frameon=False)
 at = dict(zip(places, known["memory"], strict=True))
 assert min(at[-2], at[-1]) > 0.95 and at[0] > 0.75 and max(at[o] for o in range(6, 13)) < 0.4
 assert max(known["embedding"][2:]) < 0.4
+# caption: Who is speaking, read from the memory vector at each place around the beginning of a
+# speech.
 # alt: Share of speakers read off, against the place. The memory is at 100 per cent up to the colon
 # and the line break after the name, falls within five characters of the speech to about a fifth,
 # and stays there. The embedding is that low from the colon on.
@@ -391,11 +398,14 @@ fresh, carried = losses(0, 128).mean(0), losses(128, 128).mean(0)
 
 # @title Drawing code
 edges = [0, 1, 2, 4, 8, 16, 32, 64, 128]
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 means = []
 for name, loss in (("empty memory", fresh), ("carried memory", carried)):
     means.append([loss[i:j].mean().item() for i, j in zip(edges, edges[1:], strict=False)])
-    ax.stairs(means[-1], [e + 1 for e in edges], label=name, linewidth=2, baseline=None)
+    color = "C0" if loss is carried else "C2"
+    ax.stairs(
+        means[-1], [e + 1 for e in edges], label=name, color=color, linewidth=2, baseline=None
+    )
 ax.set_xscale("log")
 ax.set_xticks([1, 2, 3, 5, 9, 17, 33, 65, 129], [1, 2, 3, 5, 9, 17, 33, 65, 129])
 ax.minorticks_off()
@@ -404,6 +414,7 @@ ax.set_ylabel("loss (nats)")
 ax.legend(frameon=False)
 assert means[0][0] - means[1][0] > 0.7 and abs(means[0][-1] - means[1][-1]) < 0.01
 assert max(abs(a - b) for a, b in zip(means[0][5:], means[1][5:], strict=True)) < 0.02
+# caption: What a memory is worth: the loss with that of the 128 characters before, and without.
 # alt: Loss against the number of characters read, in steps. With an empty memory it begins about
 # one nat above the loss with a carried one, and after sixteen characters the two are the same.
 plt.show()
@@ -437,9 +448,9 @@ cut = [losses(0, 16, Memory(full.m[:, mem_len - n :], config)).mean().item() for
 short = [losses(n, 16).mean().item() for n in kept]
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 ax.semilogx(kept, cut, "o-", markersize=4, label="the last n slots of a long past")
-ax.semilogx(kept, short, "s--", markersize=4, label="a past of n characters")
+ax.semilogx(kept, short, "C2s--", markersize=4, label="a past of n characters")
 ax.set_xticks(kept, kept)
 ax.minorticks_off()
 ax.set_xlabel("slots in the memory")
@@ -447,6 +458,7 @@ ax.set_ylabel("loss on the next 16 (nats)")
 ax.legend(frameon=False)
 differences = [c - s for c, s in zip(cut, short, strict=True)]
 assert max(map(abs, differences)) < 0.05 and differences[0] < -0.01 and differences[3] > 0.01
+# caption: How many slots are needed, and whether it matters what their writers had read.
 # alt: Loss on the next sixteen characters against the number of slots in the memory, for slots of a
 # long past and for slots of a short one. Both fall up to thirty-two slots and lie close together;
 # with one or two slots those of a long past are a little lower, from four to sixteen a little

@@ -21,9 +21,9 @@ from feedback.experiments.course import Course, teach
 from feedback.experiments.groups import WordProblem, elements, table
 from feedback.experiments.rivals import RIVALS
 from feedback.memory import Memory
+from feedback.support.figures import use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 torch.set_num_threads(1)  # a model this small gains nothing from more
 
 # ## Five cards
@@ -78,16 +78,17 @@ model, curve = taught("feedback", course)
 
 # @title Drawing code
 tokens = [row["tokens"] / 1e6 for row in curve]
-fig, axes = plt.subplots(2, 1, figsize=(7, 3.6), layout="constrained", sharex=True)
+fig, axes = plt.subplots(2, 1, figsize=(5, 3.6), layout="constrained", sharex=True)
 axes[0].plot(tokens, [100 * row["accuracy"] for row in curve])
 axes[0].set_ylabel("right answers (%)")
 axes[0].set_ylim(0, 103)
-axes[1].step(tokens, [row["seq_len"] for row in curve], color="C1")
+axes[1].step(tokens, [row["seq_len"] for row in curve], color="C2")
 axes[1].set_ylabel("length (steps)")
 axes[1].set_yticks([2, 5, 8, 12, 16])
 axes[1].set_xlabel("tokens read in training (millions)")
 assert curve[5]["accuracy"] < 0.1 and curve[-1]["accuracy"] > 0.97
 assert curve[5]["seq_len"] == 2 and curve[-1]["seq_len"] == 16
+# caption: The course: right answers, and the length of the sequences.
 # alt: Two curves over 2.4 million tokens. The share of right answers stays near zero at first,
 # then jumps up to nearly 100 per cent and dips each time that the sequences in the panel below
 # become longer: 2, 3, 5, 8, 12 and at last 16 steps.
@@ -118,14 +119,15 @@ names = {"with feedback": model, "GRU": gru, "parallel Transformer": parallel}
 right = {name: share(contestant, 64) for name, contestant in names.items()}
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for name, style in zip(names, ("C0-", "C1--", "C3-."), strict=True):
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for name, style in zip(names, ("C0-", "C2--", "C1-."), strict=True):
     ax.plot(range(2, 65), 100 * right[name], style, label=name)
 ax.axvline(16, color="0.5", linestyle=":", label="end of the course")
 ax.set_xlabel("step")
 ax.set_ylabel("right answers (%)")
 ax.set_ylim(0, 103)
 ax.legend(frameon=False, loc="center right")
+# caption: Beyond the course: right answers at each step of sequences four times as long.
 # alt: Right answers at each of 64 steps. With feedback close to 100 per cent throughout. The GRU is
 # right for two or three steps, then falls, and is guessing by step 30. The parallel Transformer is
 # right at step 2 and is guessing soon after.
@@ -229,7 +231,7 @@ accounts = {"before training": account(z_untrained), "after training": account(z
 
 # @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.9), layout="constrained", width_ratios=(3, 4))
-colors = {"the product": "C0", "the last token": "C1", "the rest": "0.8"}
+colors = {"the product": "C0", "the last token": "C5", "the rest": "0.8"}
 for n, (name, (variance, found)) in enumerate(accounts.items()):
     below = 0.0
     for part, (what, color) in zip(variance, colors.items(), strict=True):
@@ -239,12 +241,12 @@ for n, (name, (variance, found)) in enumerate(accounts.items()):
     axes[1].bar(places, [100 * s for s in found], 0.36, color=("0.7", "C0")[n], label=name)
 axes[0].set_xlabel("what the vector depends on")
 axes[0].set_ylabel("share of the variance (%)")
-axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+axes[0].legend(frameon=False, loc="upper left")
 axes[1].axhline(100 / 60, color="0.4", linestyle=":", label="guessing")
 axes[1].set_xticks(range(3), ["product", "last token", "token before"])
 axes[1].set_xlabel("what a linear probe is to read")
 axes[1].set_ylabel("read correctly (%)")
-axes[1].legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+axes[1].legend(frameon=False, loc="upper right", ncols=2)
 for ax in axes:
     ax.set_ylim(0, 148)
     ax.set_yticks(range(0, 101, 25))
@@ -252,6 +254,7 @@ for ax in axes:
 assert abs(below - 100) < 1e-6 and variance_0[1] > 0.9
 assert variance_1[0] > 0.6 and variance_1[2] < 0.1
 assert found_0[0] < 0.05 < 0.5 < found_0[2] and found_1[2] < 0.05 and 0.3 < found_1[0] < 0.9
+# caption: What the memory vector depends on, and what a linear probe reads from it.
 # alt: Two pictures, before and after training. Stacked bars of variance: before, nearly all belongs
 # to the last token; after, about four fifths to the product, most of the others to the last token,
 # hardly anything to the rest. Bars for the probes: the last token is always read. The product is
@@ -301,6 +304,8 @@ for ax, (name, grid) in zip(axes, grids.items(), strict=True):
 axes[0].set_ylabel("g")
 fig.colorbar(drawn, ax=axes)
 assert depends[0] > 0.9 and depends[1] < 0.75
+# caption: Cosines between the means of the group's elements, multiplied from the right and from the
+# left.
 # alt: Two heat maps of 60 times 60 cosines. On the left there are clean vertical stripes: all rows
 # are the same. On the right there are none.
 plt.show()
@@ -360,7 +365,7 @@ trained, untrained, chance = energy(f), energy(means(z_untrained, y)), d[1:].pow
 
 # @title Drawing code
 at = torch.arange(4).numpy()
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 ax.bar(at - 0.2, 100 * untrained.numpy(), 0.36, color="0.7", label="before training")
 ax.bar(at + 0.2, 100 * trained.numpy(), 0.36, color="C0", label="after training")
 ax.hlines(100 * chance.numpy(), at - 0.4, at + 0.4, "k", ":", label="random points")
@@ -372,6 +377,7 @@ spread = torch.linalg.svdvals(f).pow(2)
 four = (spread[:4].sum() / spread.sum()).item()
 assert (untrained - chance).abs().max() < 0.06
 assert trained[2] > 0.9 and four > 0.9 and spread[3] > 0.4 * spread[0]
+# caption: How much of the sixty means belongs to each representation of the group.
 # alt: Bars for the representations of dimension 3, 3, 4 and 5. Before training they are those of
 # random points: 15, 15, 27 and 42 per cent. After training nearly everything belongs to the one of
 # dimension 4.
@@ -455,7 +461,7 @@ for card, color in zip(w.argsort().tolist(), ("C0", "C1", "C2", "C3", "C5"), str
         there = card_at[:, place] == card
         height = place + 1 + shift[there]
         axes[0].plot(numbers[there, place], height, ".", color=color, markersize=3)
-    axes[0].text(w[card], 0.35, f"card {'ABCDE'[card]}", color=color, ha="center", fontsize=8)
+    axes[0].text(w[card], 0.35, f"card {'ABCDE'[card]}", color=color, ha="center", fontsize=9)
 axes[0].set_xlabel("number read")
 axes[0].set_yticks(range(1, 6))
 axes[0].set_ylim(5.6, 0.1)
@@ -468,6 +474,7 @@ fig.colorbar(drawn, ax=axes[1], shrink=0.8)
 assert correct > 0.97
 assert (w.sort().values - torch.tensor([-1, -0.45, 0, 0.45, 1])).abs().max() < 0.15
 assert (gram - (1.25 * torch.eye(5) - 0.25)).abs().max() < 0.2
+# caption: Five numbers read from the memory, one for each place: each card has a number of its own.
 # alt: On the left the numbers that the probe reads at each of five places, coloured by the card
 # that lies there. At every place there are the same five clusters, near -1, -0.4, 0, 0.4 and 1,
 # each of one colour. On the right the products of the five directions: 1 on the diagonal, and the
@@ -526,8 +533,8 @@ assert not any(tuple(p) in shuffles for p in odd.tolist())
 results = {"even": go_on(lay(where), where, 16), "odd": go_on(lay(odd), odd, 16)}
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for (name, (_, found)), style in zip(results.items(), ("C0o-", "C1s--"), strict=True):
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for (name, (_, found)), style in zip(results.items(), ("C0o-", "C2s--"), strict=True):
     share_right = 100 * (found == 5).double().mean(1)
     ax.plot(range(1, 17), share_right, style, markersize=4, label=f"{name} arrangements")
 ax.axhline(100 / 120, color="0.5", linestyle=":", label="guessing")
@@ -539,6 +546,7 @@ answers, found = results["odd"]
 four_steps = (found[:4] == 5).double().mean().item()
 three_cards = (answers[:4] == 3).double().mean().item()
 assert four_steps > 0.95 and three_cards > 0.95 and (found == 5).double().mean(1).min() > 0.5
+# caption: Cards that were laid out by hand, in arrangements that training has seen and in others.
 # alt: The share of memory vectors with all five cards in their right places, at each of 16 steps
 # after the cards were laid out by hand. For even arrangements it is close to 100 per cent
 # throughout. For odd arrangements it is so at first and falls a little by step 16.

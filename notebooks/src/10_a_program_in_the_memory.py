@@ -21,9 +21,9 @@ from feedback.data.text import IGNORE
 from feedback.experiments.programs import FALSE, TRUE, Programs, WholePrograms
 from feedback.fast.sequence import sequence_forward
 from feedback.memory import Memory
+from feedback.support.figures import HEAT, use_style
 
-plt.style.use("tableau-colorblind10")
-plt.rcParams["figure.dpi"] = 120
+use_style()
 _ = torch.set_grad_enabled(False)
 torch.set_num_threads(1)  # a step is too little work to share
 
@@ -142,7 +142,7 @@ grid = torch.tensor(
 
 # @title Drawing code
 fig, ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
-drawn = ax.imshow(100 * grid, cmap="Blues", vmin=0, vmax=100)
+drawn = ax.imshow(100 * grid, cmap=HEAT, vmin=0, vmax=100)
 for v in range(3):
     for u in range(3):
         color = "white" if u == v else "black"
@@ -153,6 +153,7 @@ ax.set_yticks(range(3), [f"{v} was changed" for v in "xyz"])
 fig.colorbar(drawn, ax=ax, shrink=0.8, label="read rightly (%)")
 own, others = grid.diagonal(), grid[~torch.eye(3, dtype=torch.bool)]
 assert own.min() > 0.93 and others.max() < 0.5
+# caption: What a step writes down: the variable that it has changed.
 # alt: A table of three by three: how often the values of x, y and z are read rightly from the
 # memory of steps at which x, y or z was changed. On the diagonal nearly 100 per cent, elsewhere
 # between 20 and 30.
@@ -202,24 +203,25 @@ name = who.unfold(1, S, 1)[:, :-1][inside]
 candidates = {
     "all steps\nabout it": name == variable[:, S:, 0][inside][:, None],
     "last\nmention": window == mention[:, S:][inside][:, None],
-    "last ++ or $--$": slots == last_step[:, S:][inside][:, None],
+    "last\n++ or $--$": slots == last_step[:, S:][inside][:, None],
     "the same,\nif carried out": slots == note[:, S:][inside][:, None],
 }
 falls = {n: (a * hit[:, None]).sum(-1).mean(0) for n, hit in candidates.items()}
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for h in range(H):
     heights = [100 * fall[h].item() for fall in falls.values()]
-    color, x = ("0.75", "C0", "0.55", "C1")[h], torch.arange(4).numpy() + 0.2 * h - 0.3
+    color, x = ("0.75", "C0", "0.55", "C5")[h], torch.arange(4).numpy() + 0.2 * h - 0.3
     ax.bar(x, heights, 0.18, color=color, label=f"head {h + 1}")
 ax.set_xticks(range(4), list(falls))
 ax.set_xlabel("which steps")
 ax.set_ylabel("share of attention (%)")
-ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 found = [fall[[1, 3]] for fall in falls.values()]
 assert found[0].min() > 0.98 and found[2].min() > 0.65 and found[2].max() < 0.87
 assert found[3].min() > 0.89 and found[1].max() < 0.75
+# caption: What each head looks for when a variable is asked for.
 # alt: Shares of attention at look-ups, for four heads. Heads 2 and 4 give all of it to steps about
 # the variable, half of it to its last mention, nearly 80 per cent to its last plus plus or minus
 # minus, and about 94 per cent to the last one that was carried out. Heads 1 and 3 give little.
@@ -242,14 +244,15 @@ for ax, b in zip(axes, far.any(1).nonzero().flatten()[:3].tolist(), strict=True)
     t = int(far[b].nonzero()[0])
     shown = attn[b, t - S, [1, 3], -36:].mean(0)
     at_note = int(note[b, t]) - t + 36
-    colors = ["C1" if i == at_note else "C0" for i in range(36)]
+    colors = ["C0" if i == at_note else "0.6" for i in range(36)]
     ax.bar(range(36), 100 * shown, color=colors)
-    ax.set_xticks(range(37), [words[i] for i in tokens[b, t - 36 : t + 1].tolist()], fontsize=7)
-    ax.get_xticklabels()[at_note].set_color("C1")
+    ax.set_xticks(range(37), [words[i] for i in tokens[b, t - 36 : t + 1].tolist()], rotation=90)
+    ax.get_xticklabels()[at_note].set_color("C0")
     ax.get_xticklabels()[36].set_weight("bold")
     ax.set_ylim(0, 103)
 axes[1].set_ylabel("attention, heads 2 and 4 (%)")
 axes[2].set_xlabel("the words before the look-up; it happens at the last one, in bold")
+# caption: Three look-ups, with other mentions of the variable in between.
 # alt: Attention over the last 36 words at three look-ups. In each nearly all of it is on a single
 # word, a plus plus or minus minus some thirty words back, although the variable was named again
 # in between.
@@ -332,10 +335,10 @@ axes[0].plot(on_step[idle], idle_loud, ".", color="0.6", markersize=1.5, label="
 axes[0].plot(on_step[notes], loud, ".", color="C0", markersize=1.5, label="carried out")
 one = (notes & (who == 0))[0]
 series = loudness(m[0][one], who[0][one])
-axes[0].plot(steps[one], series, "C1.-", markersize=4, linewidth=1, label="x in one program")
+axes[0].plot(steps[one], series, "k.-", markersize=4, linewidth=1, label="x in one program")
 axes[0].set_xlabel("step")
 axes[0].set_ylabel("loudness of a note")
-axes[0].legend(frameon=False, fontsize=8, markerscale=2, loc="lower right")
+axes[0].legend(frameon=False, markerscale=2, loc="lower right")
 axes[1].plot(bins, [100 * c for c in curve], "o-", markersize=4)
 axes[1].axvline(0, color="0.5", linestyle=":")
 axes[1].set_xlabel("loudness: forged note less its predecessor")
@@ -345,6 +348,7 @@ louder, softer = believed[difference > 0], believed[difference < -9]
 early, late = (loud[on_step[notes] // 50 == n].mean() for n in (0, 7))
 assert late - early > 15 and loud.mean() - idle_loud.mean() > 8
 assert louder.double().mean() > 0.93 and softer.double().mean() < 0.3
+# caption: How loudly notes call, and when a forged note is believed.
 # alt: On the left the loudness of all notes against the step of the program. It rises from below 40
 # to above 60, more and more slowly; notes of steps that were not carried out lie well below. On the
 # right how often a forged note is believed: below 20 per cent if it is much softer than the note
@@ -395,6 +399,7 @@ ax.set_xlabel("loudness of the forged note")
 ax.set_ylabel("loudness of the next note")
 ax.legend(frameon=False)
 assert correlation > 0.6 and 0.28 < weight[0] < 0.6 and weight[1] < 0.6
+# caption: The louder the note that a step has read, the louder the one that it writes.
 # alt: The loudness of a note against that of the forged note before it. The points lie along a
 # line that is less steep than the diagonal: above it for soft notes, close to it for loud ones.
 plt.show()
@@ -429,18 +434,19 @@ for text, middle in texts.items():
         kept[text].append(torch.cat(hits).double().mean().item())
 
 # @title Drawing code
-fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
-for (text, curve), style in zip(kept.items(), ("C1o-", "C0s--", "C3^:"), strict=True):
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for (text, curve), style in zip(kept.items(), ("C2o-", "C0s--", "C3^:"), strict=True):
     ax.plot([6 * n for n in counts], [100 * c for c in curve], style, markersize=4, label=text)
 ax.axvline(S, color="0.5", linewidth=1)
-ax.text(S + 1, 55, "64 slots", fontsize=8)
+ax.text(S + 1, 55, "64 slots", fontsize=9)
 ax.set_xlabel("words about another variable")
 ax.set_ylabel("x printed rightly (%)")
 ax.set_ylim(0, 103)
-ax.legend(frameon=False, fontsize=8, title="in between, x is", title_fontsize=8)
+ax.legend(frameon=False, title="in between, x is", title_fontsize=9)
 never, once, also = kept.values()
 assert min(never[:4]) > 0.95 and max(never[7:]) < 0.3
 assert min(once[:10]) > 0.93 and min(also[:10]) > 0.93 and max(also[-1], never[-1]) < 0.3
+# caption: How long a variable is remembered, and that a look-up refreshes it.
 # alt: How often x is printed rightly against the number of words about another variable. If x is
 # not named in between, it falls from nearly 100 per cent at 48 words to guessing at 66. If it is
 # printed or compared half of the way, it stays up to 96 words and more.

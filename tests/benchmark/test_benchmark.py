@@ -87,13 +87,14 @@ def test_numbers(folder):
 
 
 def test_table_and_picture(folder):
-    """The printed tables name every contestant, even those not installed; the picture is a PNG."""
+    """The printed tables name every contestant, even those not installed; pictures are PNGs."""
     said = (folder / "said.txt").read_text(encoding="utf-8")
     for name in [*ours(), "fused Transformer", *peers()]:
         assert name in said
     for package in json.loads((folder / b.RESULTS).read_text())["not_installed"]:
         assert f"not installed (pip install {package})" in said
-    assert (folder / b.PICTURE).read_bytes().startswith(b"\x89PNG")
+    for part in ("train", "growth", "decode"):
+        assert (folder / f"{part}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_existing_benchmark_is_refused(folder, capsys):
@@ -108,13 +109,14 @@ def test_an_existing_benchmark_is_refused(folder, capsys):
 
 def test_overwrite_and_selection(tmp_path, capsys):
     """With --overwrite the old benchmark is replaced; only what was asked for is measured."""
-    (tmp_path / b.RESULTS).write_text("old")
+    for name in (b.RESULTS, "train.png"):
+        (tmp_path / name).write_text("old")
     arguments = "benchmark --quick --rounds 1 --parts decode --device cpu --overwrite --out"
     assert main([*arguments.split(), str(tmp_path)]) == 0
     results = json.loads((tmp_path / b.RESULTS).read_text())
     assert "decode" in results and "train" not in results and "growth" not in results
-    assert (tmp_path / b.PICTURE).exists()
-    capsys.readouterr()
+    assert (tmp_path / "decode.png").exists() and not (tmp_path / "train.png").exists()
+    assert "decode.png" in capsys.readouterr().out
 
 
 def test_selected_implementations(monkeypatch):
@@ -206,7 +208,10 @@ def test_a_peer_that_fails(capsys):
     assert calls.count("a") == 4 and calls.count("b") == 2
     rows["a"]["peak_bytes"] = 0
     assert "b: RuntimeError: no such luck" in report.table_train({"size": rows})
-    assert report.draw({"train": {"size": rows}}).startswith(b"\x89PNG")
+    # Who failed has a row in the picture, and no mark in it.
+    (axes,) = report.draw_part("train", {"size": rows}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [list(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) == 1] == [["a"]]
     with pytest.raises(RuntimeError, match="no such luck"):
         b.race("race", [toy("c", "feedback", [], fails=True)], 3, budget=1, count_memory=False)
     capsys.readouterr()

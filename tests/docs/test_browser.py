@@ -1,11 +1,15 @@
 """The pages as a reader sees them: in a browser, from the disk, with no network."""
 
+import io
 import re
 import shutil
 from pathlib import Path
 
+import matplotlib.image
+import numpy as np
 import pytest
 from conftest import require_or_skip, skip_or_fail
+from matplotlib.colors import to_rgb
 
 from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.settings import Settings
@@ -384,6 +388,54 @@ def test_the_figures_answer_the_keyboard(open_page):
     assert page.evaluate(cells) != before
     page.keyboard.press("ArrowRight")
     assert page.evaluate(cells) == before
+
+
+FIGURES = sorted(name for name in PAGES if "<figure>" in (SITE / name).read_text(encoding="utf-8"))
+
+
+def colours_of(element):
+    """Red, green and blue of the pixels of an element, as the screen shows it."""
+    image = matplotlib.image.imread(io.BytesIO(element.screenshot()))[..., :3]
+    return np.rint(255 * image).astype(int)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pictures_have_no_ground_of_their_own(open_page, theme):
+    """Around a picture is the colour of the page, and feedback has the colour it has everywhere."""
+    for name, place in (("results.html", ".prose"), ("03_memory.html", ".side")):
+        page = open_page(name, theme=theme)
+        picture = page.locator(f"{place} figure img").first
+        seen = colours_of(picture)
+        style = f"getComputedStyle(document.querySelector('{place}:has(figure img)'))"
+        ground = page.evaluate(f"{style}.backgroundColor")
+        if ground == "rgba(0, 0, 0, 0)":
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert seen[2, 2].tolist() == [int(n) for n in re.findall(r"\d+", ground)]
+        accent = page.evaluate(f"{style}.getPropertyValue('--accent')")
+        wanted = np.rint(255 * np.array(to_rgb(accent)))
+        assert (np.abs(seen - wanted).max(-1) <= 2).sum() > 50
+
+
+def test_figures_can_be_read_on_a_telephone(open_page):
+    """No letters below nine pixels; captions as wide as the screen, and figures, or they scroll."""
+    page = open_page(width=390)
+    for name in FIGURES:
+        page.goto((SITE / name).as_uri())
+        pictures = "[...document.querySelectorAll('figure img')]"
+        for shown, pixels, box in page.evaluate(
+            f"{pictures}.map((i) => [i.getBoundingClientRect().width, i.naturalWidth,"
+            " i.closest('.picture').clientWidth])"
+        ):
+            # Letters of ten points, at 200 pixels to the inch.
+            assert pixels == 0 or 10 / 72 * 200 * shown / pixels > 9.5, name
+            assert shown <= box or shown >= 0.34 * pixels, name
+        letters = page.evaluate(
+            "[...document.querySelectorAll('.figure svg text')].map((t) => "
+            "parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
+        )
+        assert min(letters, default=9) >= 9, (name, min(letters))
+        wide = "(e) => e.getBoundingClientRect().right <= innerWidth"
+        assert page.evaluate(f"[...document.querySelectorAll('figcaption')].every({wide})"), name
 
 
 def test_a_page_that_has_moved(open_page):

@@ -396,12 +396,17 @@ def test_hashes_of_code_are_those_of_all_versions_of_python():
         (
             "print(x)",
             "import matplotlib.pyplot as plt\n\nplt.plot([1])\nplt.show()",
-            "cell 4 draws a picture without words; add a comment that says",
+            "cell 4 draws a picture without words; add a comment that says them: # alt: ... and",
         ),
         (
             "print(x)",
-            "import matplotlib.pyplot as plt\n\n# alt: Two.\nfor n in (1, 2):\n    plt.plot([n])\n"
-            "    plt.show()",
+            "import matplotlib.pyplot as plt\n\n# alt: One.\nplt.plot([1])\nplt.show()",
+            "cell 4 draws a picture without words; add a comment that says them: # caption: ...",
+        ),
+        (
+            "print(x)",
+            "import matplotlib.pyplot as plt\n\n# caption: A.\n# alt: B.\nfor n in (1, 2):\n"
+            "    plt.plot([n])\n    plt.show()",
             "cell 4 draws 2 pictures; draw one a cell, each with its words",
         ),
         ("layers.py)", "lost.py)", "tiny.py:3: the link to ../../feedback/lost.py leads nowhere"),
@@ -611,6 +616,11 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
         {
             "output_type": "display_data",
             "data": {"image/png": "iVBOR"},
+            "metadata": {"image/png": {"alt": "a", "caption": "b"}},
+        },
+        {
+            "output_type": "display_data",
+            "data": {"image/png": PNG},
             "metadata": {"image/png": {"alt": "a"}},
         },
         {"output_type": "error", "ename": "a", "evalue": "b", "traceback": []},

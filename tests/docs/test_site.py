@@ -196,8 +196,11 @@ def test_notebook_pages(site):
                         assert shown[path, n].rstrip("\n") == line
                     else:
                         # For tools: what kind of cell it is, and the words for a picture.
-                        assert re.match(r"# (alt: |NBVAL|@title )|#  ?\w|$", line), (path, n)
-        assert "# alt: " not in html and "NBVAL" not in html
+                        assert re.match(r"# (alt: |caption: |NBVAL|@title )|#  ?\w|$", line), (
+                            path,
+                            n,
+                        )
+        assert not re.search("# (alt|caption): |NBVAL", html)
         assert settings.colab(name) in html and f"assets/notebooks/{name}.ipynb" in html
         assert html.count("<img ") == html.count("assets/notebooks/") - 1 > 0
         assert html.count("<summary>Solution</summary>") >= 2

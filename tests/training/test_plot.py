@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from feedback.training.plot import draw_runs, plot_runs, smooth
+from feedback.support.figures import COLOURS, FEEDBACK, TRANSFORMER
+from feedback.training.plot import colours, draw_runs, plot_runs, smooth
 from feedback.training.runs import METRIC_KEYS, Run
 
 
@@ -39,10 +40,22 @@ def test_several_runs(tmp_path):
     b = make_run(tmp_path / "b", [3.0], every=9)
     (axes,) = draw_runs([a, b]).axes
     assert len({line.get_color() for line in axes.lines}) == 2
+    assert axes.lines[0].get_color() == FEEDBACK != axes.lines[2].get_color()
     assert [t.get_text() for t in axes.get_legend().get_texts()] == [
         "a: validation 1.500",
         "b: training",
     ]
+
+
+def test_a_run_has_the_colour_of_its_kind(tmp_path):
+    """Feedback or none; others of a kind get colours that no kind has, until there are none."""
+    config = {"architecture": "TransformerLM", "vocab_size": 4, "d_model": 8, "d_ff": 8}
+    runs = [Run(make_run(tmp_path / name, [1.0])) for name in "abcdefgh"]
+    for run in runs[:2]:
+        (run / "config.json").write_text(json.dumps(config))
+    given = colours(runs)
+    assert given[0] == TRANSFORMER and given[2] == FEEDBACK
+    assert len(set(given[:6])) == 6 and set(given) == set(COLOURS)
 
 
 def test_the_folder_one_is_in_has_a_name(tmp_path, monkeypatch):
