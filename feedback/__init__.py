@@ -67,7 +67,7 @@ it. The files at the top of this folder are the chapter; the code that supports 
 ## Measuring
 
 38. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-39. `report`: tables and a picture
+39. `report`: tables and three pictures
 40. `measure`: time, memory and decoding, side by side on this machine
 
 ## Experiments

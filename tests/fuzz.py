@@ -192,7 +192,7 @@ class Surfaces:
         path.write_bytes(damaged_json(self.notebook, rng))
         stored = notebook.read(self.settings, "a")
         for cell in stored.cells:
-            outputs.render_outputs(cell.get("outputs", []), "", "x")
+            outputs.render_outputs([cell.get("outputs", [])], "", "x")
         notebook.foreign("a", stored)
         pull.walkthrough_of(self.settings, "a", force=True)
 

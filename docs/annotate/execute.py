@@ -24,7 +24,7 @@ from traitlets.config import Config
 
 from . import notebook
 from .mistake import Mistake
-from .notebook import TIMES, WORDS, Edited, Notebook, notebook_path, source_path
+from .notebook import WORDS, Edited, Notebook, measures, notebook_path, source_path
 from .settings import Settings
 
 LIMIT_SECONDS = 300
@@ -125,7 +125,7 @@ def execute(settings: Settings, name: str, limit: float = LIMIT_SECONDS) -> floa
     normalise(settings, name, made)
     if stored and not notebook.problem(settings, name, stored, made):
         for old, cell in zip(stored.cells, made.cells, strict=True):
-            if cell.source.startswith(TIMES):
+            if measures(cell.source):
                 cell.outputs = old.outputs
     made.metadata.made_from["stored"] = notebook.all_of(made)
     notebook.replace(settings.root / notebook_path(name), nbformat.writes(made) + "\n")

@@ -35,14 +35,14 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from .mistake import Mistake
 from .order import imported_files, module_files
 from .settings import Settings
-from .walkthrough import Cell, definition, first_difference, read_cells
+from .walkthrough import TITLE, Cell, definition, first_difference, read_cells
 
 BUILD = "run: python -m docs build"
 TIMES = "# NBVAL_IGNORE_OUTPUT"
-"""The first line of a cell whose output is a measurement, and so never the same twice."""
-
-SOLUTION = "# @title "
-"""The beginning of a cell that is folded: the rest of this line is shown in its place."""
+"""
+The first line, after a title, of a cell whose output is never the same twice: a time that was
+measured, or a text that the last digits of a training decide.
+"""
 
 WORDS = {
     kind: re.compile(rf"^# {kind}: (.*(?:\n# (?!alt: |caption: ).*)*)", re.M)
@@ -205,6 +205,12 @@ def package_files(settings: Settings, cells: list[Cell]) -> dict[str, str]:
     return found
 
 
+def measures(text: str) -> bool:
+    """Whether the output of a cell is never the same twice."""
+    first, *rest = text.split("\n")
+    return TIMES in (first, *rest[:1]) and (first == TIMES or first.startswith(TITLE))
+
+
 def source_of(cells: list[Cell]) -> str:
     """A hash of a walkthrough."""
     return sha256(hashes(cells))
@@ -216,7 +222,7 @@ def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
     for cell in converted:
         make = new_markdown_cell if cell.kind == "prose" else new_code_cell
         node = make(cell.text, id=cell.id)
-        if cell.text.startswith(SOLUTION):
+        if cell.text.startswith(TITLE):
             # Folded: on Colab, in JupyterLab, and by tools that know the tag.
             node.metadata.update(
                 cellView="form", jupyter={"source_hidden": True}, tags=["hide-input"]

@@ -22,7 +22,7 @@ from . import notebook
 from .sections import Section, is_picture, pictured
 from .settings import Settings
 from .texts import first_words, slug
-from .walkthrough import definition
+from .walkthrough import TITLE, definition
 
 
 def anchor_of(prose: str, before: list[Section]) -> str:
@@ -55,20 +55,23 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
                 sections.append(Section(anchor_of(piece, sections), None, piece, line))
                 line += piece.count("\n") + 1
             continue
-        section, first = sections[-1], cell.line
-        text = cell.text
+        section, first, text = sections[-1], cell.line, cell.text
+        if section.code:
+            section.more.append(Section("", None))
+            section = section.more[-1]
         if cell.shown:
             section.path, first, text = definition(settings, path, cell)
-        # A first line that marks the kind of cell and the words for a picture are not shown as
-        # code: the page has them elsewhere.
+        # First lines that mark the kind of cell and the words for a picture are not shown as code:
+        # the page has them elsewhere.
         words = (m for kind in notebook.WORDS.values() for m in kind.finditer(text))
         hidden = {n for m in words for n in lines_of(text, m)}
-        hidden |= {0} if text.startswith((notebook.TIMES, notebook.SOLUTION)) else set()
-        lines = enumerate(text.split("\n"))
-        section.code = [(first + n, line) for n, line in lines if n not in hidden]
+        lines = text.split("\n")
+        marks = (notebook.TIMES, TITLE)
+        hidden |= {n for n, line in enumerate(lines[:2]) if line.startswith(marks)}
+        section.code = [(first + n, line) for n, line in enumerate(lines) if n not in hidden]
         section.outputs = outputs.get(cell.id, [])
-        if text.startswith(notebook.SOLUTION):
-            section.folded = text.split("\n")[0].removeprefix(notebook.SOLUTION)
+        if text.startswith(TITLE):
+            section.folded = lines[0].removeprefix(TITLE)
     return sections
 
 
@@ -141,18 +144,19 @@ def asset(file: Path) -> str:
 
 
 def render_outputs(
-    outputs: list[dict[str, Any]], top: str, name: str,
+    cells: list[list[dict[str, Any]]], top: str, name: str,
     say: Callable[[str], str] = str,
     describe: Callable[[str, str], str | None] = lambda key, text: text,
-) -> tuple[list[str], dict[str, bytes]]:  # fmt: skip
+) -> tuple[list[list[str]], dict[str, bytes]]:  # fmt: skip
     """
-    The outputs of a cell as HTML, and the pictures among them as files, named after `name`. `say`
-    translates a word, and `describe` the description of the picture of a number. Raises
-    `ValueError` for an output that the build would not have stored.
+    The outputs of the cells of a section as HTML, cell by cell, and the pictures among them as
+    files, named after `name`. `say` translates a word, and `describe` the words for a picture.
+    Raises `ValueError` for an output that the build would not have stored.
     """
-    html: list[str] = []
     files: dict[str, bytes] = {}
-    for output in outputs:
+
+    def render(output: dict[str, Any]) -> str:
+        """One output."""
         data = output.get("data", {})
         if "image/png" in data:
             if not isinstance(data["image/png"], str) or not is_picture(output):
@@ -166,16 +170,14 @@ def render_outputs(
                 for key, english in pictured(output, n).items()
                 for found in [describe(key, english)]
             )
-            shown = picture(f"{top}{file}", alt, files[file], spoken)
-            html.append(figure(shown, caption, written))
-        else:
-            said = output.get("text") or data.get("text/plain")
-            if not isinstance(said, str):
-                raise ValueError("an output that is neither text nor a picture")
-            text = escape(said, quote=False).rstrip()
-            label = escape(say("Output"))
-            html.append(f'<pre class="out" tabindex="0" aria-label="{label}">{text}\n</pre>')
-    return html, files
+            return figure(picture(f"{top}{file}", alt, files[file], spoken), caption, written)
+        said = output.get("text") or data.get("text/plain")
+        if not isinstance(said, str):
+            raise ValueError("an output that is neither text nor a picture")
+        text, label = escape(said, quote=False).rstrip(), escape(say("Output"))
+        return f'<pre class="out" tabindex="0" aria-label="{label}">{text}\n</pre>'
+
+    return [[render(output) for output in outputs] for outputs in cells], files
 
 
 def assets(settings: Settings) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
 from .outline import entries, used
 from .outputs import asset, drawing, figure, notebook_sections, picture, render_outputs
-from .parts import Outline, Page, Row, Source
+from .parts import SOLUTION, Outline, Page, Row, Source
 from .sections import Module, Section, front_matter, read_module
 from .settings import Settings
 from .symbols import Symbols
@@ -289,26 +289,33 @@ class Builder:
 
     def put_code(self, row: Row, source: Source, section: Section, language: Language) -> None:
         """Adds the code of a section, and its outputs, to a row."""
-        row.path = section.path or source.path
-        folded = language.find(source.name, f"{section.anchor} folded", section.folded)
-        row.folded = folded or section.folded
-        row.place = f"{Path(section.path).stem}-" if section.path else ""
-        if section.code:
-            code = self.lines(row.path, source, language)
-            row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
+        parts = [section, *section.more]
+        row.more = [Row("", "") for _ in section.more]
         name = f"{source.name}-{section.anchor}"
 
         def describe(key: str, text: str) -> str | None:
             return language.find(source.name, f"{section.anchor} {key}", text)
 
         try:
-            row.outputs, files = render_outputs(
-                section.outputs, language.locate(""), name, language.say, describe
+            outputs, files = render_outputs(
+                [part.outputs for part in parts], language.locate(""), name, language.say, describe
             )
         except ValueError as error:
             what = f"it has an output that cannot be shown ({error})"
             raise Mistake(source.path, 1, what, "restore it") from None
         self.files |= files
+        for part, shown, html in zip(parts, (row, *row.more), outputs, strict=True):
+            self.put_lines(shown, source, part, language)
+            shown.outputs = html
+
+    def put_lines(self, row: Row, source: Source, section: Section, language: Language) -> None:
+        """Adds the code of a section to a row."""
+        row.path, row.hides = section.path or source.path, section.folded == SOLUTION
+        row.folded = language.say(section.folded) if section.folded else ""
+        row.place = f"{Path(section.path).stem}-" if section.path else ""
+        if section.code:
+            code = self.lines(row.path, source, language)
+            row.code = [(n, code[n - 1]) for n, _ in trimmed(section.code)]
 
     def lines(self, path: str, source: Source, language: Language) -> list[str]:
         """All lines of a file as HTML, with links as seen from a page in a language."""

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from .locale import Language, Message, scripts, spoken
 from .sections import Module, Section
 
+SOLUTION = "Solution"
+"""What the folded answer to an exercise is called."""
+
 
 @dataclass
 class Source:
@@ -37,8 +40,6 @@ class Source:
         messages = [(key, self.meta[key]) for key in ("title", "summary")]
         messages += [(s.anchor, s.prose) for s in self.sections if s.prose.strip()]
         for section in self.sections:
-            if section.folded:
-                messages.append((f"{section.anchor} folded", section.folded))
             messages += [
                 (f"{section.anchor} {key}", text) for key, text in section.pictures.items()
             ]
@@ -69,6 +70,15 @@ class Row:
     What the symbols are if the prose has no words: each symbol, empty if the prose is just that,
     its words, and whether these are in English on a translated page.
     """
+    more: list["Row"] = field(default_factory=list)
+    """Further code beside the same prose, each with its outputs."""
+    hides: bool = False
+    """Whether its outputs are folded too, as those of a solution are, which would tell it."""
+
+    @property
+    def parts(self) -> list["Row"]:
+        """All code beside this prose, part by part."""
+        return [part for part in (self, *self.more) if part.code]
 
 
 @dataclass
@@ -131,8 +141,9 @@ class Page:
     @property
     def minutes(self) -> int:
         """
-        About how long it takes to read, at 200 words of English or 30 lines of code a minute; in
-        another language as long.
+        About how long it takes to read, at 200 words of English or 30 lines of unfolded code a
+        minute; in another language as long.
         """
         words = sum(len(section.prose.split()) for section in self.source.sections)
-        return max(1, round(words / 200 + sum(len(row.code) for row in self.rows) / 30))
+        parts = [part for row in self.rows for part in row.parts if not part.folded]
+        return max(1, round(words / 200 + sum(len(part.code) for part in parts) / 30))

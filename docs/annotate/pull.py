@@ -24,7 +24,7 @@ from . import notebook
 from .mistake import Mistake
 from .notebook import BUILD, LINK, notebook_path, source_path
 from .settings import Settings
-from .walkthrough import Cell, read_cells, write_cells
+from .walkthrough import TITLE, Cell, read_cells, write_cells
 
 SHOWS = re.compile(r"# (\w+), from ([\w/]+)/(\w+)\.py\n")
 """The first line of a cell that shows a definition of the package."""
@@ -110,7 +110,8 @@ def append(path: str, n: int, cell: Cell, cells: list[Cell]) -> None:
     if not cells and (cell.kind != "prose" or not cell.text.startswith("# ")):
         raise Mistake(path, 1, f"cell {n} comes first and is no title", "begin with '# ...'")
     survives(path, n, cell)
-    if not cells or cell.kind != cells[-1].kind:
+    titled = cell.kind == "code" and cell.text.startswith(TITLE)
+    if not cells or cell.kind != cells[-1].kind or titled:
         cells.append(cell)
     elif cell.kind == "prose":
         cells[-1].text += f"\n\n{cell.text}"

@@ -51,11 +51,14 @@ class Section:
     """The outputs of the code, as a notebook stores them."""
     folded: str = ""
     """The words shown in place of the code until a reader unfolds it."""
+    more: list["Section"] = field(default_factory=list)
+    """Further code beside the same prose, each with its outputs."""
 
     @property
     def pictures(self) -> dict[str, str]:
         """The words for the pictures among the outputs."""
-        shown = enumerate((output for output in self.outputs if is_picture(output)), 1)
+        outputs = [output for part in (self, *self.more) for output in part.outputs]
+        shown = enumerate(filter(is_picture, outputs), 1)
         return {key: text for n, output in shown for key, text in pictured(output, n).items()}
 
 

@@ -11,6 +11,17 @@ before and after it is prose, and becomes a Markdown cell; everything between is
 that touches code is a note in the code. So there are always some words between two code cells, a
 good rule for a text that explains.
 
+There is one exception. A line with a title begins a cell of its own, which is folded: readers see
+its title and what it puts out, and unfold the code if they want it.
+
+```python
+# @title Drawing code
+ax.plot(losses)
+```
+
+On Colab this is the title of a form, and Jupyter shows the line. It stands above code that a text
+can do without: long imports, the drawing of a picture, the solution of an exercise.
+
 pylit converts in both directions, by way of a text in which code is indented and announced by a
 marker. A few inputs, two blank lines after prose for example, would come back changed. They are not
 in normal form and are refused, so whatever is converted comes back byte for byte.
@@ -43,6 +54,9 @@ with warnings.catch_warnings():
 
 MARKER = "<!-- code -->"
 OPTIONS = {"codeindent": 4, "code_block_marker": MARKER, "header_string": "<!-- header -->"}
+TITLE = "# @title "
+"""The beginning of a cell that is folded: the rest of this line is shown in its place."""
+
 SHOWN = re.compile(r"from ([\w.]+)\.(\w+) import (\w+)  # shown")
 
 
@@ -109,7 +123,8 @@ def read_cells(path: str, source: str) -> list[Cell]:
         # After a marker, indented lines are code.
         code = list(takewhile(lambda line: not line or line[:4] == "    ", lines)) if cells else []
         if code:
-            cells.append(Cell("code", "\n".join(line[4:] for line in code).strip("\n")))
+            text = "\n".join(line[4:] for line in code).strip("\n")
+            cells += [Cell("code", part) for part in re.split(rf"\n\n(?={TITLE})", text)]
         rest = "\n".join(lines[len(code) :]).strip("\n")
         if rest:
             cells.append(Cell("prose", rest))
@@ -117,6 +132,10 @@ def read_cells(path: str, source: str) -> list[Cell]:
     number(cells, source.split("\n"))
     for cell in cells:
         if cell.kind == "code":
+            after = cell.text.find(f"\n{TITLE}")
+            if after >= 0 or cell.text.endswith("\n"):
+                line = cell.line + cell.text.count("\n", 0, after) + 1
+                raise Mistake(path, line, "a title begins a cell", "leave one blank line above it")
             try:
                 ast.parse(cell.text)
             except SyntaxError as error:
@@ -157,16 +176,18 @@ def number(cells: list[Cell], lines: list[str]) -> None:
 def write_cells(cells: list[Cell], path: str) -> str:
     """
     The walkthrough that has these cells. Raises `Mistake` for two pieces of code with no prose
-    between them, which the convention cannot express.
+    between them, the second without a title, which the convention cannot express.
     """
     parts, before = [], "code"
     for n, cell in enumerate(cells):
-        if cell.kind == "code" == before:
+        folded = cell.text.startswith(TITLE)
+        if cell.kind == "code" == before and not folded:
             raise Mistake(
                 path, 1, f"cell {n + 1} is code and follows code", "write a sentence between them"
             )
         indented = re.sub(r"^(?=.)", "    ", cell.text, flags=re.M)
-        parts.append(cell.text if cell.kind == "prose" else f"{MARKER}\n\n{indented}")
+        marker = "" if cell.kind == before else f"{MARKER}\n\n"
+        parts.append(cell.text if cell.kind == "prose" else f"{marker}{indented}")
         before = cell.kind
     return to_source("\n\n".join(parts) + "\n")
 

@@ -7,6 +7,7 @@
 # We build this attention from tensors small enough to print, one term at a time, and end with the
 # attention of the package, which agrees with ours up to rounding.
 
+# @title Imports
 import math
 
 import matplotlib.pyplot as plt
@@ -56,7 +57,8 @@ print(attn[0])
 order = torch.tensor([3, 0, 4, 1, 2])
 shuffled = (torch.einsum("bhk,bhsk->bhs", q, k[:, :, order]) / math.sqrt(K)).softmax(-1)
 assert torch.allclose(shuffled, attn[:, :, order])
-print("attention does not see the order:", torch.allclose(shuffled, attn[:, :, order]))
+change = (shuffled - attn[:, :, order]).abs().max()
+print(f"by the shuffle an attention weight changes by {change:.5f} at most")
 
 # Attention that cannot tell the last step from the first is of little use to a recurrence. The
 # usual remedy is to add a vector for the *position* to every input. But our memory slides: the slot
@@ -92,6 +94,7 @@ print(scores[0])
 # Each head has four short rows, one for each term, and their sum. Read the picture from left to
 # right: content, content independent of the query, distance, distance independent of the query.
 
+# @title Drawing code
 rows = {**terms, "sum": scores * math.sqrt(K)}
 limit = math.ceil(max(term.abs().max().item() for term in rows.values()))
 fig, axes = plt.subplots(1, 5, figsize=(7.5, 2), sharey=True, layout="constrained")
@@ -113,7 +116,8 @@ plt.show()
 moved = torch.einsum("bhk,bhsk->bhs", q + u, k[:, :, order])
 moved = (moved + torch.einsum("bhk,shk->bhs", q, p) + s.T) / math.sqrt(K)
 assert not torch.allclose(moved, scores[:, :, order])
-print("attention sees the order:", not torch.allclose(moved, scores[:, :, order]))
+change = (moved - scores[:, :, order]).abs().max()
+print(f"by the shuffle a score changes by up to {change:.1f}")
 
 # Nothing here is an absolute position. When the memory slides on by one step, the rows of $p$ and
 # $s$ stay where they are: they belong to distances. That is why a model trained with `mem_len`
@@ -144,7 +148,8 @@ with torch.no_grad():
     module.pos_key.copy_(p)
     module.pos_bias.copy_(s)
 assert torch.allclose(module.scores(q, k), scores, atol=1e-6)
-print("scores agree:", torch.allclose(module.scores(q, k), scores, atol=1e-6))
+difference = (module.scores(q, k) - scores).abs().max()
+print(f"scores up to {scores.abs().max():.1f}, largest difference {difference:.5f}")
 
 # The output of a head is a mean of the values, weighted by the attention. The heads are placed side
 # by side, and one more linear map follows.
@@ -152,7 +157,8 @@ print("scores agree:", torch.allclose(module.scores(q, k), scores, atol=1e-6))
 heads = torch.einsum("bhs,bhsk->bhk", scores.softmax(-1), v)
 ours = heads.flatten(1) @ module.output.weight.T + module.output.bias
 assert torch.allclose(module(z, k, v), ours, atol=1e-6)
-print("outputs agree:", torch.allclose(module(z, k, v), ours, atol=1e-6))
+difference = (module(z, k, v) - ours).abs().max()
+print(f"outputs up to {ours.abs().max():.1f}, largest difference {difference:.5f}")
 
 # The class shown above was a copy. Import the original, give it our numbers, and try something
 # else: what if only three slots are filled so far? They stand at distances 3, 2 and 1, so the class
@@ -167,7 +173,8 @@ heads = torch.einsum("bhs,bhsk->bhk", scores[:, :, -3:].softmax(-1), v[:, :, -3:
 ours = heads.flatten(1) @ module.output.weight.T + module.output.bias
 theirs = imported(z, k[:, :, -3:], v[:, :, -3:])
 assert torch.allclose(theirs, ours, atol=1e-6)
-print("outputs with three slots agree:", torch.allclose(theirs, ours, atol=1e-6))
+difference = (theirs - ours).abs().max()
+print(f"three slots: outputs up to {ours.abs().max():.1f}, largest difference {difference:.5f}")
 
 # ## Attention that has learnt
 #
@@ -180,6 +187,8 @@ from feedback import FeedbackLM
 
 trained = FeedbackLM.from_pretrained("tiny_shakespeare")
 shown = 16
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 preference = []
 looks = zip("os^D", ("C0", "C5", "C3", "C4"), strict=True)
@@ -210,7 +219,7 @@ assert (torch.stack(preference)[:, 15] * 48 - 1).abs().max() < 0.05
 for l, share in enumerate(preference, 1):
     near = share[:8].sum().item()
     assert 8 / 48 < near < 0.22
-    print(f"layer {l}: the 8 nearest of {len(share)} get more than their share, and less than 22 %")
+    print(f"layer {l}: the 8 nearest get {near:.1%}; without a preference {8 / len(share):.1%}")
 
 # So this number alone does not make the model look only a little way back. The model does look at
 # its last few characters, as [inside a trained model](../../docs/pages/inside.md) shows, but it
@@ -229,7 +238,8 @@ biased = torch.einsum("bhk,bhsk->bhs", q + b, k) + torch.einsum("bhk,shk->bhs", 
 split = torch.einsum("bhk,bhsk->bhs", q + b, k) + torch.einsum("bhk,shk->bhs", q, p)
 split = split + (s + torch.einsum("hk,shk->sh", b, p)).T
 assert torch.allclose(biased, split, atol=1e-5)
-print("a bias is u = b, and s_d + b·p_d:", torch.allclose(biased, split, atol=1e-5))
+difference = (biased - split).abs().max()
+print(f"a bias is u = b, and s_d + b·p_d: largest difference {difference:.4f}")
 
 # 2. Why do keys have no bias? Add one constant vector to every key and see what the softmax makes
 #    of it. And what would become of a bias on the values?
@@ -241,10 +251,10 @@ print("a bias is u = b, and s_d + b·p_d:", torch.allclose(biased, split, atol=1
 c = torch.randn(H, 1, K)
 with_c = (torch.einsum("bhk,bhsk->bhs", q, k + c) / math.sqrt(K)).softmax(-1)
 assert torch.allclose(with_c, attn, atol=1e-6)
-print("a constant on all keys changes nothing:", torch.allclose(with_c, attn, atol=1e-6))
+print(f"a constant on all keys changes attention by {(with_c - attn).abs().max():.5f} at most")
 out, out_c = (torch.einsum("bhs,bhsk->bhk", attn, values) for values in (v, v + c))
 assert torch.allclose(out_c - out, c.squeeze(1).expand_as(out), atol=1e-6)
-print("one on all values is added to the output:", torch.allclose(out_c, out + c[:, 0], atol=1e-6))
+print(f"on all values it is added to the output, up to {(out_c - out - c[:, 0]).abs().max():.5f}")
 
 # The vectors in this memory were random. Where do real ones come from? From all layers of a step at
 # once. That is the next notebook, on [the memory](03_memory.py).

@@ -8,6 +8,7 @@
 # We take the recurrence apart, find the part that waits for nothing, write the backward pass by
 # hand and compare every gradient. At the end comes a race against parallel Transformers.
 
+# @title Imports
 import math
 import statistics
 import time
@@ -28,6 +29,39 @@ use_style()
 torch.manual_seed(0)
 torch.set_printoptions(precision=3, sci_mode=False)
 torch.set_num_threads(1)
+
+# ## Where this leads
+#
+# The end comes first. The project's [benchmark](../../docs/runs/README.md) times one training step
+# of a small language model on two cores. Each bar says how many times as long the step takes as
+# that of a parallel Transformer with PyTorch's fused attention. The four from `reference` to
+# `native` are one model, with the same outputs and gradients: this notebook goes down these stairs.
+
+# @title Drawing code
+recorded = {
+    "labml": 11.42,
+    "labml, shared keys and values": 6.69,
+    "reference": 4.67,
+    "append": 3.51,
+    "sequence": 2.43,
+    "native": 0.80,
+    "parallel, fused": 1.00,
+}
+fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
+colours = ["C2" if "labml" in name else "C1" if "parallel" in name else "C0" for name in recorded]
+bars = ax.barh(list(recorded), list(recorded.values()), color=colours)
+ax.bar_label(bars, fmt="%.2f", padding=3)
+ax.invert_yaxis()
+ax.margins(x=0.1)
+ax.spines[["top", "right"]].set_visible(False)
+ax.set_xlabel("step, over that of the fused Transformer (ratio)")
+*steps, fused = recorded.values()
+assert steps == sorted(steps, reverse=True) and steps[-1] < fused
+# caption: The recorded benchmark at its first size. Brown: this package; grey: labml; blue: without
+# feedback.
+# alt: A staircase of bars, each shorter than the one above it: labml's two models, then reference,
+# append, sequence and native. Only native is shorter than the last bar, the fused Transformer.
+plt.show()
 
 # ## What waits, and what does not
 #
@@ -307,10 +341,10 @@ for name, run in three(stack).items():
     y, m = run(x)
     grads = torch.autograd.grad((y * dy).sum() + (m * dm).sum(), learned)
     results[name] = [y, m, *grads]
-    pairs = zip(results[name], results["reference"], strict=True)
-    equal = all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in pairs)
-    assert equal
-    print(f"{name}: outputs, memory and {len(grads)} gradients to 1e-12: {equal}")
+    for ours, theirs in zip(results[name], results["reference"], strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    largest = max(grad.abs().max().item() for grad in grads)
+    print(f"{name:9} {len(grads)} gradients, up to {largest:.1f}; no number differs by 1e-12")
 
 # It is right, and no gradient was truncated or approximated. Is it fast? We time one training step,
 # 64 characters long, in float32.
@@ -349,6 +383,7 @@ assert small["our own"] < small["reference"]
 # little room. And the package has the two sweeps twice, in PyTorch and in C++, where a layer step
 # is a loop and not fifty calls. A `Plan` says for which sizes.
 
+# @title Imports
 from feedback.fast.backward import add_weight_gradients, finish
 from feedback.fast.border import check_saved
 from feedback.fast.sequence import Plan, Sweeps, unpack
@@ -382,10 +417,11 @@ def gradients(implementation: str) -> list[Tensor]:
 whole = {name: gradients(name) for name in ("reference", "append", "sequence")}
 whole["as it runs here"] = gradients("auto")  # in C++, if there is a compiler
 for name, result in whole.items():
-    pairs = zip(result, whole["reference"], strict=True)
-    equal = all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in pairs)
-    assert equal
-    print(f"{name}: logits and {len(result) - 1} gradients to 1e-12: {equal}")
+    for ours, theirs in zip(result, whole["reference"], strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    largest = max(grad.abs().max().item() for grad in result[1:])
+    number = len(result) - 1
+    print(f"{name:15} {number} gradients, up to {largest:.1f}; no number differs by 1e-12")
 
 # ## The race
 #
@@ -423,6 +459,7 @@ if "native" in medians:
 
 # The upper panel is our small model, the lower one the whole model.
 
+# @title Drawing code
 # NBVAL_IGNORE_OUTPUT
 order = [*ours, "parallel, TransformerLM", "parallel, fused"]
 fig, axes = plt.subplots(
@@ -453,33 +490,8 @@ plt.show()
 # [benchmark](../../docs/runs/README.md) took more care, with two cores and at four sizes. Compared
 # with the fused Transformer, the C++ loop takes 0.62 to 1.05 times as long, `TransformerLM` 1.07 to
 # 1.90, the sweeps in PyTorch 2.1 to 4.4, appending 2.6 to 7.4, and labml's model with shared keys
-# and values 4.0 to 11.6. At the first of the sizes, this is the way down:
-
-recorded = {
-    "labml": 11.42,
-    "labml, shared keys and values": 6.69,
-    "reference": 4.67,
-    "append": 3.51,
-    "sequence": 2.43,
-    "native": 0.80,
-    "parallel, fused": 1.00,
-}
-fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
-colours = ["C2" if "labml" in name else "C1" if "parallel" in name else "C0" for name in recorded]
-bars = ax.barh(list(recorded), list(recorded.values()), color=colours)
-ax.bar_label(bars, fmt="%.2f", padding=3)
-ax.invert_yaxis()
-ax.margins(x=0.1)
-ax.spines[["top", "right"]].set_visible(False)
-ax.set_xlabel("step, over that of the fused Transformer (ratio)")
-*steps, fused = recorded.values()
-assert steps == sorted(steps, reverse=True) and steps[-1] < fused
-# caption: The recorded benchmark at its first size. Brown: this package; grey: labml; blue: without
-# feedback.
-# alt: A staircase of bars, each shorter than the one above it: labml's two models, then reference,
-# append, sequence and native. Only native is shorter than the last bar, the fused Transformer.
-plt.show()
-
+# and values 4.0 to 11.6. The picture at the beginning has the first of the sizes.
+#
 # The same benchmark shows the limits of the C++ loop. All of it was measured on a CPU. With a batch
 # of one, each product has a single row, and the ratio is 2.2; with 1024 steps, each of which has to
 # read up to 1023 slots by itself, it is 2.1.

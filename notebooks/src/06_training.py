@@ -7,6 +7,7 @@
 # same steps as the package. Then we look at a recorded run that is too long for a notebook: at what
 # it had learnt after its first two minutes, and at what it had learnt by the end.
 
+# @title Imports
 import math
 import tempfile
 from pathlib import Path
@@ -64,7 +65,7 @@ x, y = batch(8, 64)
 loss = nn.functional.cross_entropy(model(x)[0].flatten(0, 1), y.flatten())
 assert abs(loss.item() - math.log(65)) < 0.4
 print(sum(p.numel() for p in model.parameters()), "parameters")
-print("close to ln 65 =", round(math.log(65), 2), ":", abs(loss.item() - math.log(65)) < 0.4)
+print(f"loss {loss.item():.2f}, and ln 65 is {math.log(65):.2f}")
 
 # ## The loop
 #
@@ -75,6 +76,8 @@ print("close to ln 65 =", round(math.log(65), 2), ":", abs(loss.item() - math.lo
 from feedback.training.schedule import learning_rate, make_optimizer
 
 rates = [learning_rate(step, settings) for step in range(settings.max_steps)]
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 2), layout="constrained")
 ax.plot(rates)
 ax.set_xlabel("step")
@@ -105,8 +108,8 @@ for step in range(steps):
     nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
     optimizer.step()
     losses.append(loss.item())
-assert losses[-1] < 2.7
-print(steps, "steps; below 2.7 nats:", losses[-1] < 2.7)
+assert losses[-1] < 2.5
+print(f"{steps} steps: from {losses[0]:.1f} nats to less than 2.5")
 
 # Is this what `python -m feedback train` does? Its `Trainer` also takes care of checkpoints,
 # interruptions and GPUs. The losses of its first steps equal ours to the last digit.
@@ -117,7 +120,8 @@ with tempfile.TemporaryDirectory() as folder:
     trainer = Trainer(config, TrainConfig(run=Path(folder) / "run", device="cpu"))
     theirs = [trainer.train_step()["train_loss"] for _ in range(5)]
 assert theirs == losses[:5]
-print("the same first five losses:", theirs == losses[:5])
+print("ours  ", *(f"{loss:.1f}" for loss in losses[:5]))
+print("theirs", *(f"{loss:.1f}" for loss in theirs), " and equal to the last digit")
 
 # ## Eight thousand steps
 #
@@ -131,6 +135,8 @@ from feedback.training.runs import Run
 metrics = Run(TRAINED / "tiny_shakespeare").metrics()
 seen = [m["tokens"] / 1e6 for m in metrics]
 validated = [m for m in metrics if m["val_loss"] is not None]
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 ax.plot(seen, smooth([m["train_loss"] for m in metrics], 10), "C0", alpha=0.45, label="training")
 ax.plot(
@@ -173,7 +179,8 @@ first_tenth = next(m["val_loss"] for m in validated if m["step"] >= 800)
 start = math.log(65)
 share = (start - first_tenth) / (start - last["val_loss"])
 assert share > 0.85
-print("of the fall from ln 65, the first tenth has more than 85 %:", share > 0.85)
+print(f"from {start:.2f} to {first_tenth:.2f} in 800 steps, to {last['val_loss']:.2f} in 8000")
+print(f"the first tenth has {share:.0%} of the fall")
 
 # ## What it writes
 #
@@ -199,15 +206,19 @@ with torch.no_grad():
 assert tokenizer.decode(noisy[0]) == written["8000 steps"]
 print(written["8000 steps"])
 
-# Of the other text, written after eighty steps, we show only whether more than half of its words
-# are real. Which words are real? Those of the training text.
+# That was the long run. And this is what eighty steps have taught. Its draws are close, and on
+# another processor the text may be another one, no less strange.
+
+# NBVAL_IGNORE_OUTPUT
+print(written["80 steps"])
+
+# How many of the words are real? Those of the training text count as real.
 
 words = set(text[: len(train)].split())
 real = {name: [w in words for w in sample.split()] for name, sample in written.items()}
 shares = {name: sum(known) / len(known) for name, known in real.items()}
 assert shares["8000 steps"] > 0.7 > 0.5 > shares["80 steps"]
-for name, known in shares.items():
-    print(f"{name}: more than half of its words are real: {known > 0.5}")
+print(f"after 8000 steps {shares['8000 steps']:.0%}, after 80 steps less than half")
 
 # ## Why the memory is normalised
 #
@@ -266,7 +277,7 @@ def fade(reader: FeedbackLM, memory: Memory) -> list[float]:
         shares.append(torch.stack(back).norm(dim=-1).mean().item())
     return shares
 
-
+# @title Drawing code
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
 fades = {}
 for (name, (reader, memory, size, _)), style in zip(carried.items(), ("C2--", "C0-"), strict=True):
@@ -288,13 +299,11 @@ ends = {name: size[-1] for name, (_, _, size, _) in carried.items()}
 final = {name: sum(losses[-20:]) / 20 for name, (*_, losses) in carried.items()}
 kept = {name: shares[-1] / shares[0] for name, shares in fades.items()}
 without, normed = carried
-larger = ends[without] > 1.4 * ends[normed]
-higher = final[without] > final[normed] + 0.04
-slower = kept[without] > 1.5 * kept[normed]
-assert larger and higher and slower
-print("without the norm the memory is larger by 40 % or more:", larger)
-print("the loss is higher by 0.04 nats or more:", higher)
-print("and gradients fade more slowly:", slower)
+assert ends[without] > 1.4 * ends[normed] and final[without] > final[normed] + 0.04
+assert kept[without] > 1.5 * kept[normed]
+print("without the norm, compared with it:")
+print("the memory is larger by more than 40 %, the loss higher by more than 0.04 nats,")
+print("and of a gradient more than 1.5 times as much is left after 32 steps")
 
 # Without the norm the memory grows to twice the size, and attention, whose scores grow with it,
 # becomes sharper and harder to change. With the norm its size makes no difference to those who read
@@ -311,6 +320,8 @@ from feedback.training.schedule import sequence_lengths
 
 growing = TrainConfig(start_seq_len=16, max_steps=2000)
 lengths = sequence_lengths(growing)
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 2), layout="constrained")
 ax.plot(lengths)
 ax.set_xlabel("step")
@@ -342,6 +353,8 @@ pairs = {
     "random windows": ("feedback_1", "short_to_long_random"),
     "carried memory": ("carried_1", "short_to_long_1"),
 }
+
+# @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
 for ax, (title, names) in zip(axes, pairs.items(), strict=True):
     ends = []

@@ -7,6 +7,7 @@
 # We open the model that comes with the package and let it read text that it was not trained
 # on. Some of what we find is not what we would have guessed.
 
+# @title Imports
 import math
 import re
 from collections import Counter
@@ -83,15 +84,15 @@ theirs, memory = model(tokens)
 assert torch.allclose(ours, theirs, atol=1e-3) and torch.allclose(
     m[:, -mem_len:], memory.m, atol=1e-3
 )
-print("the logits and the memory of the package:", torch.allclose(ours, theirs, atol=1e-3))
+difference = (ours - theirs).abs().max()
+print(f"logits up to {theirs.abs().max():.1f}, largest difference {difference:.3f}")
 
 # ## What goes in, and what it is worth
 #
 # A memory vector is $m_t = \sum_l \alpha_l x_t^l$. The weights $\alpha_l$ can be read off. What a
 # layer is *worth* is another question. To answer it, leave the layer out of the memory, let the
-# others share its weight, and see what the loss becomes. Then try the other extreme, a memory made
-# of one layer alone. Both take the model away from what was trained, and processors round
-# differently. So we print bounds, not digits.
+# others share its weight, and see by how much the loss rises. Then try the other extreme, a memory
+# made of one layer alone.
 
 def loss_with(alpha: Tensor) -> float:
     """The loss on some validation text, with `alpha` as the weights of the mix."""
@@ -102,26 +103,19 @@ def loss_with(alpha: Tensor) -> float:
     return loss
 
 
-def bound(cost: float) -> str:
-    """Between which of some bounds `cost` lies; it keeps its distance to both."""
-    bounds = (-0.01, 0.005, 0.02, 0.1, 0.2, 0.35, 0.7, 2)
-    below, above = max(b for b in bounds if b < cost), min(b for b in bounds if b > cost)
-    assert 1.1 * below < cost < above / 1.1
-    return f"over {below}" if below > 0 else f"under {above}"
-
-
 alpha, eye = stack.mix.weight.softmax(0), torch.eye(L + 1)
 whole = loss_with(alpha)
 without = [loss_with(alpha * (1 - eye[l]) / (1 - alpha[l])) for l in range(L + 1)]
 alone = [loss_with(eye[l]) for l in range(L + 1)]
 assert abs(whole - evaluate(model, val[:6400], seq_len=64, batch_size=32)) < 1e-4
+print("             weight   left out    alone (nats more)")
 for l in range(L + 1):
-    name = f"layer {l}" if l else "embedding"
-    missed, only = bound(without[l] - whole), bound(alone[l] - whole)
-    print(f"{name:9}: weight {alpha[l]:.1f}; nats: left out costs {missed}, alone {only}")
+    name, missed, only = f"layer {l}" if l else "embedding", without[l] - whole, alone[l] - whole
+    print(f"{name:11}{alpha[l]:8.2f}{round(missed, 2) + 0:11.2f}{only:9.2f}")
 
 # The same in a picture:
 
+# @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
 names = ["embedding", *(f"layer {l}" for l in range(1, L + 1))]
 axes[0].barh(names, alpha)
@@ -155,6 +149,8 @@ real = attn[:, :, mem_len:].mean((1, 2, 3)).flip(-1)  # nearest first
 bias = torch.stack([layer.attn.pos_bias / math.sqrt(config.head_dim) for layer in stack.layers])
 bias = bias.softmax(1).mean(2).flip(-1)
 assert torch.allclose(real.sum(-1), torch.ones(L), atol=1e-3)
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for l, (marker, color) in enumerate(zip("os^D", ("C0", "C5", "C3", "C4"), strict=True)):
     label = f"layer {l + 1}"
@@ -171,14 +167,16 @@ assert near.min() > 0.77 and habit.max() < 0.22 and real[:, 31:].max() < 0.01
 # alt: Share of attention against distance, both logarithmic. All four layers fall from between 0.3
 # and 0.6 at one character to below 0.01 beyond thirty. The line for the bias alone is nearly flat.
 plt.show()
-print("the 8 nearest of 48 slots get more than 75 % in each layer:", bool(near.min() > 0.77))
-print("and by the bias alone less than 22 %:", bool(habit.max() < 0.22))
+print("layer                  ", *(f"{l:6}" for l in range(1, L + 1)))
+print("to the 8 nearest slots ", *(f"{share:6.0%}" for share in near))
+print("by the bias alone      ", *(f"{share:6.0%}" for share in habit))
 
 # So the preference for near slots is not in $s_d$. Does it come through $q^\top k_j$, $u^\top k_j$
 # or $q^\top p_d$? Take the last step of each row, with the keys that it sees, and
 # compute the attention from one term at a time.
 
 k = stack.project(m[:, -1 - mem_len : -1])[0][0].transpose(1, 2)
+print("to the 8 nearest slots, by one term alone (%, rounded down)")
 for l, layer in enumerate(stack.layers):
     q = layer.attn.query(layer.norm_attn(states[l, :, -1])).unflatten(-1, (H, -1))
     terms = {
@@ -192,7 +190,7 @@ for l, layer in enumerate(stack.layers):
     shares = {n: (x / math.sqrt(config.head_dim)).softmax(-1) for n, x in terms.items()}
     shares = {n: share[..., -8:].sum(-1).mean().item() for n, share in shares.items()}
     assert shares["q p"] > 0.8 and max(shares["q k"], shares["u k"], shares["s"]) < 0.26
-    print(f"layer {l + 1}, more than 80 % to the 8 nearest by q p alone:", shares["q p"] > 0.8)
+    print(f"layer {l + 1}", *(f"  {n} {int(100 * share):2}" for n, share in shares.items()))
 
 # Eight slots of 48 are a sixth of them, and content alone, $q^\top k_j$ or $u^\top k_j$, gives
 # them about that share. The preference for near slots comes from $q^\top p_d$: the query itself
@@ -218,8 +216,8 @@ def shortened(slots: int) -> FeedbackLM:
 few = (8, 16, 32, 40)
 shorter = [evaluate(shortened(n), val[:6400], seq_len=64, batch_size=32) - whole for n in few]
 assert shorter == sorted(shorter, reverse=True) and 0.06 < shorter[0] < 0.13 and shorter[-1] > 0
-print("each shortening costs something:", shorter[-1] > 0)
-print(f"8 slots instead of {mem_len} cost {shorter[0]:.1f} nats")
+for n, cost in zip(few, shorter, strict=True):
+    print(f"{n:2} slots instead of {mem_len} cost {cost:.3f} nats")
 
 # Each shortening costs something, but the last slots are worth little: with eight slots, a sixth of
 # its memory, the model loses a tenth of a nat.
@@ -237,8 +235,8 @@ on_last = (attn[:, :, mem_len:] * last[:, :, None]).sum(-1)[:, seen].mean(1)
 l, h = divmod(int(on_last.argmax()), H)
 others = on_last.flatten().sort().values[-2].item()
 assert (l, h) == (2, 1) and on_last[l, h] > 0.22 and others < 0.13
-print(f"layer {l + 1}, head {h + 1}: a quarter of its attention is on the last line break")
-print("each of the other 15 heads: below 15 %")
+print("attention to the last line break:", end=" ")
+print(f"layer {l + 1}, head {h + 1}: {on_last[l, h]:.0%}; the other 15 heads: {others:.0%} at most")
 
 # Watch that head while it reads.
 
@@ -250,6 +248,8 @@ for t in range(1, len(line)):
     grid[0, t, :t] = a[1, 0, t].mean(0)[-t:]
     grid[1, t, :t] = a[2, 0, t, 1][-t:]
 assert torch.allclose(grid.sum(-1)[:, 1:], torch.ones(2, len(line) - 1), atol=1e-3)
+
+# @title Drawing code
 fig, axes = plt.subplots(1, 2, figsize=(8.5, 4.4), layout="constrained", sharey=True)
 signs = [{"\n": "↵", " ": "·"}.get(c, c) for c in line]
 for ax, image, title in zip(axes, grid, ("layer 2, mean", "layer 3, head 2"), strict=True):
@@ -307,10 +307,11 @@ for d in back:
 order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
 right["shuffled"] = [probe(m[:, some].flatten(0, 1), labels[order], test_rows)] * len(back)
 for d, share in zip(back[:3], right["memory"], strict=False):
-    print(f"{d} characters back: {share:.1f}")
+    print(f"{d} characters back: {share:.0%}")
 
 # Here are all three probes in one picture.
 
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for (name, share), style in zip(right.items(), ("C0o-", "C3s--", "C2:"), strict=True):
     ax.plot(back, [100 * s for s in share], style, markersize=4, label=name)
@@ -350,6 +351,8 @@ for o in places:
     known["memory"].append(probe(m.flatten(0, 1)[ends + o], speaker, third))
     known["embedding"].append(probe(x.flatten(0, 1)[ends + o], speaker, third))
 usual = (torch.bincount(speaker[third]).max() / third.sum()).item()
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for (name, share), style in zip(known.items(), ("C0o-", "C3s--"), strict=True):
     ax.plot(places, [100 * s for s in share], style, markersize=4, label=name)
@@ -392,6 +395,8 @@ def losses(before: int, T: int, memory: Memory | None = None) -> Tensor:
 
 
 fresh, carried = losses(0, 128).mean(0), losses(128, 128).mean(0)
+
+# @title Drawing code
 edges = [0, 1, 2, 4, 8, 16, 32, 64, 128]
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 means = []
@@ -441,6 +446,8 @@ _, full = model(read)
 kept = (1, 2, 4, 8, 16, 32, 48)
 cut = [losses(0, 16, Memory(full.m[:, mem_len - n :], config)).mean().item() for n in kept]
 short = [losses(n, 16).mean().item() for n in kept]
+
+# @title Drawing code
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 ax.semilogx(kept, cut, "o-", markersize=4, label="the last n slots of a long past")
 ax.semilogx(kept, short, "C2s--", markersize=4, label="a past of n characters")
@@ -472,10 +479,11 @@ plt.show()
 # Much worse: the model expects the end of another word. After sixteen characters it has recovered.
 wrong = losses(0, 64, Memory(full.m.roll(1, 0), config)).mean(0)
 right_memory, empty = losses(0, 64, full).mean(0), losses(0, 64).mean(0)
+print("loss with the                right       no    wrong memory")
 for i, j in ((0, 1), (1, 4), (4, 16)):
     triple = [loss[i:j].mean().item() for loss in (right_memory, empty, wrong)]
     assert triple == sorted(triple)
-    print(f"characters {i + 1} to {j}: right memory < none < wrong one:", triple == sorted(triple))
+    print(f"characters {i + 1} to {j:2}      ", *(f"{loss:10.2f}" for loss in triple))
 assert wrong[0] - empty[0] > 1 and (wrong - empty)[16:].mean() < 0.05
 
 # 2. Does the memory know where in a word it is? Probe $m_t$ for the number of letters since the
@@ -489,7 +497,7 @@ for c in val_text[: 48 * 1000]:
 position = torch.tensor(position).view(48, 1000)[:, some].flatten()
 pair = [probe(f[:, some].flatten(0, 1), position, test_rows) for f in (m, x)]
 assert pair[0] > 0.75 and pair[0] > pair[1] + 0.15
-print("right at more than 75 % of the places, and 15 more than the embedding:", pair[0] > 0.75)
+print(f"right at {pair[0]:.0%} of the places; from the embedding {pair[1]:.0%}")
 
 # This model keeps what helps to predict the next few characters, and it was never asked for more.
 # To see something kept for longer, go back to [parity](01_why_feedback.py).

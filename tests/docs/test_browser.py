@@ -322,19 +322,38 @@ def test_printed(open_page):
 
 
 def test_a_notebook_page(open_page):
-    """Outputs stand below their code; a key unfolds a solution; none of it needs a script."""
+    """A picture stands below its folded code; a key unfolds it; none of it needs a script."""
     for script in (True, False):
         page = open_page("02_attention.html", script=script)
         row = page.locator(".row:has(img)").first
-        code, image = (row.locator(part).first.bounding_box() for part in ("pre.code", "img"))
-        assert image["y"] >= code["y"] + code["height"] and image["width"] > 300
-        summary = page.locator("details.folded summary").first
-        solution = page.locator("details.folded pre.code").first
-        assert not solution.is_visible()
-        summary.focus()
-        page.keyboard.press("Enter")
-        assert solution.is_visible()
+        title, image = (row.locator(part).first.bounding_box() for part in ("summary", "img"))
+        assert image["y"] >= title["y"] + title["height"] and image["width"] > 300
+        for title, outputs in (("Imports", 0), ("Drawing code", 0), ("Solution", 1)):
+            fold = page.locator(f"details.folded:has(summary:text-is('{title}'))").first
+            assert not fold.locator("pre.code").is_visible()
+            assert fold.locator(".out, img").count() == outputs
+            fold.locator("summary").focus()
+            page.keyboard.press("Enter")
+            assert fold.locator("pre.code").is_visible()
     assert page.get_by_text("Open in Colab").get_attribute("href").startswith("https://colab")
+
+
+def test_folded_code_is_found(open_page):
+    """By a link to one of its lines, by a name that is looked for, and on paper."""
+    page = open_page("01_why_feedback.html")
+    fold = page.locator("details.folded").nth(1)
+    line, code = fold.locator(".l").nth(3).get_attribute("id"), fold.locator("pre.code")
+    page.keyboard.press("/")
+    page.keyboard.type("FancyArrowPatch")
+    assert page.locator("summary.lit").count() == 2
+    assert not code.is_visible()
+    page.emulate_media(media="print")
+    assert code.is_visible()
+    page.emulate_media(media="screen")
+    assert not code.is_visible()
+    page.goto(f"{page.url}#{line}")
+    code.wait_for()
+    assert page.locator(f"#{line}").bounding_box()["y"] < 900
 
 
 def test_the_first_paint_needs_no_script(open_page):
