@@ -64,7 +64,7 @@ WHO = {
 }
 """Rivals in the order of the legend; its second column begins with the Transformers."""
 
-MARKS = {"token": "all answers", "final": "last answers", "sequence": "whole sequences"}
+MARKS = {"token": "answers", "final": "last answers", "sequence": "whole sequences"}
 """What of an examination is counted."""
 
 PASSES = {
