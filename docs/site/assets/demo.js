@@ -8,7 +8,7 @@
 const offer = (svg, name, words, build) => {
   const button = make("button", { type: "button", class: "big" }, words);
   const says = make("p", { role: "status", class: "says" });
-  const figure = svg.closest("p"), stage = make("div", { class: "demo", lang: "en" }, button, says);
+  const figure = svg.closest("figure"), stage = make("div", { class: "demo", lang: "en" }, button, says);
   const open = async () => {
     says.textContent = "Loading …";
     button.disabled = true;

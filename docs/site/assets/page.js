@@ -128,7 +128,14 @@ const NAMES = ".code .n, .code .nf, .code .nc, .code .fm, .code a:not([data-n])"
 const places = new Map();
 document.querySelectorAll(NAMES).forEach((e) => places.set(e.textContent, [...(places.get(e.textContent) ?? []), e]));
 const unlight = () => document.querySelectorAll(".lit").forEach((e) => e.classList.remove("lit"));
-const light = (name) => { unlight(); (places.get(name) ?? []).forEach((e) => e.classList.add("lit")); };
+const light = (name) => {
+  unlight();
+  for (const place of places.get(name) ?? []) {
+    place.classList.add("lit");
+    // Where it is folded away, the words that unfold it light up.
+    place.closest("details:not([open])")?.querySelector("summary").classList.add("lit");
+  }
+};
 input.addEventListener("input", () => light(input.value.trim()));
 document.querySelectorAll(".code").forEach((code) => code.addEventListener("click", (event) => {
   const name = event.target.closest(".n, .nf, .nc, .fm");
@@ -160,6 +167,20 @@ document.querySelectorAll(".side > .code").forEach((code) => {
   skip.addEventListener("click", (event) => { event.preventDefault(); next.focus(); });
   code.before(skip);
 });
+
+// Folded code is unfolded for whoever follows a link to one of its lines, and for paper.
+const unfold = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1))), fold = target?.closest("details.folded:not([open])");
+  if (fold) { fold.open = true; target.scrollIntoView(); }
+};
+addEventListener("hashchange", unfold);
+unfold();
+let printed = [];
+addEventListener("beforeprint", () => {
+  printed = [...document.querySelectorAll("details.folded:not([open])")];
+  printed.forEach((fold) => (fold.open = true));
+});
+addEventListener("afterprint", () => printed.forEach((fold) => (fold.open = false)));
 
 // Copy the code of a section, without its line numbers.
 document.querySelectorAll("pre").forEach((pre) => {
