@@ -80,8 +80,9 @@ class FeedbackAttention(nn.Module):
     to 1, a fraction of `mem_len`[^span]. The weight of a slot is multiplied by a number $\rho_d$
     that depends on its distance, and then the weights are made to sum to one again:
 
-    $$a_j = \frac{\rho_{t-j}\, e^{\mathrm{score}_j}}{\sum_i \rho_{t-i}\, e^{\mathrm{score}_i}},
-      \qquad \rho_d = \min\Big(1, \max\Big(0,
+    $$a_j = \frac{\rho_{t-j}\, e^{\mathrm{score}_j}}{\sum_i \rho_{t-i}\, e^{\mathrm{score}_i}}$$
+
+    $$\rho_d = \min\Big(1, \max\Big(0,
         \frac{R + \mathrm{span} \cdot \mathtt{mem\_len} - (d - 1)}{R}\Big)\Big)$$
 
     $R$ is `span_ramp`: behind the span, $\rho$ falls from 1 to 0 over $R$ slots, and only a slot on

@@ -25,7 +25,7 @@ SAYS = re.compile(r'(data-says=")([^"]+)')
 
 WORD = re.compile(r"[a-z]{2}")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.svg)\)")
+IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.svg)(?:\s+\"[^\"]*\")?\)")
 
 
 def general(text: str) -> tuple[str, dict[str, str]]:

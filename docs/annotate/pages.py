@@ -37,7 +37,7 @@ from .texts import run_text, split_cpp, split_text
 NOTATION = "notation"
 """The page whose tables say what symbols are."""
 
-NOTEBOOKS, TEXTS = "Notebooks", "Notes"
+START, NOTEBOOKS, TEXTS = "Start here", "Notebooks", "Notes"
 """The parts of the table of contents that no module belongs to."""
 
 ENGLISH = Language()
@@ -62,6 +62,7 @@ class Builder:
         """Of each heading of a page, as the English page has them."""
         texts = {name: self.text(name, path) for name, path in settings.pages.items()}
         self.sources = [texts.pop("index")]
+        self.sources += self.part(START, [texts.pop(name) for name in settings.first])
         self.sources += self.part(NOTEBOOKS, map(self.notebook, settings.notebooks))
         for part, names in parts.items():
             self.sources += self.part(part, (s for n in names for s in self.code(modules[n])))

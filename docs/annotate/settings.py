@@ -43,6 +43,8 @@ class Settings:
     """Pages of prose: the name of each, and the file it is made from; `index` is the first."""
     known: list[str] = field(default_factory=list)
     """Names in backticks that look like names of the package but are not."""
+    first: list[str] = field(default_factory=list)
+    """Pages that stand before the notebooks, for readers who have only just arrived."""
     moved: dict[str, str] = field(default_factory=dict)
     """For each page that has moved, its old name and its new one."""
 
@@ -63,6 +65,11 @@ class Settings:
         if "index" not in settings.pages:
             raise ValueError(
                 f"{path}: [tool.annotate.pages] has no index, with which a site begins"
+            )
+        if unknown := sorted(set(settings.first) - (settings.pages.keys() - {"index"})):
+            raise ValueError(
+                f"{path}: first has {', '.join(unknown)}, expected names of [tool.annotate.pages], "
+                "except index"
             )
         if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", settings.repository):
             raise ValueError(

@@ -45,7 +45,10 @@ from feedback.experiments.text_ablations import VARIANTS
 ROOT = RECORDS.parents[2]
 FIGURE_FOLDER = ROOT / "docs" / "figures"
 PAGES = [
-    *(ROOT / "docs" / "pages" / f"{name}.md" for name in ("worth", "paper_results", "architectures")),
+    *(
+        ROOT / "docs" / "pages" / f"{name}.md"
+        for name in ("worth", "paper_results", "architectures")
+    ),
     ROOT / "docs" / "runs" / "README.md",
 ]
 """Where tables of the experiments may be."""

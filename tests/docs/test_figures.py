@@ -170,13 +170,13 @@ def test_pictures_of_the_benchmark_are_the_recorded_numbers():
 def test_an_image_needs_both_its_words(image):
     """What it shows, for those who cannot see it, and what it is about."""
     from docs.annotate.markup import Formulas, Where, renderer
-    from docs.annotate.pages import Builder
+    from docs.annotate.pages import ENGLISH, Builder
 
     builder = Builder.__new__(Builder)
     builder.settings = SETTINGS
     where = Where(
         "docs/figures/x.md", 1, "x", lambda name: None, lambda link: link,
-        lambda *words: builder.image("docs/figures/x.md", "", *words),
+        lambda *words: builder.image("docs/figures/x.md", ENGLISH, *words),
     )  # fmt: skip
     render = renderer(Formulas())
     with pytest.raises(Mistake, match=r"x\.md:1: the image a5.svg .* an image needs a"):

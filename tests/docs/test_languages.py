@@ -49,7 +49,7 @@ class Reader(HTMLParser):
             tag in self.SILENT or "katex" in given.get("class", "").split() or other
             or "monospace" in given.get("font-family", "")
         )  # fmt: skip
-        names = ("aria-label", "aria-valuetext", "title", "alt", "placeholder", "data-kind")
+        names = ("aria-label", "aria-valuetext", "title", "alt", "placeholder")
         self.said += [(name, given[name]) for name in names if given.get(name)]
         self.said += [("data-says", text) for text in given.get("data-says", "").split("|")]
         if "description" in (given.get("name"), given.get("property", "").removeprefix("og:")):

@@ -57,6 +57,7 @@ y = x
 import matplotlib.pyplot as plt
 
 plt.plot([y])
+# caption: Where it is.
 # alt: A point.
 plt.show()
 print(time.perf_counter())

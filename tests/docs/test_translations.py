@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.annotate.labels import IMAGE
 from docs.annotate.locale import NAMES, Catalogue, catalogues
 from docs.annotate.settings import Settings
 
@@ -80,3 +81,11 @@ def test_a_change_is_seen():
         ("\nx\n", "\ny\n", "blocks"),
     ):  # fmt: skip
         assert list(difference(text, text.replace(old, new, 1))) == [kind]
+
+
+def test_every_drawing_is_asked_for_its_words():
+    """Whatever stands in the brackets beside its address; or its labels would stay English."""
+    for page in ("index", "worth"):
+        text = (ROOT / "docs" / "pages" / f"{page}.md").read_text(encoding="utf-8")
+        found = IMAGE.findall(text)
+        assert len(found) == text.count(".svg") > 1
