@@ -168,7 +168,7 @@ class Language:
 
     def label(self, text: str) -> str | None:
         """A word in a drawing."""
-        return self.find("figures", text, text)
+        return self.find("drawings", text, text)
 
     def own_title(self, source: Titled) -> str | None:
         """The translated title, of a page in this language or only in English; or `None`."""

@@ -130,7 +130,7 @@ def translated(builder: Builder, language: Language) -> list[Page]:
     for name, catalogue in language.catalogues.items():
         if name == "interface":
             catalogue.check(interface(builder.sources))
-        elif name == "figures":
+        elif name == "drawings":
             catalogue.check((text, text) for text in all_labels(builder.settings, builder.sources))
         elif name in sources:
             catalogue.check(sources[name].messages())
@@ -204,7 +204,7 @@ def extract(settings: Settings) -> list[str]:
         for name, catalogue in language.catalogues.items():
             if name == "interface":
                 messages = interface(every, language)
-            elif name == "figures":
+            elif name == "drawings":
                 mine = [source for source in every if language.has(source.name)]
                 messages = [(text, text) for text in all_labels(settings, mine)]
             elif name in sources:

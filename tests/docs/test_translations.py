@@ -16,7 +16,7 @@ PAGES = {
     "interface", "index", "short", "notation", "attention", "layers", "memory", "reference",
     "append", "model", "transformer", "train", "worth", "01_why_feedback", "02_attention",
     "03_memory",
-    "figures",
+    "drawings",
 }  # fmt: skip
 """What can be read in every language."""
 
