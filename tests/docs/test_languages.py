@@ -76,7 +76,7 @@ NAMED = set(
     "Transformer Transformer-XL Feedback LSTM GRU LayerNorm pre-norm softmax dropout autograd ReLU "
     "GELU SiLU SwiGLU Tiny Shakespeare enwik8 PyTorch pylit labml Colab Jupyter MIT arXiv Jacobi "
     "Autograd Fan Dai Shazeer Sukhbaatar Günter Milde Ctrl-C SIGTERM SIGHUP BAR PC et al nat "
-    "docstring import hook hooks logits XOR".split()
+    "docstring import hook hooks logits XOR Recurrent Looped Grazzi sLSTM Mamba DeltaNet".split()
 )
 """What stays in English, in every language."""
 
@@ -85,7 +85,7 @@ QUOTED = {
     "zh": {"notebook", "Notebook"},
     # What is written under the braces of a formula is said to be so.
     "ja": {"content", "distance", "for", "any", "query"},
-    "si": {"exclusive", "or", "notebooks", "fused", "attention", "adapters"},
+    "si": {"exclusive", "or", "notebooks", "fused", "attention", "adapters", "parity", "modulo"},
 }
 BRACKETS = re.compile(r"\(([A-Za-z][A-Za-z0-9 .,/-]*)\)|（([A-Za-z][A-Za-z .-]*)）")
 """A term in English behind its translation, as the glossaries have it for its first use."""
@@ -148,11 +148,17 @@ FREE = [
     "one layer of the stack", "the bare stack", "last checkpoint", "all call this",
     "detach the memory", "then mix, then append", "waits for", "goes in and comes out",
     "does not attend to itself", "build on", "start at zero", "returns and the memory vector",
-    "same values whatever",
+    "same values whatever", "recurrent looped transformer", "with feedback and not without",
 ]  # fmt: skip
 """What the notes below the tables say in words: plain speech, homonyms and names."""
 
-PLAIN = {"ja": {"number"}, "si": {"mix"}}
+HOMONYMS = {
+    "pass", "even", "group", "score", "call", "stack", "view", "cell", "table", "product",
+    "guessing", "contestant", "permutation",
+}  # fmt: skip
+"""Terms of one page, or of one sense, whose words say something else elsewhere."""
+
+PLAIN = {"ja": {"number"} | HOMONYMS, "si": {"mix"} | HOMONYMS, "zh": HOMONYMS}
 """Words that are plain speech as often as they are the term, or a verb as often as a noun."""
 
 
