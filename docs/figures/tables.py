@@ -77,6 +77,7 @@ CHANGES = {
     "mem_len_16": "16 slots",
     "no_positions": "no positions",
     "one_layer": "1 layer",
+    "eight_layers": "8 layers",
 }
 """What was changed in the language model."""
 

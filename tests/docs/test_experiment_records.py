@@ -434,7 +434,7 @@ def test_the_table_of_text_ablations_compares_equal_seeds():
 
 def test_text_ablations_are_those_of_today():
     """Each run has all variants, with the parameters that they have when they are built today."""
-    for run in FOUND.get("text_ablations", {"runs": []})["runs"]:
+    for run in FOUND["text_ablations"]["runs"]:
         assert [row["variant"] for row in run["results"]] == list(VARIANTS)
         for row in run["results"]:
             model = VARIANTS[row["variant"]](ModelConfig(vocab_size=65))
@@ -480,6 +480,17 @@ def test_what_the_pages_claim_of_ablations():
         kept["mem_len_32"] < kept["no_norm"] < kept["top_only"] and kept["top_only"] > plain - 0.01
     )
     assert kept["no_norm"] > 0.98
+
+
+def test_what_the_pages_claim_of_text():
+    """Feedback is worth hundredths, positions nearly all; four slots are enough."""
+    (run,) = FOUND["text_ablations"]["runs"]
+    loss = {row["variant"]: row["loss"] for row in run["results"]}
+    above = {what: value - loss["all_layers"] for what, value in loss.items()}
+    assert round(above["embedding_only"], 2) == 0.04 and round(above["own_past"], 2) == 0.05
+    assert 0 < above["plain_mean"] < 0.02 and 0 < above["top_only"] < 0.02
+    assert above["kv_of_each_layer"] > 0 and above["no_positions"] > 0.5
+    assert above["mem_len_4"] < 0 and above["no_norm"] < 0 and abs(above["mem_len_1"]) < 0.01
 
 
 def test_what_the_pages_claim_of_toys():
