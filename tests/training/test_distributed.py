@@ -219,8 +219,11 @@ def children(process: int) -> list[int]:
     return list(map(int, path.read_text().split()))
 
 
-def killed_run(folder: Path, kills: int) -> int:
-    """A real torchrun, of whose two workers one is killed so many times; how often it was."""
+def killed_run(folder: Path, kills: int, seconds: float = 60) -> list[int]:
+    """
+    A real torchrun, of whose two workers one is killed so many times; after which steps. A start
+    of the workers takes no more than these seconds.
+    """
     config = killed_settings(folder)
     changes = ["--batch-size", "4", "--max-steps", str(config.max_steps), "--eval-steps", "7"]
     changes += ["--checkpoint-steps", "2", "--segments", "carried", "--implementation", "sequence"]
@@ -229,9 +232,9 @@ def killed_run(folder: Path, kills: int) -> int:
     start += ["--nproc-per-node", "2", "--max-restarts", str(kills), "-m", "--", "feedback"]
     line = [sys.executable, *start, *command(config, *changes)[3:]]
     torchrun = subprocess.Popen(line, env=LOCAL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    chance, killed, lines = random.Random(kills), 0, config.run / "metrics.jsonl"
-    deadline = time.monotonic() + 60 * (kills + 2)
-    while killed < kills and torchrun.poll() is None and time.monotonic() < deadline:
+    chance, killed, lines = random.Random(kills), [], config.run / "metrics.jsonl"
+    deadline = time.monotonic() + seconds * (kills + 2)
+    while len(killed) < kills and torchrun.poll() is None and time.monotonic() < deadline:
         before = lines.read_bytes().count(b"\n") if lines.exists() else 0
         workers, wanted = children(torchrun.pid), before + chance.randint(1, 6)
         while not ended(torchrun.pid) and time.monotonic() < deadline:
@@ -242,10 +245,10 @@ def killed_run(folder: Path, kills: int) -> int:
         if len(workers) == 2:
             victim = chance.choice(workers)
             os.kill(victim, signal.SIGKILL)
-            killed += 1
+            killed.append(lines.read_bytes().count(b"\n") if lines.exists() else 0)
             while victim in children(torchrun.pid) and time.monotonic() < deadline:
                 time.sleep(0.01)
-    said = torchrun.communicate(timeout=120)[1].decode()
+    said = torchrun.communicate(timeout=2 * seconds)[1].decode()
     assert torchrun.returncode == 0, said
     return killed
 
@@ -268,20 +271,25 @@ def whole(folder: Path) -> None:
     together(2, go, folder / "store")
 
 
+def assert_nothing_lost(folder: Path) -> None:
+    """The run whose workers were killed has the bits of the one that was let alone."""
+    in_a_process("whole", folder)
+    config = killed_settings(folder)
+    other = dataclasses.replace(config, run=folder / "whole")
+    assert metrics(config) == metrics(other)
+    one, two = (Run(c.run).load_checkpoint(pytest.fail).tensors for c in (config, other))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
 def test_killed_workers_are_restarted(tmp_path):
     """
     kill -9 of a worker, three times: torchrun starts both again with the command line of a new run,
     and they go on from the last checkpoint, to the bits of the run that was let alone.
     """
-    assert killed_run(tmp_path, 3) == 3
-    in_a_process("whole", tmp_path)
-    config = killed_settings(tmp_path)
-    other = dataclasses.replace(config, run=tmp_path / "whole")
-    assert metrics(config) == metrics(other)
-    one, two = (Run(c.run).load_checkpoint(pytest.fail).tensors for c in (config, other))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert len(killed_run(tmp_path, 3)) == 3
+    assert_nothing_lost(tmp_path)
 
 
 def test_a_restart_continues_no_run_but_its_own(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ that takes milliseconds, where a process of its own takes seconds.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -35,11 +36,11 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def in_a_process(name: str, folder: Path) -> str:
+def in_a_process(name: str, folder: Path, *more: object, seconds: float = 300) -> str:
     """Calls a function of this file there; returns what it prints."""
     result = subprocess.run(
-        [sys.executable, __file__, name, str(folder)], capture_output=True, text=True,
-        env=ENVIRONMENT, timeout=300,
+        [sys.executable, __file__, name, str(folder), *map(str, more)],
+        capture_output=True, text=True, env=ENVIRONMENT, timeout=seconds,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -67,63 +68,124 @@ def ended(process: int) -> bool:
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def steps_in(config) -> int:
+    """How many steps its metrics have."""
+    path = config.run / LINES
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def wait_for_steps(config, number: int) -> None:
     """Until the run has taken so many steps, and has written its first checkpoint."""
-    path, deadline = config.run / LINES, time.monotonic() + 60
-    while not (path.exists() and path.read_text().count("\n") >= number):
+    deadline = time.monotonic() + 60
+    while steps_in(config) < number:
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
-def killed_settings(folder: Path) -> TrainConfig:
+KILLED = {
+    "carried memory, bfloat16": dict(
+        segments="carried", precision="bfloat16", implementation="sequence"
+    ),
+    "short to long, two parts, C++ loop": dict(
+        start_seq_len=1, accumulate=2, batch_size=4, implementation="native"
+    ),
+    "no feedback, bytes": dict(architecture="rotary", segments="carried", tokenizer="bytes"),
+}  # fmt: skip
+CARRIED = next(iter(KILLED))
+HITS = ("killed", "before_the_first_checkpoint", "in_a_write", "in_that_of_a_checkpoint")
+"""What is counted of kills: all of them, and where they came."""
+
+
+def killed_settings(folder: Path, number: int = 10, kind: str = CARRIED) -> TrainConfig:
     """Of the run that is killed; the one that is let alone is in the folder `whole`."""
-    changes = dict(segments="carried", precision="bfloat16", implementation="sequence")
-    return settings(folder, **changes, max_steps=60, eval_steps=7, checkpoint_steps=2)
+    own = {"eval_steps": 7, "checkpoint_steps": 2, **KILLED[kind]}
+    return settings(folder, **own, max_steps=12 * number)
 
 
-def kills(folder: Path) -> None:
-    """Kills a run ten times, at random, wherever it is; then lets it end, and another beside it."""
-    config = killed_settings(folder)
-    chance, killed = random.Random(1), 0
+def half_written(run: Path, start: str = ".") -> set[Path]:
+    """The files whose names begin so that are being written, or that a kill has left."""
+    found = (*run.glob(f"{start}*"), *run.glob(f"checkpoint/{start}*"))
+    return {path for path in found if path.name != ".lock"}
+
+
+def arguments(config: TrainConfig) -> list[str]:
+    """The command line of a run of SMALL: every setting that is not the default."""
+    fields = [(c, f) for c in (SMALL, config) for f in dataclasses.fields(c)]
+    given = {f.name: getattr(c, f.name) for c, f in fields if getattr(c, f.name) != f.default}
+    return ["train", *(f"--{name.replace('_', '-')}={value}" for name, value in given.items())]
+
+
+def kills(folder: Path, number: int = 10, kind: str = CARRIED) -> None:
+    """
+    Lets a run end, then kills another like it so often, and lets it end too; its last line says
+    what was hit. A fifth of the kills come before the first checkpoint or soon after; the others,
+    in turn, in the middle of a write, after a step, and while the run is resumed or soon after.
+    """
+    config = killed_settings(folder, number, kind)
+    whole = dataclasses.replace(config, run=folder / "whole")
+    chance, hit = random.Random(1), dict.fromkeys(HITS, 0)
 
     def go() -> int:
-        begun = not Run(config.run).is_empty()
-        # Killed between two files of a run that had not begun: nothing is lost.
-        resume = begun and (config.run / "config.json").exists()
-        quiet(SMALL, config, resume=resume, overwrite=not resume)
-        return 0
+        # Killed before all of the settings were there: nothing is lost, and it begins once more.
+        begun = (config.run / "config.json").exists()
+        how = "--resume" if begun else "--overwrite"
+        return main([*arguments(config), *([] if Run(config.run).is_empty() else [how])])
 
-    def lines() -> int:
-        path = config.run / LINES
-        return path.read_bytes().count(b"\n") if path.exists() else 0
+    def until(process: int, condition: Callable[[], object]) -> None:
+        while not condition() and not ended(process):
+            time.sleep(0.0002)
 
-    for number in range(10):
-        begin, process = lines(), fork(go)
-        # Twice while it begins, then while it trains.
-        while number > 1 and lines() <= begin and not ended(process):
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.1))
+    # Each in a process of the same kind: another number of threads adds in another order.
+    started, process = time.monotonic(), fork(lambda: main(arguments(whole)))
+    until(process, Run(whole.run).checkpoints.steps)
+    first = time.monotonic() - started
+    assert exit_code(process) == 0
+    for n in range(number):
+        before, left, process = steps_in(config), half_written(config.run), fork(go)
+        how = "begin" if n < number // 5 else ("write", "step", "resume")[n % 3]
+        if how in ("write", "step"):
+            until(process, lambda before=before: steps_in(config) > before)
+        if how == "write":
+            name = chance.choice((".step_", ".model", ".config"))
+            until(process, lambda name=name: half_written(config.run, name))
+        else:
+            time.sleep(chance.uniform(0, 0.05 if how == "step" else 1.2 * first))
         os.kill(process, signal.SIGKILL)
-        killed += exit_code(process) == -signal.SIGKILL
-    print(killed, lines())
+        if exit_code(process) == -signal.SIGKILL:
+            half = [path.name for path in half_written(config.run) - left]
+            hit["killed"] += 1
+            hit["before_the_first_checkpoint"] += not Run(config.run).checkpoints.steps()
+            hit["in_a_write"] += bool(half)
+            hit["in_that_of_a_checkpoint"] += any(name.startswith(".step_") for name in half)
+    hit["steps_before_the_last_kill"] = steps_in(config)
     assert exit_code(fork(go)) == 0
-    # In a process of the same kind: another number of threads adds in another order.
-    quiet(SMALL, dataclasses.replace(config, run=folder / "whole"))
+    print(json.dumps(hit))
 
 
-def test_killed_again_and_again(tmp_path):
-    """kill -9 at ten random moments, and the run ends with the bits of one that was let alone."""
-    killed, taken = map(int, in_a_process("kills", tmp_path).split())
-    assert killed >= 5 and taken >= 5
-    config = killed_settings(tmp_path)
-    runs = [
-        Trainer(SMALL, c) for c in (config, dataclasses.replace(config, run=tmp_path / "whole"))
-    ]
+def assert_nothing_lost(folder: Path, number: int = 10, kind: str = CARRIED) -> None:
+    """The run that was killed has the bits of the other, and the same files, and no more."""
+    config = killed_settings(folder, number, kind)
+    whole = dataclasses.replace(config, run=folder / "whole")
+    runs = [Trainer(SMALL, c) for c in (config, whole)]
     for run in runs:
         run.resume(pytest.fail)
     assert_same_run(*runs)
-    hidden = {p.name for p in config.run.rglob(".*")}
-    assert hidden == {".lock"}
+    mine, theirs = ({p.relative_to(c.run) for p in c.run.rglob("*")} for c in (config, whole))
+    assert mine == theirs
+    assert {path.name for path in mine if path.name.startswith(".")} == {".lock"}
+    for name in ("model.safetensors", "sample.txt"):
+        assert (config.run / name).read_bytes() == (whole.run / name).read_bytes()
+
+
+def test_killed_again_and_again(tmp_path):
+    """
+    kill -9 ten times, whatever the run is about, and it ends with the bits of one that was let
+    alone. `python tests/training/kills.py` does that more often, and with other settings.
+    """
+    hit = json.loads(in_a_process("kills", tmp_path).splitlines()[-1])
+    assert hit["killed"] >= 5 and hit["in_a_write"] >= 1
+    assert hit["steps_before_the_last_kill"] >= 5
+    assert_nothing_lost(tmp_path)
 
 
 def signals(folder: Path) -> None:
@@ -313,7 +375,34 @@ def test_not_finite_tells_what_is_left(tmp_path):
         quiet(SMALL, config)
 
 
+def test_a_clock_that_goes_backwards(tmp_path, monkeypatch, capsys):
+    """
+    An hour at each look, with a progress bar; then the run is resumed after a restart of the
+    machine, with files from the future, the oldest checkpoint the newest of them by its time.
+    """
+    config = settings(tmp_path, max_steps=4)
+    whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole", max_steps=8))
+    looks = itertools.count(2e9, -3600)
+    for place in ("time.time", "tqdm.std.time"):
+        monkeypatch.setattr(place, lambda: next(looks))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    quiet(SMALL, config)
+    assert "loss" in capsys.readouterr().err
+    for n, path in enumerate(sorted(config.run.rglob("*"), reverse=True)):
+        os.utime(path, (4e9 + n, 4e9 + n))
+    real = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: real() - 1e9)
+    again = quiet(SMALL, dataclasses.replace(config, max_steps=8), resume=True)
+    assert_same_run(again, whole)
+    seconds = [row["seconds"] for row in Run(config.run).metrics()]
+    assert seconds == sorted(seconds) and seconds[0] > 0 and seconds[-1] < 1e6
+    assert next(looks) < 2e9 - 10 * 3600
+
+
 if __name__ == "__main__":
     # The first optimiser imports much; the processes that are forked need not.
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)], fused=True).step()
-    {"kills": kills, "signals": signals}[sys.argv[1]](Path(sys.argv[2]))
+    if sys.argv[1] == "kills":
+        kills(Path(sys.argv[2]), *map(int, sys.argv[3:4]), *sys.argv[4:])
+    else:
+        signals(Path(sys.argv[2]))
