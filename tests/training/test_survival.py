@@ -378,21 +378,23 @@ def test_not_finite_tells_what_is_left(tmp_path):
 def test_a_clock_that_goes_backwards(tmp_path, monkeypatch, capsys):
     """
     An hour at each look, with a progress bar; then the run is resumed after a restart of the
-    machine, with files from the future, the oldest checkpoint the newest of them by its time.
+    machine, from its last checkpoint but one, with files from the future, the oldest of which is
+    the newest by its time.
     """
-    config = settings(tmp_path, max_steps=4)
-    whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole", max_steps=8))
+    config = settings(tmp_path, max_steps=8)
+    whole = quiet(SMALL, dataclasses.replace(config, run=tmp_path / "whole"))
     looks = itertools.count(2e9, -3600)
     for place in ("time.time", "tqdm.std.time"):
         monkeypatch.setattr(place, lambda: next(looks))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     quiet(SMALL, config)
     assert "loss" in capsys.readouterr().err
+    Run(config.run).checkpoints.path(8).unlink()
     for n, path in enumerate(sorted(config.run.rglob("*"), reverse=True)):
         os.utime(path, (4e9 + n, 4e9 + n))
     real = time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: real() - 1e9)
-    again = quiet(SMALL, dataclasses.replace(config, max_steps=8), resume=True)
+    again = quiet(SMALL, config, resume=True)
     assert_same_run(again, whole)
     seconds = [row["seconds"] for row in Run(config.run).metrics()]
     assert seconds == sorted(seconds) and seconds[0] > 0 and seconds[-1] < 1e6
