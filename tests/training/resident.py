@@ -64,9 +64,10 @@ def watch(folder: Path, seconds: float, every: float = EVERY) -> tuple[list[list
 
 
 def commit() -> str:
-    """That of the code which is trained, with a plus if files have changed since."""
+    """The last one that changed the code which is trained; a plus if files have changed since."""
     git = ["git", "-C", str(ROOT)]
-    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+    last = [*git, "log", "-1", "--format=%H", "--", "feedback"]
+    head = subprocess.check_output(last, text=True).strip()
     changed = subprocess.check_output([*git, "status", "--porcelain", "feedback"], text=True)
     return head + "+" * bool(changed)
 

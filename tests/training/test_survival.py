@@ -119,11 +119,12 @@ def kills(folder: Path, number: int = 10, kind: str = CARRIED) -> None:
     """
     Lets a run end, then kills another like it so often, and lets it end too; its last line says
     what was hit. A fifth of the kills come before the first checkpoint or soon after; the others,
-    in turn, in the middle of a write, after a step, and while the run is resumed or soon after.
+    in turn, in the middle of a write, after a step, and while the run is resumed or soon after. The
+    first two wait for so many steps that the kills are spread over the run.
     """
     config = killed_settings(folder, number, kind)
     whole = dataclasses.replace(config, run=folder / "whole")
-    chance, hit = random.Random(1), dict.fromkeys(HITS, 0)
+    chance, hit, after = random.Random(1), dict.fromkeys(HITS, 0), []
 
     def go() -> int:
         # Killed before all of the settings were there: nothing is lost, and it begins once more.
@@ -141,10 +142,11 @@ def kills(folder: Path, number: int = 10, kind: str = CARRIED) -> None:
     first = time.monotonic() - started
     assert exit_code(process) == 0
     for n in range(number):
-        before, left, process = steps_in(config), half_written(config.run), fork(go)
+        wanted = steps_in(config) + chance.randint(1, 2 * config.max_steps // number)
+        left, process = half_written(config.run), fork(go)
         how = "begin" if n < number // 5 else ("write", "step", "resume")[n % 3]
         if how in ("write", "step"):
-            until(process, lambda before=before: steps_in(config) > before)
+            until(process, lambda wanted=wanted: steps_in(config) >= wanted)
         if how == "write":
             name = chance.choice((".step_", ".model", ".config"))
             until(process, lambda name=name: half_written(config.run, name))
@@ -154,12 +156,12 @@ def kills(folder: Path, number: int = 10, kind: str = CARRIED) -> None:
         if exit_code(process) == -signal.SIGKILL:
             half = [path.name for path in half_written(config.run) - left]
             hit["killed"] += 1
+            after.append(steps_in(config))
             hit["before_the_first_checkpoint"] += not Run(config.run).checkpoints.steps()
             hit["in_a_write"] += bool(half)
             hit["in_that_of_a_checkpoint"] += any(name.startswith(".step_") for name in half)
-    hit["steps_before_the_last_kill"] = steps_in(config)
     assert exit_code(fork(go)) == 0
-    print(json.dumps(hit))
+    print(json.dumps({**hit, "after_the_steps": after}))
 
 
 def assert_nothing_lost(folder: Path, number: int = 10, kind: str = CARRIED) -> None:
@@ -180,11 +182,14 @@ def assert_nothing_lost(folder: Path, number: int = 10, kind: str = CARRIED) -> 
 def test_killed_again_and_again(tmp_path):
     """
     kill -9 ten times, whatever the run is about, and it ends with the bits of one that was let
-    alone. `python tests/training/kills.py` does that more often, and with other settings.
+    alone. After a kill the same command is given again, with `--resume`. If the kill came before
+    `config.json` was there, nothing can be resumed: then it is the same command by itself if the
+    folder has no file of a run, and with `--overwrite` if it has some.
+    `python tests/training/kills.py` does that more often, and with other settings.
     """
     hit = json.loads(in_a_process("kills", tmp_path).splitlines()[-1])
     assert hit["killed"] >= 5 and hit["in_a_write"] >= 1
-    assert hit["steps_before_the_last_kill"] >= 5
+    assert hit["after_the_steps"][-1] >= 20
     assert_nothing_lost(tmp_path)
 
 
