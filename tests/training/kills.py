@@ -29,7 +29,7 @@ WORKERS = "torchrun, two workers"
 WHAT = (
     "kill -9, then the same command with --resume (or --overwrite, if the settings had not been "
     "written), under torchrun by itself; at the end metrics, weights and optimiser are bit "
-    "for bit those of a run that was let alone, and no other file is left"
+    "for bit those of a run that was let alone, and one process leaves no other file"
 )
 
 
