@@ -146,7 +146,7 @@ class Surfaces:
         made.cells[-1].outputs = [
             {"output_type": "stream", "name": "stdout", "text": "1"},
             {"output_type": "display_data", "data": picture,
-             "metadata": {"image/png": {"alt": "a"}}},
+             "metadata": {"image/png": {"alt": "a", "caption": "b"}}},
         ]  # fmt: skip
         self.notebook = json.loads(json.dumps(made))
         return settings

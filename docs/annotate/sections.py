@@ -24,7 +24,8 @@ from .segment import Segment, documentation, prose_lines, segments
 def is_picture(output: dict[str, Any]) -> bool:
     """Whether an output is a picture with its description and its caption."""
     words = output.get("metadata", {}).get("image/png", {})
-    whole = all(isinstance(words.get(kind), str) for kind in ("alt", "caption"))
+    kinds = ("alt", "caption")
+    whole = isinstance(words, dict) and all(isinstance(words.get(kind), str) for kind in kinds)
     return "image/png" in output.get("data", {}) and whole
 
 
