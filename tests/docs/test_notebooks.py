@@ -624,6 +624,11 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
             "data": {"image/png": PNG},
             "metadata": {"image/png": {"alt": "a"}},
         },
+        {
+            "output_type": "display_data",
+            "data": {"image/png": PNG},
+            "metadata": {"image/png": "words"},
+        },
         {"output_type": "error", "ename": "a", "evalue": "b", "traceback": []},
     ],
 )
