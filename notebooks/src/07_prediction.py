@@ -368,8 +368,8 @@ from feedback.lm.generate import choose  # shown
 # Which one cuts better? Take three places: in the middle of a name, after `I`, and before a new
 # word.
 
-places = {"O Jul": "ROMEO:\nO Jul", "I": "ROMEO:\nI", "The ": "ROMEO:\nThe "}
 torch.manual_seed(1)
+places = {"O Jul": "ROMEO:\nO Jul", "I": "ROMEO:\nI", "The ": "ROMEO:\nThe "}
 
 # @title Drawing code
 fig, axes = plt.subplots(1, 3, figsize=(8.5, 2.6), sharey=True, layout="constrained")

@@ -701,3 +701,9 @@ def test_serve_with_a_port_that_is_taken(capsys):
     assert main(["serve", "--port", "99999"]) == 2
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 2 and f"port {port} cannot be used" in err[0] and "99999" in err[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_no_address_is_put_out(path):
+    """What a cell prints has no place of an object in memory, which is another one each time."""
+    assert " at 0x" not in path.read_text(encoding="utf-8")
