@@ -87,7 +87,8 @@ def train(
             show(trainer.describe())
         if fresh:
             # A run that is killed before its first step can be resumed too.
-            trainer.write_model()
+            if first():
+                trainer.write_model()
             trainer.save()
         with writer() if first() else nullcontext() as events:
             run_steps(trainer, events, interrupt)
