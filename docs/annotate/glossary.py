@@ -20,7 +20,9 @@ symbol that stands alone always has them.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
+from .locale import Language
 from .sections import Section
 
 FORMULA = re.compile(r"\$([^$]+)\$")
@@ -148,3 +150,14 @@ def rows(text: str) -> list[tuple[int, list[str]]]:
         for number, line in enumerate(text.split("\n"))
         if line.startswith("|") and not re.fullmatch(r"[|:-]+", line.replace(" ", ""))
     ]
+
+
+def glossaries(
+    sections: list[Section], page: str, languages: dict[str, Language]
+) -> dict[str, Glossary]:
+    """What symbols are, in each language that the page with these sections has."""
+    return {
+        lang: Glossary.of(sections, partial(language.find, page))
+        for lang, language in languages.items()
+        if language.has(page)
+    }

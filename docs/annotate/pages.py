@@ -18,7 +18,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
-from .glossary import Glossary, Term
+from .glossary import Glossary, Term, glossaries
 from .highlight import highlight
 from .labels import relabel
 from .locale import Language, languages
@@ -29,10 +29,10 @@ from .order import imported_files, module_files, reading_order
 from .outline import entries, used
 from .outputs import asset, drawing, figure, notebook_sections, picture, render_outputs
 from .parts import SOLUTION, Outline, Page, Row, Source
-from .sections import Module, Section, front_matter, read_module
+from .sections import Module, Section, front_matter, read_module, trimmed
 from .settings import Settings
 from .symbols import Symbols
-from .texts import run_text, split_cpp, split_text
+from .texts import first_two, run_text, split_cpp, split_text
 
 NOTATION = "notation"
 """The page whose tables say what symbols are."""
@@ -75,7 +75,10 @@ class Builder:
                         source.path, 1, f"there is no {key}", f"add `{key}:` to the front matter"
                     )
         self.used = used(self.sources, settings)
-        self.glossaries = dict(self.glossary())
+        self.glossaries = {}
+        for source in self.sources:
+            if source.name == NOTATION:
+                self.glossaries = glossaries(source.sections, NOTATION, languages(settings))
 
     def part(self, title: str, sources: Iterable[Source]) -> Iterator[Source]:
         """The sources, each assigned to a part of the table of contents."""
@@ -123,15 +126,6 @@ class Builder:
         meta = first_two(sections[0].prose)
         module = Module(name, path, text, ast.parse(text), meta, sections)
         return Source(name, path, "notebook", meta, sections, text, module)
-
-    def glossary(self) -> Iterator[tuple[str, Glossary]]:
-        """What symbols are, in each language that the page of notation has."""
-        for source in self.sources:
-            if source.name == NOTATION:
-                for lang, language in languages(self.settings).items():
-                    if language.has(NOTATION):
-                        find = partial(language.find, NOTATION)
-                        yield lang, Glossary.of(source.sections, find)
 
     def related(self, source: Source) -> list[Source]:
         """For a notebook, the modules it imports; for a module, the notebooks that import it."""
@@ -342,15 +336,3 @@ class Builder:
         anchor = self.anchors.setdefault(key, anchor)
         page.headings.append((level, text, anchor))
         return anchor
-
-
-def first_two(text: str) -> dict[str, str]:
-    """The first two paragraphs of a text are its title and its summary."""
-    heading, first = (part.strip() for part in f"{text}\n\n".split("\n\n")[:2])
-    return {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
-
-
-def trimmed(code: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """The code without the blank lines at both ends."""
-    filled = [i for i, (_, line) in enumerate(code) if line.strip()]
-    return code[filled[0] : filled[-1] + 1] if filled else []

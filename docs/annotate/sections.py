@@ -196,3 +196,9 @@ def add_prose(
     section.line, section.code = part.start, head
     numbers = range(part.start, part.start + len(part.lines))
     section.prose = "\n".join(prose.get(n, "") for n in numbers).rstrip()
+
+
+def trimmed(code: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The code without the blank lines at both ends."""
+    filled = [i for i, (_, line) in enumerate(code) if line.strip()]
+    return code[filled[0] : filled[-1] + 1] if filled else []

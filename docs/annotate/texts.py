@@ -107,3 +107,9 @@ and smoothed, and on the validation text, with a point for each validation.")
 |---|---|
 {rows}
 """.replace("\\\n", "")
+
+
+def first_two(text: str) -> dict[str, str]:
+    """The first two paragraphs of a text are its title and its summary."""
+    heading, first = (part.strip() for part in f"{text}\n\n".split("\n\n")[:2])
+    return {"title": heading.lstrip("# "), "summary": " ".join(first.split())}
