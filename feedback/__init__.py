@@ -56,46 +56,47 @@ it. The files at the top of this folder are the chapter; the code that supports 
 28. `train_config`: what a run is made of
 29. `schedule`: learning rate, short to long, the optimiser
 30. `distributed`: several processes, one run
-31. `evaluate`: the loss, and its mean over a whole text
-32. `checkpoint`: all that a run needs to go on, checked to the last bit
-33. `runs`: the folder of a training run
-34. `plot`: the loss, drawn
-35. `warm_start`: begin with the weights of a parallel Transformer
-36. `trainer`: one step, and all that it depends on
-37. `train`: one visible training loop
+31. `sharded`: a model divided among them
+32. `evaluate`: the loss, and its mean over a whole text
+33. `checkpoint`: all that a run needs to go on, checked to the last bit
+34. `runs`: the folder of a training run
+35. `plot`: the loss, drawn
+36. `warm_start`: begin with the weights of a parallel Transformer
+37. `trainer`: one step, and all that it depends on
+38. `train`: one visible training loop
 
 ## Measuring
 
-38. `contestants`: the models compared: ours, the strongest Transformers, other people's code
-39. `report`: tables and three pictures
-40. `measure`: time, memory and decoding, side by side on this machine
+39. `contestants`: the models compared: ours, the strongest Transformers, other people's code
+40. `report`: tables and three pictures
+41. `measure`: time, memory and decoding, side by side on this machine
 
 ## Experiments
 
-41. `task`: a stream of sequences with labels
-42. `groups`: word problems: the product of all elements so far
-43. `languages`: parity and arithmetic, with brackets and without
-44. `toys`: copy, reverse, count, walk, recall
-45. `programs`: the paper's algorithmic task
-46. `rivals`: the networks that are given the same tasks
-47. `course`: one loop that teaches any of them any task
-48. `experiment`: contestants, and the record of how they did
-49. `parallel_in_time`: the recurrence as an equation for all steps at once
-50. `text_ablations`: the default language model with one thing changed
-51. `catalog`: the experiments by name
+42. `task`: a stream of sequences with labels
+43. `groups`: word problems: the product of all elements so far
+44. `languages`: parity and arithmetic, with brackets and without
+45. `toys`: copy, reverse, count, walk, recall
+46. `programs`: the paper's algorithmic task
+47. `rivals`: the networks that are given the same tasks
+48. `course`: one loop that teaches any of them any task
+49. `experiment`: contestants, and the record of how they did
+50. `parallel_in_time`: the recurrence as an equation for all steps at once
+51. `text_ablations`: the default language model with one thing changed
+52. `catalog`: the experiments by name
 
 ## From the command line
 
-52. `commands`: what each command does, and its options
-53. `__main__`: the command line
+53. `commands`: what each command does, and its options
+54. `__main__`: the command line
 
 ## Support
 
-54. `checks`: errors that say what to do
-55. `files`: write a file completely or not at all, one process at a time
-56. `interrupt`: a signal that lets the step finish
-57. `trust`: which folders nobody else can write to, and text that a terminal can show
-58. `figures`: one colour for feedback in every figure
+55. `checks`: errors that say what to do
+56. `files`: write a file completely or not at all, one process at a time
+57. `interrupt`: a signal that lets the step finish
+58. `trust`: which folders nobody else can write to, and text that a terminal can show
+59. `figures`: one colour for feedback in every figure
 """
 
 from .config import ModelConfig

@@ -98,8 +98,9 @@ def parse(args: list[str], train: Train | None = None) -> Command:
         # A resumed run has the settings it began with, unless an option says otherwise.
         stored = Run(command.training.run).read()
         training = TrainConfig.from_dict(stored.get("train", {}))
-        # The folder may be a copy; what it says about its place is where the original was.
-        training = replace(training, run=command.training.run)
+        # The folder may be a copy; what it says about its place is where the original was. And how
+        # many processes there are, and what they divide, is a matter of each command.
+        training = replace(training, run=command.training.run, sharded=False)
         copy = command.training.run / TOKENIZER
         if stored.get("tokenizer") == TOKENIZER and copy.is_file():
             # The file that the run began with may have moved.

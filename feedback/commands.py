@@ -30,12 +30,12 @@ from .lm.language_model import architecture
 from .lm.pretrained import find
 from .support.checks import expect, require
 from .support.trust import printable
-from .training.distributed import first
+from .training.distributed import choose_device, first
 from .training.plot import Axis, plot_runs
 from .training.runs import CHECKPOINT, PLOT, SAMPLE, Run
 from .training.train import train
 from .training.train_config import TrainConfig
-from .training.trainer import SEEDS, choose_device
+from .training.trainer import SEEDS
 
 
 def show(text: str) -> None:
@@ -227,7 +227,8 @@ class Plot:
 class Benchmark:
     """Measure training and decoding on this machine, against a Transformer and other people's code.
 
-    About ten minutes on two CPU cores; all contestants take turns in one process."""
+    Ten to forty minutes on two CPU cores; all contestants take turns in one process, and what is
+    measured is written after each part."""
 
     settings: Measured = field(default_factory=Settings)
     out: Path = Path("runs/benchmark")

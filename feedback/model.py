@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .fast.append import append_forward
-from .fast.border import objection
+from .fast.border import check_divided, objection
 from .fast.native import native_forward, obstacle
 from .fast.sequence import sequence_forward
 from .layers import DropoutMasks
@@ -84,6 +84,7 @@ class FeedbackTransformer(Recurrence):
         words = f"d_model = {self.config.d_model}"
         expect(self.config.d_model == D, "the width of the input", D, words)
         expect(x.is_floating_point(), "the type of the input", x.dtype, "floating-point numbers")
+        check_divided(self)
         if memory is None:
             past = x.new_empty(0, B, D)
         else:

@@ -12,8 +12,9 @@ for the page `index` in Sinhala; any gettext editor can open it. Code does not c
 catalogue, so a translated page cannot show outdated code.
 
 Two catalogues of a language belong to no page. `interface` has the words around the text: those of
-the templates and the scripts, wherever they say `say("…")`, and the titles of pages that are not
-translated. `figures` has the words in the drawings.
+the templates and of the script that all pages have, wherever they say `say("…")`, and the titles of
+pages that are not translated. `drawings` has the words in the drawings. What a script says that one
+page loads is in the catalogue of that page.
 
 When a section changes, its translation no longer matches it. `python -m docs extract` updates the
 catalogues: a new message is empty, a changed one is marked fuzzy, and both appear in English on the

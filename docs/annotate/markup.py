@@ -34,6 +34,9 @@ NUMBER = re.compile(r"\**[−-]?\d[\d.,]*( ?[%×]| m?s| MiB| KB)?\**|")
 OPTION = re.compile(r"(?<= )(--?[a-z][^ ]*(?: [^- ][^ ]*)?)")
 """An option of a command, with its value."""
 
+RANGE = re.compile(r"[(（]?\d[\d.,]*(?: to | සිට | ?(?:から|到|至) ?|[–～])\d(?:[\d.,]*\d)?[)）]?")
+"""From one number to another, in the words of any language."""
+
 
 def slug(text: str) -> str:
     """A heading as the name of an anchor."""
@@ -84,6 +87,8 @@ class Where:
     """Records a heading, and returns its anchor."""
     say: Callable[[str], str] = str
     """Translates the words around the prose."""
+    notes: int = 0
+    """How many footnotes the page has before this piece of prose."""
 
 
 def line_of(tokens: Any, i: int, env: dict[str, Any]) -> int:
@@ -106,6 +111,11 @@ class Prose(RendererHTML):
     and, as `where`, the place of the prose. Raises `Mistake` for a name, a link or an image that
     leads nowhere.
     """
+
+    def text(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """Plain text; a line does not break within a range of numbers."""
+        text = super().text(tokens, i, options, env)
+        return RANGE.sub(r'<span class="together">\g<0></span>', text)
 
     def math_inline(self, tokens: Any, i: int, options: Any, env: Any) -> str:
         """An inline formula: a placeholder."""
@@ -206,6 +216,15 @@ class Prose(RendererHTML):
         """The end of the table and its box."""
         return "</table></div>\n"
 
+    def footnote_caption(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """The number of a footnote. They are counted through the page, not through a section."""
+        return f"[{env['where'].notes + tokens[i].meta['id'] + 1}]"
+
+    def footnote_block_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """The list of the footnotes of a section."""
+        first = env["where"].notes + 1
+        return f'<hr>\n<section class="footnotes">\n<ol start="{first}">\n'
+
     def paragraph_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:
         """
         Records the line of the paragraph, since inline tokens do not know theirs. A figure is no
@@ -229,8 +248,9 @@ def renderer(formulas: Formulas) -> Callable[[str, Where], str]:
     md.enable(["table", "strikethrough"])
     md.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
     md.use(footnote_plugin)
-    for name in ("math_inline", "math_inline_double", "math_block"):
-        # The plugin has replaced these methods with its own.
+    math = "math_inline", "math_inline_double", "math_block"
+    for name in (*math, "footnote_caption", "footnote_block_open"):
+        # The plugins have replaced these methods with their own.
         md.add_render_rule(name, getattr(Prose, name))
     return lambda text, where: md.render(
         text, {"where": where, "docId": where.name, "formulas": formulas}

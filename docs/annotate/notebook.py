@@ -241,6 +241,13 @@ def new(settings: Settings, name: str, cells: list[Cell]) -> Notebook:
     return new_notebook(cells=nodes, metadata=metadata)
 
 
+def check_cells(stored: Notebook) -> None:
+    """Raises `ValueError` for cells that nbformat lets pass where it does not know the version."""
+    for n, cell in enumerate(stored.cells, 1):
+        if not all(isinstance(cell.get(key), str) for key in ("cell_type", "source")):
+            raise ValueError(f"cell {n} has no kind, or no text")
+
+
 def check_record(record: Any) -> None:
     """Raises `ValueError` for a record that the build cannot have written."""
     kinds = {"source": str, "cells": list, "package": dict}
@@ -257,6 +264,7 @@ def read(settings: Settings, name: str) -> Notebook | None:
     try:
         stored = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
         nbformat.validate(stored)
+        check_cells(stored)
         check_record(stored.metadata.get("made_from"))
     except Exception as error:
         reason = str(error).split("\n")[0]

@@ -108,6 +108,14 @@ def drawing(svg: str) -> str:
     return svg
 
 
+def width(svg: str) -> float:
+    """The width of a drawing; shown with it, the letters are as large as those of the caption."""
+    found = re.search(r'viewBox="\S+ \S+ ([\d.]+) ', svg)
+    if found is None:
+        raise LookupError("a drawing needs a viewBox")
+    return float(found[1])
+
+
 def size(png: bytes) -> tuple[int, int]:
     """A PNG begins with its width and height; raises `ValueError` for what is none."""
     if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:

@@ -27,7 +27,7 @@ from .mistake import Mistake
 from .notebook import notebook_path, source_path
 from .order import imported_files, module_files, reading_order
 from .outline import entries, used
-from .outputs import asset, drawing, figure, notebook_sections, picture, render_outputs
+from .outputs import asset, drawing, figure, notebook_sections, picture, render_outputs, width
 from .parts import SOLUTION, Outline, Page, Row, Source
 from .sections import Module, Section, front_matter, read_module, trimmed
 from .settings import Settings
@@ -195,7 +195,8 @@ class Builder:
             svg = drawing(whole.read_text(encoding="utf-8"))
             svg = relabel(svg, language.label)
             svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
-            return figure(f'<div class="figure" tabindex="0">{svg}</div>', caption)
+            box = f'<div class="figure" tabindex="0" style="--width: {width(svg) / 16:g}rem">'
+            return figure(f"{box}{svg}</div>", caption)
         address = language.locate(asset(whole))
         return figure(picture(address, alt, whole.read_bytes()), caption)
 
@@ -212,14 +213,15 @@ class Builder:
         translate = partial(language.find, source.name)
         summary = translate("summary", source.meta["summary"]) or source.meta["summary"]
         page = Page(source, language, language.title(source), summary, [], [])
-        seen = set[Term]()
+        seen, notes = set[Term](), 0
         for i, section in enumerate(source.sections):
             text = translate(section.anchor, section.prose) if section.prose.strip() else ""
             prose = section.prose if text is None else text
             spoken = ENGLISH if text is None else language
             where = self.where(page, source, section.line, section.anchor, spoken)
-            where.heading = partial(self.heading, page, section)
+            where.heading, where.notes = partial(self.heading, page, section), notes
             html = self.render(prose, where)
+            notes += html.count('class="footnote-item"')
             # If the prose begins with a heading, the heading has the anchor.
             anchor = "" if f'id="{section.anchor}"' in html else section.anchor
             row = Row(anchor, html, [], prose, text is None)

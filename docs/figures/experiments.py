@@ -133,10 +133,9 @@ def finish(name: str, lines: list[str], columns: Sequence[Sequence[Look]]) -> st
                 lines.append(f'<path d="M{x} {y - 4} h26" {look.style()}/>')
             lines.append(label(x + 34, y, look.name, "start"))
     height = BOTTOM + 56 + LEGEND * max(map(len, columns))
-    # The site gives a drawing the width of a desk unless it says that it can do with less.
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'data-figure="{name}" style="min-width: 0; max-width: 34rem">'
+        f'data-figure="{name}">'
     )
     return "\n".join([head, *lines, "</svg>"]) + "\n"
 

@@ -1,5 +1,5 @@
 // The trained model, running in the page: it writes, and its memory can be taken apart. What is computed is in
-// model.js.
+// model.js. What the model reads and writes is English on every page; all else is in the language of the page.
 //
 // The text is a function of the settings alone: prompt, temperature, seed, the weights of the mix, the open slots. So
 // when one of them is moved, the text is written again, with the same random numbers, to the length it had.
@@ -8,9 +8,10 @@
 const offer = (svg, name, words, build) => {
   const button = make("button", { type: "button", class: "big" }, words);
   const says = make("p", { role: "status", class: "says" });
-  const figure = svg.closest("figure"), stage = make("div", { class: "demo", lang: "en" }, button, says);
+  const figure = svg.closest("figure");
+  const stage = make("div", { class: "demo", lang: document.documentElement.lang }, button, says);
   const open = async () => {
-    says.textContent = "Loading …";
+    says.textContent = say("Loading …");
     button.disabled = true;
     try {
       const built = build(await loadModel(name));
@@ -18,17 +19,17 @@ const offer = (svg, name, words, build) => {
       stage.replaceChildren(built.element);
       built.begin();
     } catch (error) {
-      says.textContent = `It does not run: ${error.message}.`;
+      says.textContent = say("It does not run: {error}.", { error: error.message });
       button.disabled = false;
     }
   };
   button.addEventListener("click", open);
-  figure.after(stage);
+  figure.before(stage);
 };
 
 const frame = () => new Promise(requestAnimationFrame);
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-const visible = (c) => ({ "\n": "↵", " ": "space" })[c] ?? c;
+const visible = (c) => ({ "\n": "↵", " ": say("space") })[c] ?? c;
 const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
 const field = (words, ...controls) => make("label", {}, make("span", {}, words), ...controls);
 const range = (label, min, max, step, value) =>
@@ -69,8 +70,9 @@ const stack = (model, mix, changed) => {
   const L = model.L, inputs = [], shares = [], kept = [], cells = [], before = [...mix.weight];
   // Memories to begin with; the others are found by hand.
   const all = [...mix.weight.keys()], without = (...layers) => (w, l) => layers.includes(l) ? -Infinity : w;
-  const presets = [["As learned", without(), model.mem_len], ["Without layers 1 and 2", without(1, 2), model.mem_len],
-    ["Two slots", without(), 2], ["Only the characters themselves", without(...all.slice(1)), model.mem_len]];
+  const presets = [[say("As learned"), without(), model.mem_len],
+    [say("Without layers 1 and 2"), without(1, 2), model.mem_len], [say("Two slots"), without(), 2],
+    [say("Only the characters themselves"), without(...all.slice(1)), model.mem_len]];
   const buttons = presets.map(([name, change, slots]) => {
     const button = make("button", { type: "button" }, name);
     button.addEventListener("click", () => {
@@ -80,14 +82,16 @@ const stack = (model, mix, changed) => {
     return button;
   });
   const element = make("div", { class: "stack" },
-    make("div", { class: "buttons", role: "group", "aria-label": "Memories to try" },
-      make("b", {}, "Memory"), ...buttons),
-    make("p", { class: "head", id: "goes-in" }, "How much of it goes into memory"),
-    make("p", { class: "head" }, "Which of the slots below it reads, a line for each head"));
+    make("div", { class: "buttons", role: "group", "aria-label": say("Memories to try") },
+      make("b", {}, say("Memory")), ...buttons),
+    make("p", { class: "head", id: "goes-in" }, say("How much of it goes into memory")),
+    make("p", { class: "head" }, say("Which of the slots below it reads, a line for each head")));
   for (let l = L; l >= 0; l--) {
-    const name = l ? `Layer ${l}` : "Embedding";
-    inputs[l] = range(`Weight of ${name.toLowerCase()} in memory`, -6, 6, 0.1, 0);
-    kept[l] = make("input", { type: "checkbox", "aria-label": `${name} goes into memory` });
+    const [name, weight, goes] = l
+      ? [say("Layer {n}", { n: l }), say("Weight of layer {n} in memory", { n: l }), say("Layer {n} goes into memory", { n: l })]
+      : [say("Embedding"), say("Weight of embedding in memory"), say("Embedding goes into memory")];
+    inputs[l] = range(weight, -6, 6, 0.1, 0);
+    kept[l] = make("input", { type: "checkbox", "aria-label": goes });
     shares[l] = make("output", {});
     inputs[l].addEventListener("input", () => { mix.weight[l] = +inputs[l].value; changed(); });
     kept[l].addEventListener("change", () => {
@@ -100,16 +104,16 @@ const stack = (model, mix, changed) => {
       grid.append(cell);
       return cell;
     }));
-    else grid.append("the character itself; it reads nothing");
+    else grid.append(say("the character itself; it reads nothing"));
     element.append(make("div", { class: "control" }, make("label", {}, kept[l], name), inputs[l], shares[l]), grid);
   }
-  const open = range("Open memory slots", 0, model.mem_len, 1, mix.slots), count = make("output", {});
+  const open = range(say("Open memory slots"), 0, model.mem_len, 1, mix.slots), count = make("output", {});
   const slots = Array.from({ length: model.mem_len }, () => make("span", {}));
   open.addEventListener("input", () => { mix.slots = +open.value; changed(); });
-  element.append(make("div", { class: "control memory" }, make("span", {}, "Slots"), open, count),
+  element.append(make("div", { class: "control memory" }, make("span", {}, say("Slots")), open, count),
     make("div", { class: "slots", "aria-hidden": "true" }, ...slots),
-    make("p", { class: "hint" }, "A slot is one vector: all that the model made of one character, mixed with the " +
-      "weights on this page. The newest comes last."));
+    make("p", { class: "hint" }, say(
+      "A slot is one vector: all that the model made of one character, mixed with the weights on this page. The newest comes last.")));
 
   // The controls say what the mix is.
   const showMix = () => {
@@ -121,11 +125,11 @@ const stack = (model, mix, changed) => {
       kept[l].checked = present;
       kept[l].disabled = present && last;
       input.setAttribute("aria-valuetext", percent(alpha[l]));
-      shares[l].textContent = present ? percent(alpha[l]) : "left out";
+      shares[l].textContent = present ? percent(alpha[l]) : say("left out");
       shares[l].style.setProperty("--share", alpha[l]);
     });
     open.value = mix.slots;
-    count.textContent = `${mix.slots} slot${mix.slots === 1 ? "" : "s"}`;
+    count.textContent = mix.slots === 1 ? say("1 slot") : say("{n} slots", { n: mix.slots });
     slots.forEach((slot, j) => slot.classList.toggle("closed", j >= mix.slots));
     buttons.forEach((button, i) => button.setAttribute("aria-pressed",
       same(mix, { weight: asLearned(model).weight.map(presets[i][1]), slots: presets[i][2] })));
@@ -143,8 +147,9 @@ const stack = (model, mix, changed) => {
       const mean = held.map((_, j) => heads.reduce((sum, _, h) => sum + attn[l][h][j] / model.H, 0));
       const most = argmax(mean);
       heads[0][0].parentNode.setAttribute("aria-label", S
-        ? `Layer ${l + 1} looks most at ${visible(held[most])}, ${S - most} back, with ${percent(mean[most])}`
-        : `Layer ${l + 1} has nothing to look at`);
+        ? say("Layer {n} looks most at {character}, {back} back, with {percent}",
+          { n: l + 1, character: visible(held[most]), back: S - most, percent: percent(mean[most]) })
+        : say("Layer {n} has nothing to look at", { n: l + 1 }));
     });
   };
   return { element, showMix, showStep };
@@ -164,21 +169,22 @@ const guesses = (model) => {
     });
   };
   const list = make("ol", { class: "guesses" }, ...rows.map((row) => make("li", {}, row.name, row.bar, row.value)));
-  return { element: make("div", {}, make("p", { class: "head" }, "What may come next"), list), show };
+  return { element: make("div", {}, make("p", { class: "head" }, say("What may come next")), list), show };
 };
 
 // A text that is read rather than written: its loss with this memory, with the learned one, and with none.
 const reader = (model, mix) => {
-  const input = make("textarea", { rows: 7, spellcheck: "false" }), shown = make("p", { class: "read" });
+  const input = make("textarea", { rows: 7, spellcheck: "false", lang: "en" });
+  const shown = make("p", { class: "read", lang: "en" });
   input.value = UNSEEN;
-  const bars = ["this memory", "the learned one", "no memory"].map((name) =>
+  const bars = [say("this memory"), say("the learned one"), say("no memory")].map((name) =>
     ({ name, bar: make("span", { class: "bar" }), value: make("output", {}) }));
   const says = make("p", { role: "status", class: "says" }), known = {};
   let version = 0;
   const update = async (wanted = () => true) => {
     const mine = ++version, still = () => mine === version && wanted();
     const text = [...input.value].filter((c) => model.characters.includes(c));
-    if (text.length < 2) return (says.textContent = "Write at least two characters that the model knows.");
+    if (text.length < 2) return (says.textContent = say("Write at least two characters that the model knows."));
     const tokens = model.encode(text.join("")), learned = asLearned(model);
     if (known.text !== text.join("")) Object.assign(known, { text: text.join(""), values: [] });
     const losses = await measure(model, tokens, mix, still);
@@ -200,35 +206,37 @@ const reader = (model, mix) => {
       return letter;
     }));
     const more = values[0] - values[1];
-    const nats = `${values[0].toFixed(2)} nats a character`, difference = Math.abs(more).toFixed(2);
-    says.textContent = same(mix, learned) ? `It reads this text with ${nats}.`
-      : difference === "0.00" ? `With this memory ${nats}, as with the learned one.`
-      : `With this memory ${nats}, ${difference} ${more < 0 ? "less" : "more"} than with the learned one.`;
+    const numbers = { nats: values[0].toFixed(2), difference: Math.abs(more).toFixed(2) };
+    says.textContent = same(mix, learned) ? say("It reads this text with {nats} nats a character.", numbers)
+      : numbers.difference === "0.00" ? say("With this memory {nats} nats a character, as with the learned one.", numbers)
+      : more < 0 ? say("With this memory {nats} nats a character, {difference} less than with the learned one.", numbers)
+      : say("With this memory {nats} nats a character, {difference} more than with the learned one.", numbers);
   };
   input.addEventListener("input", () => update());
   const element = make("div", { class: "reader" },
-    make("p", { class: "head" }, "How well does it read with this memory?"),
-    field("A text it has never seen; change it as you like", input),
+    make("p", { class: "head" }, say("How well does it read with this memory?")),
+    field(say("A text it has never seen; change it as you like"), input),
     make("div", {},
-      make("p", { class: "hint" }, "The stronger the colour, the more the character surprises it"), shown),
-    make("ul", { class: "losses", "aria-label": "Loss in nats a character; less is better" },
+      make("p", { class: "hint" }, say("The stronger the colour, the more the character surprises it")), shown),
+    make("ul", { class: "losses", "aria-label": say("Loss in nats a character; less is better") },
       ...bars.map(({ name, bar, value }) => make("li", {}, make("span", {}, name), bar, value))), says);
   return { element, update };
 };
 
 const buildDemo = (model, mix) => {
-  const prompt = make("textarea", { rows: 2, spellcheck: "false" });
+  const prompt = make("textarea", { rows: 2, spellcheck: "false", lang: "en" });
   prompt.value = PROMPT;
   const temperature = make("input", { type: "number", min: 0, max: 3, step: 0.1, value: 0.7 });
   const seed = make("input", { type: "number", min: 0, max: 999999, step: 1, value: 5 });
-  const paces = [["slowly", 4], ["to read along", 30], ["at once", Infinity]];
+  const paces = [[say("slowly"), 4], [say("to read along"), 30], [say("at once"), Infinity]];
   const pace = make("select", {}, ...paces.map(([name, value]) => make("option", { value }, name)));
   pace.value = calm() ? Infinity : 30;
-  const write = make("button", { type: "button", class: "big" }), reset = make("button", { type: "button" }, "Reset");
-  const text = make("div", { class: "text", tabindex: 0, role: "region", "aria-label": "The text" });
-  const at = range("Look back at a character", 0, 0, 1, 0), where = make("output", {});
+  const write = make("button", { type: "button", class: "big" }), reset = make("button", { type: "button" }, say("Reset"));
+  const sheet = make("div", { lang: "en" });
+  const text = make("div", { class: "text", tabindex: 0, role: "region", "aria-label": say("The text") }, sheet);
+  const at = range(say("Look back at a character"), 0, 0, 1, 0), where = make("output", {});
   // What was written is announced when the writing stops, not character by character.
-  const spoken = make("p", { role: "status", class: "unseen" }), hint = make("p", { class: "hint", role: "status" });
+  const spoken = make("p", { role: "status", class: "unseen", lang: "en" }), hint = make("p", { class: "hint", role: "status" });
   // `steps` are the characters read and written so far, with the logits and the attention of each; `letters` show them.
   let version = 0, goal = 0, writing = false, memory = model.start(), steps = [];
   let letters = [], stale = false, announced = 0, learned = {};
@@ -243,18 +251,19 @@ const buildDemo = (model, mix) => {
   const show = (chosen = steps.length - 1) => {
     const t = Math.min(chosen, steps.length - 1);
     if (stale) {
-      text.replaceChildren();
+      sheet.replaceChildren();
       [letters, stale] = [[], false];
     }
     for (let i = letters.length; i < steps.length; i++) {
       letters.push(make("span", { class: i < given() ? "given" : "" }, model.characters[steps[i].token]));
-      text.append(letters[i]);
+      sheet.append(letters[i]);
     }
-    text.querySelector(".now")?.classList.remove("now");
+    sheet.querySelector(".now")?.classList.remove("now");
     letters[t].classList.add("now");
     at.max = steps.length - 1;
     at.value = t;
-    where.textContent = `at ${visible(model.characters[steps[t].token])}, character ${t + 1} of ${steps.length}`;
+    where.textContent = say("at {character}, character {n} of {all}",
+      { character: visible(model.characters[steps[t].token]), n: t + 1, all: steps.length });
     layers.showStep(written(), t, steps[t].attn);
     next.show(probabilities(steps[t].logits, degrees()), steps[t + 1]?.token);
     if (t === steps.length - 1) text.scrollTop = text.scrollHeight;
@@ -269,10 +278,10 @@ const buildDemo = (model, mix) => {
     const parted = first < Math.min(now.length, other.length);
     letters.forEach((letter, i) => letter.classList.toggle("other", parted && i >= first));
     const changed = !same(mix, asLearned(model)) && learned.settings === settings();
-    hint.textContent = parted ? "In colour: from here on the learned memory writes something else."
-      : changed ? "Not a character differs from what the learned memory writes."
+    hint.textContent = parted ? say("In colour: from here on the learned memory writes something else.")
+      : changed ? say("Not a character differs from what the learned memory writes.")
       : known(prompt.value) === prompt.value ? ""
-      : "Characters of the prompt that the model does not know are left out.";
+      : say("Characters of the prompt that the model does not know are left out.");
   };
   const known = (text) => [...text].filter((c) => model.characters.includes(c)).join("");
   const tokens = () => model.encode(known(prompt.value) || "\n");
@@ -314,7 +323,7 @@ const buildDemo = (model, mix) => {
     spoken.textContent = written().slice(announced);
     announced = steps.length;
   };
-  const label = () => (write.textContent = writing ? "Stop" : goal ? "Go on" : "Write");
+  const label = () => (write.textContent = writing ? say("Stop") : goal ? say("Go on") : say("Write"));
   const settled = () => {
     layers.showMix();
     if (goal) run(true, Infinity);
@@ -335,11 +344,11 @@ const buildDemo = (model, mix) => {
   text.addEventListener("click", (event) => letters.includes(event.target) && show(letters.indexOf(event.target)));
 
   const element = make("div", {},
-    make("div", { class: "settings" }, field("Prompt", prompt), field("Temperature", temperature), field("Seed", seed),
-      field("Pace", pace), make("div", { class: "buttons" }, write, reset)),
+    make("div", { class: "settings" }, field(say("Prompt"), prompt), field(say("Temperature"), temperature),
+      field(say("Seed"), seed), field(say("Pace"), pace), make("div", { class: "buttons" }, write, reset)),
     make("div", { class: "writing" },
-      make("div", {}, make("p", { class: "head" }, "It writes"), text, hint), next.element),
-    make("p", { class: "control back" }, field("Look back", at), where),
+      make("div", {}, make("p", { class: "head" }, say("It writes")), text, hint), next.element),
+    make("p", { class: "control back" }, field(say("Look back"), at), where),
     layers.element, reading.element, spoken);
   layers.showMix();
   label();
@@ -363,7 +372,7 @@ document.querySelectorAll("svg[data-figure=demo]").forEach((svg) => {
     });
     return demo;
   };
-  offer(svg, "tiny_shakespeare", "Run the model here (2 MB)", build);
+  offer(svg, "tiny_shakespeare", say("Run the model here (2 MB)"), build);
 
   // For tests and for the curious: the same model, with the mix and the slots that the page shows.
   const ready = async () => {

@@ -50,7 +50,7 @@ from ..fast.compiled import missing, processor
 from ..model import IMPLEMENTATIONS, Implementation
 from ..support.checks import expect, require
 from ..support.files import write_whole
-from ..training.trainer import choose_device
+from ..training.distributed import choose_device
 from .contestants import (
     FUSED,
     PEERS,
@@ -373,7 +373,8 @@ def benchmark(settings: Settings, out: Path, overwrite: bool = False) -> dict[st
         if part in settings.parts:
             results[part] = MEASURES[part](settings, device)
             print(f"\n{TABLES[part](results[part])}", flush=True)
-    write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
+            # After each part: whoever stops it early keeps what was measured.
+            write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
     for part in MEASURES:
         (out / f"{part}.png").unlink(missing_ok=True)
     for name, picture in draw(results).items():

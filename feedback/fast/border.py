@@ -108,7 +108,8 @@ def objection(model: Recurrence, x: Tensor) -> str | None:
     # Under autocast each operation chooses its own precision.
     dtype = None if mixed_precision(x) else x.dtype
     found = odd_model(model, dtype, x.device)
-    return found and f"{found}; it calls no modules, as implementation='append' does"
+    callers = "implementation='append' and implementation='reference'"
+    return found and f"{found}; it calls no modules, as {callers} do"
 
 
 def mixed_precision(x: Tensor) -> bool:
@@ -146,6 +147,8 @@ def changed(part: Part, module: nn.Module) -> str | None:
     """How a module differs from its part of the configuration, parameters aside."""
     own, kind = vars(module), type(module)
     if part.called:
+        if hasattr(kind, "unshard"):
+            return f"{part.path} is divided by fully_shard, expected only the model as a whole"
         if kind is not part.kind and type_before_parametrizations(module) is not part.kind:
             return f"{part.path} is a {kind.__name__}, expected a {part.kind.__name__}"
         for name, words in HOOKS.items():
@@ -193,6 +196,18 @@ def odd(tensor: Tensor, dtype: torch.dtype, device: torch.device) -> str | None:
     if tensor.dtype != dtype or tensor.is_quantized:
         return f"is {tensor.dtype}, but the input is {dtype}"
     return None
+
+
+def check_divided(model: Recurrence) -> None:
+    """
+    Raises `ValueError` for layers that gather their weights when they are called, if each has its
+    own projection of the memory: that is read without calling the layer, however it is computed.
+    """
+    require(
+        model.config.share_kv or not any(hasattr(layer, "unshard") for layer in model.layers),
+        "layers are divided by fully_shard, expected only the model as a whole: with "
+        "share_kv=False even implementation='reference' reads a part of a layer by itself",
+    )
 
 
 def check_call(

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from ..lm.pretrained import load_weights
 from ..support.checks import require, require_kinds
 from ..support.files import remove_leftovers, write_whole
+from .sharded import divide
 
 KEPT = 2
 """How many checkpoints stay: the newest, and what to take if it is damaged."""
@@ -188,6 +189,7 @@ def restore(
     for name in own.keys() & weights.keys():
         if own[name].shape == weights[name].shape:  # Other shapes have an error of their own.
             require_like(weights[name], own[name], name, origin)
+    weights = {name: divide(weight, own.get(name)) for name, weight in weights.items()}
     load_weights(model, weights, origin)
     load_optimizer(model, optimizer, checkpoint, origin)
 
@@ -222,7 +224,8 @@ def load_optimizer(
             0 <= taken <= last and taken == int(taken),
             f"{origin} has step.{name} = {taken}, expected a whole number from 0 to {last}",
         )
-        state[number] = {key: part[name] for key, part in parts.items()}
+        moments = {key: divide(parts[key][name], p) for key in MOMENTS}
+        state[number] = {"step": steps, **moments}
     require(
         bool(state) == (last > 0),
         f"{origin} is of step {last} and has the optimiser's state of {len(state)} parameters; it "

@@ -11,8 +11,8 @@ tell afterwards? Here the answer is no. What a step reads is a function of the s
 the *global row*, and a process is told only which rows are its own. So the loss does not depend on
 the number of processes $N$, and what $N$ of them saved, $M$ can resume.
 
-Each process holds the whole model, its rows of the batch, and the memory of its rows. After the
-backward pass the gradients are averaged,
+Each process holds its rows of the batch, the memory of its rows, and the whole model (unless that
+is [divided](sharded.py) too). After the backward pass the gradients are averaged,
 
 $$g = \frac1N \sum_{r=1}^{N} g_r,$$
 
@@ -76,6 +76,22 @@ def first() -> bool:
 def local_rank() -> int:
     """The number of this process on its machine, which is the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0")) if several() else 0
+
+
+def choose_device(name: str) -> torch.device:
+    """The named device, a GPU for `auto` if there is one; `ValueError` if it is not usable."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and size() > 1:
+        name = f"cuda:{local_rank()}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device).tolist()  # No device without numbers, such as meta.
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # Where NCCL allocates.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device is {name!r}, unusable here; use cpu or auto") from error
+    return device
 
 
 def job() -> str:

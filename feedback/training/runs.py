@@ -48,7 +48,7 @@ METRIC_KEYS = ("step", "tokens", "seconds", "train_loss", "val_loss", "learning_
 
 MAY_CHANGE = {
     *("run", "warm_start", "max_steps", "until_loss", "eval_steps", "checkpoint_steps"),
-    *("device", "implementation", "tensorboard", "tokenizer"),
+    *("device", "implementation", "sharded", "tensorboard", "tokenizer"),
 }
 """
 The settings that may change when a run is resumed. The file of a tokenizer may have moved: that its

@@ -65,7 +65,7 @@ def make_optimizer(
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    on_gpu = device.type == "cuda"
-    # A CUDA graph reads the learning rate from a fixed place, so on a GPU it must be a tensor.
-    rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True, capturable=on_gpu)
+    graphs = device.type == "cuda" and not config.sharded
+    # A CUDA graph reads the learning rate from a fixed place, so there it must be a tensor.
+    rate = torch.tensor(config.learning_rate, device=device) if graphs else config.learning_rate
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True, capturable=graphs)

@@ -30,6 +30,7 @@ from ..support.interrupt import Interrupt
 from .distributed import agreed, copy_from_first, first, from_first
 from .plot import plot_runs
 from .runs import PLOT, SAMPLE, Run, event_writer
+from .sharded import whole
 from .train_config import TrainConfig
 from .trainer import Trainer
 from .warm_start import require_same_tokens, warm_start
@@ -52,7 +53,8 @@ def prepare(
         trained = TransformerLM.from_pretrained(config.warm_start)
         require_same_tokens(trained, trainer.tokenizer, config.warm_start)
         warm_start(trainer.model, trained)
-    copy_from_first([*trainer.model.parameters()])
+    if not config.sharded:
+        copy_from_first([*trainer.model.parameters()])
     return trainer, True
 
 
@@ -87,17 +89,20 @@ def train(
             show(trainer.describe())
         if fresh:
             # A run that is killed before its first step can be resumed too.
-            if first():
-                trainer.write_model()
+            with whole(trainer.model):
+                if first():
+                    trainer.write_model()
             trainer.save()
         with writer() if first() else nullcontext() as events:
             run_steps(trainer, events, interrupt)
         trainer.save()
         if not trainer.finished:
             trainer.exit_code = interrupt.exit_code
-        elif first():
-            plot_runs([run.folder], run / PLOT)
-            write_whole(run / SAMPLE, trainer.sample())
+            return trainer
+        with whole(trainer.model):
+            if first():
+                plot_runs([run.folder], run / PLOT)
+                write_whole(run / SAMPLE, trainer.sample())
     return trainer
 
 

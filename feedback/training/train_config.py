@@ -90,6 +90,8 @@ class TrainConfig:
     """Steps between two checkpoints."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: matrix products in bfloat16 by autocast, weights kept in float32."""
+    sharded: bool = False
+    """With torchrun: divide weights, gradients and optimiser among processes, for a large model."""
     device: str = "auto"
     """auto takes a GPU if there is one; or cpu, cuda, cuda:1, ..."""
     seed: int = 1

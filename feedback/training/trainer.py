@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import ModelConfig
 from ..data.text import Batch, carried_batch, load_corpus, random_batch, require_enough
@@ -37,17 +37,18 @@ from .checkpoint import Checkpoint, Progress, require_memory, restore, state_ten
 from .distributed import (
     agreed,
     average,
+    choose_device,
     everywhere,
     first,
     from_first,
     here,
-    local_rank,
     rank,
     size,
 )
 from .evaluate import evaluate, loss_of
 from .runs import Run
 from .schedule import learning_rate, make_optimizer, sequence_lengths
+from .sharded import clip, gather, is_part, own, shard, unshard, whole
 from .train_config import TrainConfig
 
 SEEDS = 2**63
@@ -81,9 +82,11 @@ class Trainer:
         self.device = choose_device(config.device)
         torch.manual_seed(config.seed % SEEDS)
         model_config = replace(model_config, vocab_size=len(self.tokenizer))
-        own = (config.implementation,) if config.architecture == "feedback" else ()
-        self.model: LanguageModel = ARCHITECTURES[config.architecture](model_config, *own)
+        choice = (config.implementation,) if config.architecture == "feedback" else ()
+        self.model: LanguageModel = ARCHITECTURES[config.architecture](model_config, *choice)
         self.model.to(self.device)
+        if config.sharded:
+            shard(self.model, self.device)
         self.spans = [p for n, p in self.model.named_parameters() if n.endswith(".attn.span")]
         require(
             config.span_loss == 0 or bool(self.spans),
@@ -92,9 +95,10 @@ class Trainer:
         )
         self.seq_lens = sequence_lengths(config)
         self.optimizer = make_optimizer(self.model, config, self.device)
-        on_gpu = self.device.type == "cuda"
+        # What the processes of a divided model send each other cannot be recorded.
+        graphs = self.device.type == "cuda" and not config.sharded
         state = partial(training_state, self.model, self.optimizer)
-        self.graphed = GraphedStep(self.update, state) if on_gpu else None
+        self.graphed = GraphedStep(self.update, state) if graphs else None
         self.memory: Memory | None = None
         self.step, self.seconds = 0, 0.0
         self.val_loss: float | None = None
@@ -135,6 +139,7 @@ class Trainer:
         pasts = [None] * c.accumulate if past is None else past.chunk(c.accumulate)
         for inputs, labels, m in zip(*parts, pasts, strict=True):
             memory = None if m is None else Memory(m, model.config)
+            unshard(model)
             with torch.autocast(self.device.type, torch.bfloat16, c.precision == "bfloat16"):
                 logits, memory = model(inputs, memory)
             loss = loss_of(logits, labels) / c.accumulate
@@ -142,26 +147,30 @@ class Trainer:
             losses.append(loss.detach())
             memories.append(memory.m.detach())
         if c.span_loss > 0:
-            self.span_penalty().backward()
-        loss = torch.stack(losses).sum()
-        average([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
-        norm = nn.utils.clip_grad_norm_(model.parameters(), c.grad_clip or math.inf)
+            self.charge_for_spans()
+        loss, grads = torch.stack(losses).sum(), (p.grad for p in model.parameters())
+        # The gradient of a divided model is averaged in its backward pass.
+        average([loss, *(g for g in grads if g is not None and not is_part(g))])
+        norm = clip(model.parameters(), c.grad_clip or math.inf)
         return loss, norm, torch.cat(memories)
 
-    def span_penalty(self) -> Tensor:
+    def charge_for_spans(self) -> None:
         r"""
-        `span_loss` times the mean span of a layer's heads in slots, the layers added up:
-        $\lambda \cdot \mathtt{mem\_len} \sum_l \frac1H \sum_h \mathrm{span}_{lh}$, as in the
-        authors' code.
+        Adds to the gradient that of `span_loss` times the mean span of a layer's heads in slots,
+        the layers added up, as in the authors' code:
+        $\lambda \cdot \mathtt{mem\_len} \sum_l \frac1H \sum_h \mathrm{span}_{lh}$. It is the same
+        number for each span.
         """
-        slots = self.model.config.mem_len * torch.stack(self.spans).mean(1)
-        return self.config.span_loss * slots.sum()
+        c = self.model.config
+        for span in self.spans:
+            slope = torch.full_like(span, self.config.span_loss * c.mem_len / c.n_heads)
+            span.grad = slope if span.grad is None else span.grad + slope
 
     def step_optimizer(self) -> None:
         """A step of the optimiser; a span that it moved out of its range goes back to the end."""
         self.optimizer.step()
         for span in self.spans:
-            span.data.clamp_(0, 1)
+            own(span).data.clamp_(0, 1)
 
     def update(
         self, tokens: Tensor, targets: Tensor, past: Tensor | None
@@ -226,23 +235,32 @@ class Trainer:
         Writes the checkpoint, and the model for others to load. If a weight is not finite it raises
         `ValueError` before it writes, so a good checkpoint is kept.
         """
-        largest = torch.stack([p.detach().abs().max() for p in self.model.parameters()]).max()
+        with whole(self.model):
+            largest = torch.stack([p.detach().abs().max() for p in self.model.parameters()]).max()
         self.check_finite(self.step, largest_weight=largest)
         names = ("step", "seconds", "val_loss", "val_step")
         progress = Progress(**{n: getattr(self, n) for n in names}, digest=self.corpus.digest)
-        tensors = state_tensors(self.model, self.optimizer)
+        tensors = gather(state_tensors(self.model, self.optimizer))
         if self.memory is not None:
             tensors["memory"] = everywhere(self.memory.m)
         if first():
             self.run.save_checkpoint(Checkpoint(progress, tensors))
-            self.write_model()
+        with whole(self.model):
+            if first():
+                self.write_model()
 
     def write_model(self) -> None:
-        """Writes `model.safetensors` and `config.json`."""
+        """Writes `model.safetensors` and `config.json` of a model that is whole."""
+        model = self.model
+        if self.config.sharded:
+            # `shard` has made it a class of its own, which nobody could load.
+            with torch.device("meta"):
+                model = ARCHITECTURES[self.config.architecture](model.config)
+            model.load_state_dict(dict(self.model.named_parameters()), assign=True)
         ratio = {"bytes_per_token": self.corpus.bytes_per_token}
         extra = {"train": self.config.to_dict(), **self.tokenizer.to_dict(), **ratio}
-        self.model.tokenizer_json = self.tokenizer.json
-        self.model.save_pretrained(self.run.folder, extra=extra)
+        model.tokenizer_json = self.tokenizer.json
+        model.save_pretrained(self.run.folder, extra=extra)
 
     def resume(self, show: Callable[[str], None]) -> None:
         """Restores the last checkpoint; raises `ValueError` if it is not of this run."""
@@ -285,7 +303,7 @@ class Trainer:
                 raise Interrupted
 
         if self.step % c.eval_steps == 0 or self.step == c.max_steps:
-            with suppress(Interrupted):
+            with suppress(Interrupted), whole(self.model):
                 loss = evaluate(self.model, self.corpus.val, c.seq_len, check=check)
                 self.check_finite(self.step, validation_loss=loss)
                 self.val_loss, self.val_step = loss, self.step
@@ -333,19 +351,3 @@ class Trainer:
         tokens = prompt[None].to(self.device)
         out = self.model.generate(tokens, length, temperature=0.8, generator=generator)
         return self.tokenizer.decode(out[0, len(prompt) :])
-
-
-def choose_device(name: str) -> torch.device:
-    """The named device, a GPU for `auto` if there is one; `ValueError` if it is not usable."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and size() > 1:
-        name = f"cuda:{local_rank()}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device).tolist()  # No device without numbers, such as meta.
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # Where NCCL allocates.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device is {name!r}, unusable here; use cpu or auto") from error
-    return device

@@ -20,6 +20,7 @@ from ..data.tokenizer import Tokenizer, stored_tokenizer
 from ..lm.language_model import LanguageModel, TransformerLM
 from ..lm.pretrained import load_weights
 from ..support.checks import require
+from .sharded import divide
 
 
 def require_same_tokens(trained: TransformerLM, tokenizer: Tokenizer, folder: Path) -> None:
@@ -57,4 +58,6 @@ def warm_start(model: LanguageModel, trained: TransformerLM) -> None:
 
     # Any other parameter of the Transformer means other sizes, and is reported as a mistake.
     rest = {name: weight for name, weight in learnt.items() if ".kv." not in name}
-    load_weights(model, rest | {name: start(name) for name in own}, "the warm_start model")
+    weights = rest | {name: start(name) for name in own}
+    weights = {name: divide(weight, own.get(name)) for name, weight in weights.items()}
+    load_weights(model, weights, "the warm_start model")

@@ -107,6 +107,22 @@ def test_an_existing_benchmark_is_refused(folder, capsys):
     assert (folder / b.RESULTS).read_bytes() == before
 
 
+def test_what_was_measured_is_kept(tmp_path, monkeypatch):
+    """Who stops the benchmark in its second part keeps the first."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(b.MEASURES, "growth", stop)
+    settings = b.Settings(
+        rounds=1, configs=("d128",), implementations=("append",), quick=True, device="cpu"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        b.benchmark(settings, tmp_path)
+    results = json.loads((tmp_path / b.RESULTS).read_text())
+    assert len(results["train"]) == 1 and "growth" not in results
+
+
 def test_overwrite_and_selection(tmp_path, capsys):
     """With --overwrite the old benchmark is replaced; only what was asked for is measured."""
     for name in (b.RESULTS, "train.png"):

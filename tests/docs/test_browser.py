@@ -443,6 +443,50 @@ def test_figures_can_be_read_on_a_telephone(open_page):
         assert page.evaluate(f"[...document.querySelectorAll('figcaption')].every({wide})"), name
 
 
+def test_letters_of_drawings_are_as_large_as_captions(open_page):
+    """Whatever their width, where there is room for it."""
+    letters = """[...document.querySelectorAll('.figure svg')].map((svg) =>
+        parseFloat(getComputedStyle(svg).fontSize) * svg.getScreenCTM().a)"""
+    caption = "parseFloat(getComputedStyle(document.querySelector('figcaption')).fontSize)"
+    page, counted = open_page(), 0
+    for name in FIGURES:
+        if 'class="figure"' in (SITE / name).read_text(encoding="utf-8"):
+            page.goto((SITE / name).as_uri())
+            sizes = page.evaluate(letters)
+            counted += len(sizes)
+            assert sizes == pytest.approx([page.evaluate(caption)] * len(sizes), rel=0.01), name
+    assert counted > 8
+
+
+def test_the_first_screen(open_page):
+    """What it is, why, and three ways to begin: in this order, at a desk without scrolling."""
+    for width, height in ((1280, 800), (390, 844)):
+        page = open_page(width=width)
+        page.set_viewport_size({"width": width, "height": height})
+        parts = ("h1", ".prose p", ".beside figure", ".doors")
+        boxes = [page.locator(part).first.bounding_box() for part in parts]
+        assert boxes == sorted(boxes, key=lambda box: box["y"])
+        assert width == 390 or boxes[-1]["y"] + boxes[-1]["height"] <= height
+
+
+@pytest.mark.parametrize("lang", ["", "ja/", "zh/", "si/"])
+def test_the_header_of_a_telephone_has_two_rows(open_page, lang):
+    """Title and contents, then languages, search and theme; nothing is cut off."""
+    page = open_page(f"{lang}memory.html", width=390)
+    assert page.locator("header").bounding_box()["height"] < 70
+    for part in (".home", ".menu summary", ".languages", "#tools input", "#tools button"):
+        box = page.locator(f"header {part}").first.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390, part
+
+
+@pytest.mark.parametrize("width, height", [(1280, 800), (390, 844)])
+def test_the_model_can_be_started_without_scrolling(open_page, width, height):
+    """The button stands above the recorded run."""
+    page = open_page("demo.html", width=width)
+    button = page.locator(".demo .big").first.bounding_box()
+    assert button["y"] + button["height"] <= height
+
+
 def test_a_page_that_has_moved(open_page):
     """Its old address leads to the new one by itself."""
     page = open_page("stack.html")

@@ -85,15 +85,13 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("brackets", "feedback"): {1},
     ("brackets", "transformer_2"): set(),
     ("brackets", "lstm"): {1},
-    ("copy", "feedback"): {1},
     ("copy", "no_feedback"): set(),
     ("copy", "transformer_2"): {1},
-    ("copy", "lstm"): {1},
     ("counting", "feedback"): {1},
     ("counting", "no_feedback"): set(),
     ("counting", "transformer_2"): set(),
     ("counting", "lstm"): set(),
-    ("parity", "feedback"): {1},
+    ("parity", "feedback"): {1, 2},
     ("parity", "transformer_2"): {1},
     ("parity", "lstm"): {1},
     ("programs_3", "transformer_2"): {1},
@@ -112,7 +110,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("s5", "gru"): set(),
     ("s5", "lstm"): set(),
     ("s5", "mamba"): set(),
-    ("swap_s5", "feedback"): {1},
     ("swap_s5", "no_feedback"): set(),
     ("swap_s5", "transformer_2"): set(),
     ("swap_s5", "transformer_2_no_positions"): set(),
@@ -125,7 +122,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("walk", "no_feedback"): {1},
     ("walk", "transformer_2"): {1},
     ("walk", "lstm"): {1},
-    ("z60", "feedback"): {1},
     ("z60", "no_feedback"): set(),
     ("z60", "transformer_2"): {1},
     ("z60", "transformer_2_no_positions"): set(),
@@ -466,12 +462,16 @@ def test_what_the_pages_claim_of_controls():
     rivals = runs_of("a5", "transformer_2")
     assert all(3 <= run["curve"][-1]["seq_len"] <= 5 for run in [cut, *rivals])
     assert cut["model"]["mem_len"] == 1 and cut["parameters"] > 214_082
-    (rival,), (mine,) = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
-    assert rival["curve"][-1]["seq_len"] == 12 and mine["test"]["64"]["final"] == 1
+    (rival,), sums = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
+    assert rival["curve"][-1]["seq_len"] == 12
+    assert all(run["test"]["64"]["final"] == 1 for run in sums)
     kept = [run["test"]["512"]["final"] for run in runs_of("a5", "feedback")]
-    assert mine["test"]["512"]["final"] < min(kept)
-    (swaps,) = runs_of("swap_s5", "feedback")
-    assert all(marks["sequence"] == 1 for marks in swaps["test"].values())
+    # Two of three seeds lose the sum sooner than any loses the product; the third never does.
+    ends = sorted(run["test"]["512"]["final"] for run in sums)
+    assert len(ends) == 3 and ends[1] < min(kept) and ends[2] == 1
+    assert {run["seed"] for run in runs_of("swap_s5", "feedback")} == SEEDS
+    for swaps in runs_of("swap_s5", "feedback"):
+        assert all(marks["sequence"] == 1 for marks in swaps["test"].values())
 
 
 def test_what_the_pages_claim_of_ablations():
@@ -498,7 +498,7 @@ def test_what_the_pages_claim_of_text():
 
 
 def test_what_the_pages_claim_of_toys():
-    """What a state is enough for is kept; copying is not learnt; reversing is, as by the rival."""
+    """What a state is enough for is kept; two seeds of three copy; reversing is learnt."""
     for name in ("counting", "walk"):
         (run,) = runs_of(name, "feedback")
         assert all(marks["sequence"] == 1 for marks in run["test"].values())
@@ -507,11 +507,10 @@ def test_what_the_pages_claim_of_toys():
         for who in ("transformer_2", "no_feedback", "lstm")
     }
     assert stops == {"transformer_2": 18, "no_feedback": 12, "lstm": 50}
-    shares = {
-        who: runs_of("copy", who)[0]["test"]["41"]["token"]
-        for who in ("feedback", "lstm", "transformer_2")
-    }
-    assert shares["feedback"] < 0.4 and min(shares["lstm"], shares["transformer_2"]) > 0.75
+    lucky = sorted(run["test"]["41"]["token"] for run in runs_of("copy", "feedback"))
+    assert len(lucky) == 3 and lucky[0] < 0.36 and lucky[1] == 1
+    for who in ("lstm", "transformer_2"):
+        assert all(0.78 < run["test"]["41"]["token"] < 0.84 for run in runs_of("copy", who))
     for who in ("feedback", "transformer_2"):
         assert runs_of("reverse", who)[0]["test"]["41"]["sequence"] == 1
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import test_browser
 from conftest import skip_or_fail
+from test_translations import KEY, meanings
 
 from docs.annotate.locale import NAMES, Catalogue, languages
 from docs.annotate.settings import Settings
@@ -19,8 +20,8 @@ SITE = ROOT / "docs" / "site"
 LANGUAGES = languages(Settings.read(ROOT))
 OTHERS = [lang for lang in NAMES if lang != "en"]
 PAGES = {lang: sorted(p.name for p in (SITE / lang).glob("*.html")) for lang in OTHERS}
-LOOKED_AT = ["index.html", "attention.html", "01_why_feedback.html", "notation.html"]
-"""In a browser: prose with figures, a module, a notebook, and tables."""
+LOOKED_AT = ["index.html", "attention.html", "01_why_feedback.html", "notation.html", "demo.html"]
+"""In a browser: prose with figures, a module, a notebook, tables, and models that run."""
 
 browser, open_page = test_browser.browser, test_browser.open_page
 
@@ -76,7 +77,8 @@ NAMED = set(
     "Transformer Transformer-XL Feedback LSTM GRU LayerNorm pre-norm softmax dropout autograd ReLU "
     "GELU SiLU SwiGLU Tiny Shakespeare enwik8 PyTorch pylit labml Colab Jupyter MIT arXiv Jacobi "
     "Autograd Fan Dai Shazeer Sukhbaatar Günter Milde Ctrl-C SIGTERM SIGHUP BAR PC et al nat "
-    "docstring import hook hooks logits XOR Recurrent Looped Grazzi sLSTM Mamba DeltaNet".split()
+    "docstring import hook hooks logits XOR Recurrent Looped Grazzi sLSTM Mamba DeltaNet "
+    "JavaScript float16 MB ROMEO".split()
 )
 """What stays in English, in every language."""
 
@@ -99,6 +101,8 @@ def left_in_english(html: str, lang: str) -> Counter[str]:
     reader, found = Reader(html), Counter()
     allowed = NAMED | QUOTED[lang]
     for _, text in reader.said:
+        # A caption says what the English words in its picture mean.
+        text = " ".join([text.partition(KEY[lang][0])[0], *meanings(lang, text).values()])
         text = FILE.sub(" ", text.replace("x⁰", " "))
         # A symbol of a module is the name of its section, in labels that say where a link leads.
         for name in sorted(reader.ids, key=len, reverse=True):
@@ -126,11 +130,12 @@ def test_english_that_is_left_is_seen():
     """In the text, in a label, in a figure; but not in code, in a name, or in brackets."""
     for left in (
         "<p>これは step です", '<a aria-label="Link to this">a</a>', "<text>layer 1</text>",
-        '<img alt="A picture">', '<svg data-says="一|Two steps">',
+        '<img alt="A picture">', '<svg data-says="一|Two steps">', "<p>図中の語：step＝step。",
     ):  # fmt: skip
         assert left_in_english(left, "ja"), left
     kept = "<p>段 <code>a step</code> feedback/lm/decode.py Transformer（memory vector）<em>字</em>"
     assert not left_in_english(kept, "ja")
+    assert not left_in_english("<figcaption>線。図中の語：step＝ステップ、in layers＝層。", "ja")
     assert not left_in_english('<h2 id="Mix.forward">x</h2><a aria-label="「Mix.forward」">', "ja")
 
 
@@ -219,7 +224,8 @@ def test_terms_are_those_of_the_glossary(lang):
         for entry in catalogue.file:
             if entry.translated() and not entry.obsolete:
                 uses += 1
-                if terms := otherwise(lang, entry.msgid, entry.msgstr):
+                texts = [(entry.msgid, entry.msgstr), *meanings(lang, entry.msgstr).items()]
+                if terms := [term for pair in texts for term in otherwise(lang, *pair)]:
                     wrong[f"{catalogue.page} {entry.msgctxt}"] = terms
     assert uses > 300 and wrong == {}
 
@@ -328,8 +334,68 @@ def test_no_glyph_is_missing(fonts, open_page, lang):
     page = open_page(f"{lang}/index.html")
     for name in LOOKED_AT:
         page.goto((SITE / lang / name).as_uri())
-        assert page.evaluate(BOXES, "") == [], name
+        # With what its scripts may say.
+        assert page.evaluate(BOXES, page.evaluate("document.body.dataset.say")) == [], name
     assert page.evaluate(BOXES, "\u0379") == ["\u0379"]
+
+
+STAGES = """() => [...document.querySelectorAll(".demo")].map((stage) => {
+  // Without what is in English, and says so.
+  const copy = stage.cloneNode(true);
+  copy.querySelectorAll("[lang=en]").forEach((e) => e.remove());
+  return copy.outerHTML;
+}).join("")"""
+
+
+@pytest.mark.parametrize("lang", OTHERS)
+def test_the_models_on_a_page_speak_its_language(open_page, lang):
+    """
+    Whatever a reader sees or hears of them, and whatever is pressed: no English is left but what
+    the models read and write, which says that it is.
+    """
+    page = open_page(f"{lang}/demo.html")
+    page.set_default_timeout(180_000)
+    page.emulate_media(reduced_motion="reduce")
+
+    def say(text):
+        said = LANGUAGES[lang].find("demo", text, text)
+        assert said != text
+        return said
+
+    def press(text, then):
+        """Presses a button; what is said then is said in the language."""
+        page.get_by_role("button", name=say(text), exact=True).first.click()
+        heard(then)
+
+    def heard(text):
+        """Waits until it is said, with some value at each name in braces."""
+        words = "(.+)".join(re.escape(part) for part in re.split(r"\{\w+\}", say(text)))
+        page.locator(".demo :is(p, button)").filter(has_text=re.compile(words)).first.wait_for()
+        html = page.evaluate(STAGES)
+        assert re.search(SCRIPT[lang], html) and not left_in_english(html, lang), text
+
+    page.route("**/assets/a5.js", lambda route: route.abort())
+    press("Shuffle here (0.6 MB)", then="It does not run: {error}.")
+    page.unroute("**/assets/a5.js")
+    press("Shuffle here (0.6 MB)", then="Press a shuffle. The model hears which, and nothing else.")
+    page.locator(".shuffle").first.click()
+    heard("After 1 shuffle the model says {order}: right. 1 of 1 answers were right.")
+    page.locator(".demo .buttons button").nth(1).click()
+    heard("After {n} shuffles the model says {order}: right. {right} of {n} answers were right.")
+    press("Run the model here (2 MB)", then="It reads this text with {nats} nats a character.")
+    page.get_by_label(say("Look back at a character")).press("Home")
+    heard("at {character}, character {n} of {all}")
+    other = "In colour: from here on the learned memory writes something else."
+    press("Without layers 1 and 2", then=other)
+    heard("With this memory {nats} nats a character, as with the learned one.")
+    more = "With this memory {nats} nats a character, {difference} more than with the learned one."
+    press("Two slots", then=more)
+    page.get_by_label(say("Prompt")).fill("JULIET 7:")
+    heard("Characters of the prompt that the model does not know are left out.")
+    tags = "(all) => all.map((e) => e.closest('[lang]').lang)"
+    assert page.locator(".demo").evaluate_all(tags) == [LANGUAGES[lang].tag] * 2
+    english = page.locator(".demo :is(textarea, .text span, .read span, .unseen)")
+    assert set(english.evaluate_all(tags)) == {"en"}
 
 
 def drawn_by(page, selector: str) -> dict[str, int]:

@@ -653,6 +653,18 @@ def test_a_notebook_without_cells_is_not_pulled(tiny):
     assert source_of(tiny).read_text() == before
 
 
+@pytest.mark.parametrize(("key", "value"), [("cell_type", [[]]), ("cell_type", 1), ("source", {})])
+def test_cells_of_a_later_format(tiny, key, value):
+    """nbformat does not look closely at a version that it does not know; we do."""
+    path = tiny.root / notebook.notebook_path("tiny")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored["nbformat_minor"] = 2**31
+    stored["cells"][-1][key] = value
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(Mistake, match=r"tiny.ipynb:1: this is no notebook \(.*; restore it"):
+        notebook.read(tiny, "tiny")
+
+
 @pytest.mark.parametrize("record", [[], {}, {"source": 1, "cells": [], "package": {}}, "x"])
 def test_a_hostile_record(tiny, record):
     """What a notebook was made from is a record of the build, or else it is damaged."""

@@ -593,6 +593,25 @@ def test_options_and_formulas_stay_together():
     assert f"{together}X,</span> or Y alone" in formulas.fill(html, ["X", "Y"])
 
 
+def test_ranges_stay_together():
+    """No line break between two numbers that are a range, in any language."""
+    html = renderer(Formulas())(
+        "| a |\n|---|\n| 99.9 (99.8 to 100.0) |\n\n16 から 512、1–2, 3 or 4",
+        Where("x.md", 1, "x", lambda text: None, str, None),
+    )
+    for text in ("(99.8 to 100.0)", "16 から 512", "1–2"):
+        assert f'<span class="together">{text}</span>' in html
+    assert html.count("together") == 3
+
+
+def test_footnotes_are_counted_through_the_page(site):
+    """Each number once, though a footnote stands at the end of its section."""
+    page = site.files["attention.html"].decode()
+    assert re.findall(r'id="fnref-[^>]*>\[(\d)\]', page) == ["1", "2"]
+    lists = re.findall(r'<section class="footnotes">\s*<ol start="(\d)"', page)
+    assert lists == ["1", "2"]
+
+
 def test_parts_of_the_contents(copy):
     """They are the headings in the package's docstring; a text that does not exist is named."""
     page = build(Settings.read(copy)).files["log.html"].decode()

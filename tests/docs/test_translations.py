@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from docs.annotate import notebook
 from docs.annotate.labels import IMAGE
 from docs.annotate.locale import NAMES, Catalogue, catalogues
 from docs.annotate.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-FOUND = catalogues(Settings.read(ROOT))
+SETTINGS = Settings.read(ROOT)
+FOUND = catalogues(SETTINGS)
 PAGES = {
     "interface", "index", "short", "notation", "attention", "layers", "memory", "reference",
     "append", "model", "transformer", "train", "worth", "01_why_feedback", "02_attention",
-    "03_memory",
+    "03_memory", "demo",
     "drawings",
 }  # fmt: skip
 """What can be read in every language."""
@@ -69,6 +71,58 @@ def test_what_is_not_language_stays(catalogue: Catalogue):
     assert not wrong
 
 
+# Pictures stay in English: a translated caption ends with a key of the words in its picture.
+
+KEY = {
+    "ja": ("図中の語：", "、", "＝"),
+    "zh": ("图中文字：", "；", "＝"),
+    "si": ("රූපයේ වචන: ", "; ", " = "),
+}
+"""What begins the key, what stands between two words of it, and between a word and its meaning."""
+
+LABEL = re.compile(r"""(?:label|title|text)(?:\(|": | ?= ?)[^"=\n]*"([^"\n]+)\"""")
+"""Most words of a picture: what its code writes as the label or the title of something."""
+
+
+def meanings(lang: str, caption: str) -> dict[str, str]:
+    """The English words that a caption explains, and what they mean."""
+    begin, between, means = KEY[lang]
+    _, found, words = caption.partition(begin)
+    pairs = words.rstrip("。.").split(between) if found else []
+    return {english: meaning for english, _, meaning in (pair.partition(means) for pair in pairs)}
+
+
+def plain(code: str) -> str:
+    """What code draws, without the signs of formulas and of values: "layer {l}" is "layer"."""
+    return " ".join(re.sub(r'\{[^{}"]*\}|\$', "", code.replace(r"\n", " ")).split())
+
+
+@pytest.mark.parametrize("lang", [lang for lang in NAMES if lang != "en"])
+def test_words_in_pictures_have_a_key(lang):
+    """The caption of every picture says what its words mean, and explains no others."""
+    seen = 0
+    for catalogue in FOUND:
+        if catalogue.lang != lang or catalogue.page not in SETTINGS.notebooks:
+            continue
+        cells = [c for c in notebook.read(SETTINGS, catalogue.page).cells if c.cell_type == "code"]
+        drawn = plain("\n".join(cell.source for cell in cells))
+        for entry in catalogue.file:
+            if entry.obsolete or not entry.msgctxt.endswith(" caption"):
+                continue
+            said, where = meanings(lang, entry.msgstr), f"{catalogue.path}: {entry.msgctxt}"
+            assert said and all(said.values()), where
+            assert [english for english in said if english not in drawn] == [], where
+            cell = next(c for c in cells if entry.msgid in " ".join(c.source.split("\n# ")))
+            labels = map(plain, LABEL.findall(cell.source))
+            # Neither symbols nor the names of settings are words.
+            drawn_here, explained = (
+                set(re.findall(r"\b[A-Za-z]{2,}\b", " ".join(texts))) for texts in (labels, said)
+            )
+            assert drawn_here <= explained, where
+            seen += 1
+    assert seen >= 7
+
+
 def test_a_change_is_seen():
     """Each kind of thing that is compared, and an order that may differ."""
     text = (
@@ -85,7 +139,7 @@ def test_a_change_is_seen():
 
 def test_every_drawing_is_asked_for_its_words():
     """Whatever stands in the brackets beside its address; or its labels would stay English."""
-    for page in ("index", "worth"):
+    for page in ("index", "worth", "demo"):
         text = (ROOT / "docs" / "pages" / f"{page}.md").read_text(encoding="utf-8")
         found = IMAGE.findall(text)
         assert len(found) == text.count(".svg") > 1

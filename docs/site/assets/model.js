@@ -180,7 +180,7 @@ const loadModel = (name) => (loading_[name] ??= new Promise((done, failed) => {
   script.addEventListener("load", () => done(new FeedbackModel(MODELS[name])));
   script.addEventListener("error", () => {
     delete loading_[name];
-    failed(new Error(`assets/${name}.js could not be loaded`));
+    failed(new Error(say("{file} could not be loaded", { file: `assets/${name}.js` })));
   });
   document.head.append(script);
 }));
