@@ -24,11 +24,12 @@ all steps, and then needs its weights no more. Here every step of time goes thro
 layer that is let go after use would be gathered again $T$ times, or not at all: the
 [sweeps](../fast/sequence.py) read weights and call no modules, so nothing would tell the layer that
 it is needed, and they [refuse](../fast/border.py) such a model. So while a step lasts, each process
-has all weights, and at its end all gradients. The moments are never in one place, and between
-two steps nothing is.
+has all weights, and at its end all gradients; the moments stay where they are, and between two
+steps everything does.
 
-**What is written is whole.** A checkpoint holds the same tensors as ever. So what was begun like
-this can go on in one process, and the other way round.
+**What is written is whole.** For a checkpoint, which holds the same tensors as ever, the first
+process gathers them one by one in the memory of its machine. So what was begun like this can go on
+in one process, and the other way round.
 """
 
 import warnings

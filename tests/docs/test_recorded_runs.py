@@ -403,3 +403,23 @@ def test_the_damaged_inputs():
     for found in surfaces.values():
         assert found["accepted"] + found["refused"] == 10_000 and found["failed"] == 0
         assert found["accepted"] > 50
+
+
+def test_where_the_lead_is_gone():
+    """By the step times of the third machine, in half a minute: between its two rivals."""
+    printed = (RUNS / "benchmark/third_machine.txt").read_text(encoding="utf-8")
+    first = printed.split("\n\n")[1].splitlines()[1:]
+    times = {name: float(ms) for name, ms, *_ in (re.split(r"  +", line) for line in first)}
+    ratio = times["FeedbackLM native"] / times["RotaryLM"]
+    (run,) = [row for row in SEARCH if row["group"] == "30 seconds, third machine"]
+    recorded = [json.loads(line) for line in (RUNS / "seconds.jsonl").read_text().splitlines()]
+    shortest = {r["who"]: r for r in reversed(recorded) if r["seed"] == run["seed"]}
+    rotary, small = shortest["rotary"], shortest["rotary_small"]
+    assert rotary["steps"] == 400 and run["steps"] == pytest.approx(400 / ratio, abs=1)
+    loss = run["validations"][-1][1]
+    assert small["loss"] < loss < rotary["loss"]
+    text = (RUNS / "README.md").read_text(encoding="utf-8").split("Where a step costs more")[1]
+    text = text.split("\n\n")[0]
+    for value in (f"{ratio:.2f}", str(run["steps"]), *(f"{x:.4f}" for x in (loss, rotary["loss"]))):
+        assert value in text
+    assert f"{small['loss']:.4f}" in text
