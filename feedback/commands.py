@@ -248,7 +248,8 @@ class Benchmark:
 class Experiments:
     """Train contestants on a task, and record how well each does at each length.
 
-    What the record holds already is not run again, so the same command continues."""
+    What the record holds already is not run again, so the same command continues. Several
+    processes, started by torchrun, share the contestants out."""
 
     name: tyro.conf.Positional[str] = "list"
     """Which experiment; list shows their names, and an example of each task."""
@@ -266,7 +267,7 @@ class Experiments:
     def main(self) -> int:
         """Runs one experiment, or describes all."""
         if self.name == "list":
-            for name in EXPERIMENTS:
+            for name in EXPERIMENTS if first() else ():
                 print(f"{name}\n\n{textwrap.indent(describe(name), '    ')}\n")
             return 0
         command = f"python -m feedback experiment {self.name} --seed {self.seed}"
@@ -277,7 +278,9 @@ class Experiments:
         if self.learning_rate is not None:
             command += f" --learning-rate {self.learning_rate}"
         changes = Changes(self.only, self.tokens, self.learning_rate)
-        print(run(self.name, self.seed, changes, self.out, command))
+        path = run(self.name, self.seed, changes, self.out, command)
+        if first():
+            print(path)
         return 0
 
 

@@ -13,7 +13,8 @@ which is rewritten after every contestant. What it holds already is not run agai
 that was stopped goes on where it was.
 
 An experiment is a task, the sizes of the Feedback Transformer, a course, and the contestants with
-a learning rate for each.
+a learning rate for each. They have nothing to do with each other, so if torchrun starts several
+processes, each trains [some of them](../training/distributed.py).
 """
 
 import json
@@ -32,7 +33,8 @@ from torch import nn
 from ..benchmark.measure import machine
 from ..config import ModelConfig
 from ..support.checks import require
-from ..support.files import write_whole
+from ..support.files import in_turn, write_whole
+from ..training.distributed import first, rank, size
 from .course import Course, examine, teach
 from .task import Task
 
@@ -104,6 +106,14 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, f'{{"experiment": "{record["experiment"]}", "runs": [\n{runs}\n]}}\n')
 
 
+def add_run(path: Path, name: str, run: dict[str, Any]) -> None:
+    """Adds a run to the record, in which other processes may be writing too."""
+    with in_turn(path.with_suffix(".lock")):
+        record = read_record(path, name)
+        record["runs"].append(run)
+        write_record(path, record)
+
+
 def origin(command: str) -> dict[str, Any]:
     """Where a run comes from."""
     return {"command": command, "commit": commit(), "machine": machine(torch.device("cpu"))}
@@ -171,25 +181,24 @@ def run_experiment(
     """
     ## All contestants
 
-    Runs those that the record does not have with this seed, one after the other; returns the path
-    of the record. Weights are in folders beside it, `NAME/CONTESTANT_SEED`. Raises `ValueError` if
-    there is another file in the place of the record.
+    Runs those that the record does not have with this seed, one after the other, or, of several
+    processes, its share of them; returns the path of the record. Weights are in folders beside it,
+    `NAME/CONTESTANT_SEED`. Raises `ValueError` if there is another file in the place of the record.
     """
     path = out / f"{name}.json"
     record = read_record(path, name)
     for contestant in experiment.contestants.values():
         contestant.build(experiment.config())  # What cannot be built fails here, before hours pass.
     taught = asdict(experiment.course), asdict(experiment.config())
-    for who, (_, rate) in experiment.contestants.items():
-        known = [(run["contestant"], run["seed"], run["learning_rate"]) for run in record["runs"]]
+    known = [(run["contestant"], run["seed"], run["learning_rate"]) for run in record["runs"]]
+    for who, (_, rate) in list(experiment.contestants.items())[rank() :: size()]:
         if (who, seed, rate) in known:
             show(f"{who}, seed {seed}: in {path} already")
             continue
         model, entry = take_part(experiment, who, seed, show)
         save_weights(model, out / name / f"{who}_{seed}")
-        record = read_record(path, name)  # Another process may have added a run.
-        record["runs"].append({**entry, "course": taught[0], "model": taught[1], **origin(command)})
-        write_record(path, record)
+        entry |= {"course": taught[0], "model": taught[1], **origin(command)}
+        add_run(path, name, entry)
     return path
 
 
@@ -199,13 +208,12 @@ def run_study(
     """
     ## What is no contest
 
-    Adds what `study` finds with this seed to its record, unless it is there; returns the path.
-    Raises `ValueError` if there is another file in its place.
+    Adds what `study` finds with this seed to its record, unless it is there; returns the path. Of
+    several processes the first does that alone. Raises `ValueError` if there is another file in the
+    place of the record.
     """
     path = out / f"{name}.json"
-    if seed not in [run["seed"] for run in read_record(path, name)["runs"]]:
-        found = study(seed)
-        record = read_record(path, name)  # Another process may have added a run.
-        record["runs"].append({**found, **origin(command)})
-        write_record(path, record)
+    known = [run["seed"] for run in read_record(path, name)["runs"]]
+    if first() and seed not in known:
+        add_run(path, name, {**study(seed), **origin(command)})
     return path

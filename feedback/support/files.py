@@ -157,3 +157,19 @@ def locked(path: Path, message: str) -> Iterator[None]:
             free = not isinstance(error, BlockingIOError | PermissionError)
         require(free, message)
         yield
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """
+    As `locked`, but waits for its turn: what is read and written inside, other processes that do
+    the same read and write before or after.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), path.open("ab") as file:
+        with suppress(OSError):
+            if sys.platform == "win32":
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -45,6 +45,8 @@ def open_page(browser):
             java_script_enabled=script, bypass_csp=bypass_csp,
         )  # fmt: skip
         contexts.append(context)
+        # A busy machine may take minutes for a large page.
+        context.set_default_timeout(180_000)
         context.route(ANYWHERE, lambda route: (asked.append(route.request.url), route.abort()))
         page = context.new_page()
         page.on("pageerror", lambda error: asked.append(str(error)))

@@ -1,7 +1,12 @@
 """`python -m feedback experiment`: each of them at toy size, its record, and going on."""
 
 import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +16,7 @@ from feedback import FeedbackLM
 from feedback.__main__ import main
 from feedback.experiments import catalog
 from feedback.experiments.catalog import EXPERIMENTS, find
-from feedback.experiments.experiment import run_experiment, take_part
+from feedback.experiments.experiment import add_run, run_experiment, take_part
 
 
 def small(name: str):
@@ -100,3 +105,36 @@ def test_a_file_that_is_something_else_is_kept(tmp_path, capsys):
         with pytest.raises(ValueError, match="is not the record of the experiment 'a5'"):
             run_experiment("a5", find("a5"), 1, tmp_path, "command")
         assert (tmp_path / "a5.json").read_text() == text
+
+
+def test_several_processes_share_the_contestants_out(tmp_path):
+    """Under torchrun each contestant is trained once, by one of them, as it is without."""
+    command = ["experiment", "walk", "--tokens", "2000", "--out"]
+    root = Path(__file__).parents[2]
+    here = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    start = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    start += ["--nproc-per-node", "2", "-m", "--", "feedback"]
+    line = [sys.executable, *start, *command, str(tmp_path / "two")]
+    result = subprocess.run(line, env=here, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(tmp_path / "two" / "walk.json")]
+    assert main([*command, str(tmp_path / "one")]) == 0
+    one, two = (
+        {run["contestant"]: run for run in json.loads(path.read_text())["runs"]}
+        for path in (tmp_path / "one" / "walk.json", tmp_path / "two" / "walk.json")
+    )
+    assert list(one) == list(find("walk").contestants) and sorted(one) == sorted(two)
+    for who, run in one.items():
+        assert {k: two[who][k] for k in ("parameters", "tokens", "command")} == {
+            k: run[k] for k in ("parameters", "tokens")
+        } | {"command": run["command"]}
+        assert two[who]["curve"][0]["loss"] == pytest.approx(run["curve"][0]["loss"], rel=1e-3)
+
+
+def test_no_run_is_lost(tmp_path):
+    """Many who write at the same time: each reads what the one before has written."""
+    path = tmp_path / "a5.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: add_run(path, "a5", {"seed": n}), range(40)))
+    runs = json.loads(path.read_text())["runs"]
+    assert sorted(run["seed"] for run in runs) == list(range(40))
