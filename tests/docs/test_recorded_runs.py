@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import statistics
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
@@ -423,3 +424,19 @@ def test_where_the_lead_is_gone():
     for value in (f"{ratio:.2f}", str(run["steps"]), *(f"{x:.4f}" for x in (loss, rotary["loss"]))):
         assert value in text
     assert f"{small['loss']:.4f}" in text
+
+
+def test_one_core_and_two():
+    """The seconds that the page on several processes and the log give are medians of the record."""
+    record = json.loads((RUNS / "two_processes.json").read_text())
+    one, threads, processes = (statistics.median(x) for x in record["step"].values())
+    pages = ("scaling.md", "log.md")
+    scaling, log = (
+        " ".join((ROOT / "docs/pages" / page).read_text(encoding="utf-8").split()) for page in pages
+    )
+    assert f"took {one:.2f} s with one core, {threads:.2f} s with two threads" in scaling
+    assert f"{processes:.2f} s with two processes" in scaling
+    assert f"two processes are {one / processes:.1f} times as fast as one" in scaling
+    ours, rotary, relative = (statistics.median(x) for x in record["one_core"].values())
+    words = f"{ours:.1f} s with feedback, {rotary:.1f} s with rotary positions, {relative:.1f} s"
+    assert words in log and one / threads == pytest.approx(1.6, abs=0.05)
