@@ -27,7 +27,9 @@ SHUFFLES = 6
 
 def text(x: float, y: float, words: str, color: str = INK, more: str = "") -> str:
     """A line of text."""
-    return f'<text x="{x}" y="{y}" fill="{color}" {more}>{escape(words, quote=False)}</text>'
+    return (
+        f'<text x="{round(x, 1)}" y="{y}" fill="{color}" {more}>{escape(words, quote=False)}</text>'
+    )
 
 
 def bar(x: float, y: float, width: float, height: float, opacity: float = 1) -> str:

@@ -30,7 +30,7 @@ RECORDS = Path(__file__).parents[1] / "runs" / "experiments"
 """Where `python -m feedback experiment NAME --out docs/runs/experiments` writes."""
 
 WIDTH, LEFT, RIGHT = 420, 44, 8
-TOP, BOTTOM, LEGEND = 44, 300, 17
+TOP, BOTTOM, LEGEND = 44, 224, 17
 """Where the lines are, and how far apart the lines of the legend."""
 
 Record = dict[str, Any]
@@ -62,7 +62,7 @@ WHO = {
     "transformer_8": Look("Transformer, 8 layers", BLUE, width=3),
     "transformer_8_no_positions": Look("... without positions", BLUE, "3 4", 3),
 }
-"""Rivals in the order of the legend; its second column begins with the Transformers."""
+"""Rivals in the order of the legend."""
 
 MARKS = {"token": "answers", "final": "last answers", "sequence": "whole sequences"}
 """What of an examination is counted."""
@@ -126,7 +126,7 @@ def path(points: Iterable[tuple[float, float]], look: Look, more: str = "") -> s
 
 def finish(name: str, lines: list[str], columns: Sequence[Sequence[Look]]) -> str:
     """The picture, with a legend in two columns below it."""
-    for x, column in zip((LEFT - 40, LEFT + 156), columns, strict=True):
+    for x, column in zip((LEFT - 40, LEFT + 180), columns, strict=True):
         for i, look in enumerate(column):
             y = BOTTOM + 66 + LEGEND * i
             if look.colour:
@@ -151,12 +151,10 @@ def contestants(record: Record) -> dict[str, list[Run]]:
 
 
 def legend(there: Iterable[str], *more: Look) -> list[list[Look]]:
-    """Everybody else in the first column, Transformers and what is `more` in the second."""
-    looks = [WHO[who] for who in there]
-    return [
-        [look for look in looks if look.colour != BLUE],
-        [*(look for look in looks if look.colour == BLUE), *more],
-    ]
+    """Those who take part and what is `more`, in two columns of about the same height."""
+    looks = [*(WHO[who] for who in there), *more]
+    half = (len(looks) + 1) // 2
+    return [looks[:half], looks[half:]]
 
 
 def draw_lengths(record: Record, mark: str = "final") -> str:

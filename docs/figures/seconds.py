@@ -23,7 +23,7 @@ from .drawing import ACCENT, BLUE, LINE, PAPER, label
 RECORDS = Path(__file__).parents[1] / "runs" / "seconds.jsonl"
 """One run a line: who, the command, the seed, its seconds and its loss."""
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 340, 44, 8, 30, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 324, 44, 8, 30, 44
 WHO = {
     "feedback": ("with feedback", ACCENT, ""),
     "rotary": ("rotary positions", BLUE, ""),

@@ -14,7 +14,7 @@ that was stopped goes on where it was.
 
 An experiment is a task, the sizes of the Feedback Transformer, a course, and the contestants with
 a learning rate for each. They have nothing to do with each other, so if torchrun starts several
-processes, each trains [some of them](../training/distributed.py).
+processes, [each trains some of them](../../docs/pages/scaling.md).
 """
 
 import json

@@ -193,6 +193,7 @@ def train(model: nn.Module, task, steps: int, T: int, learning_rate: float) -> n
         optimizer.step()
     return model
 
+# A model is tested on new sequences, and we count how often it is right at each step.
 
 @torch.no_grad()
 def accuracy(model: nn.Module, task, T: int) -> torch.Tensor:
@@ -201,6 +202,7 @@ def accuracy(model: nn.Module, task, T: int) -> torch.Tensor:
     batch = task(512, T)
     return (model(batch.tokens)[0].argmax(-1) == batch.targets).float().mean(0)
 
+# Both see the same sequences, in the same order.
 
 sizes = {"d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 128}
 torch.manual_seed(0)
@@ -209,6 +211,8 @@ parallel = TransformerLM(ModelConfig(vocab_size=2, mem_len=32, share_kv=False, *
 for model in (feedback, parallel):
     torch.manual_seed(2)
     train(model, parity, steps=250, T=32, learning_rate=3e-3)
+
+# How many parameters did each have to learn?
 
 parts = {"distances": [".pos_"], "keys and values": [".kv."]}
 parts |= {"the memory": [".mix.", ".norm_memory."], "all": [""]}

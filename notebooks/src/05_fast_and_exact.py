@@ -283,6 +283,7 @@ def sweep_backward(tape: tuple, weights: tuple, dout: Tensor, dm_out: Tensor) ->
         grads += [product(dx[l + 1], h[l]), dx[l + 1].sum((0, 1))]
     return grads
 
+# Each of these products is over the rows of all steps:
 
 def product(grad: Tensor, rows: Tensor) -> Tensor:
     r"""$G^\top X$ over the rows of all steps."""
