@@ -27,15 +27,19 @@ from mdit_py_plugins.footnote import footnote_plugin
 from .highlight import highlight
 from .mistake import Mistake
 
-NUMBER = re.compile(r"\**[−-]?\d[\d.,]*( ?[%×]| m?s| MiB| KB)?\**|")
-"""What a column of numbers may contain."""
-
-
 OPTION = re.compile(r"(?<= )(--?[a-z][^ ]*(?: [^- ][^ ]*)?)")
 """An option of a command, with its value."""
 
+SHORT = 20
+"""Code of so many characters stands on one line."""
+
 RANGE = re.compile(r"[(（]?\d[\d.,]*(?: to | සිට | ?(?:から|到|至) ?|[–～])\d(?:[\d.,]*\d)?[)）]?")
 """From one number to another, in the words of any language."""
+
+NUMBER = re.compile(
+    rf"\**[−-]?\d[\d.,]*( ?[%×]| m?s| MiB| KB)?\**( ?{RANGE.pattern})?|{RANGE.pattern}|"
+)
+"""What a column of numbers may contain: numbers, ranges of them, and nothing."""
 
 
 def slug(text: str) -> str:
@@ -145,7 +149,8 @@ class Prose(RendererHTML):
             ) from None  # fmt: skip
         # A line may break before an option, but not within it.
         code = OPTION.sub(r'<span class="together">\1</span>', escape(text, quote=False))
-        code = f"<code>{code}</code>"
+        together = ' class="together"' if len(text) <= SHORT else ""
+        code = f"<code{together}>{code}</code>"
         return f'<a href="{escape(address)}">{code}</a>' if address else code
 
     def link_open(self, tokens: Any, i: int, options: Any, env: Any) -> str:

@@ -53,7 +53,7 @@ class Look(NamedTuple):
 
 WHO = {
     "feedback": Look("with feedback", ACCENT, width=2.5),
-    "no_feedback": Look("feedback cut", SOFT, "2 3"),
+    "no_feedback": Look("feedback cut", SOFT, "8 3 2 3"),
     "gru": Look("GRU", INK),
     "lstm": Look("LSTM", INK, "7 4"),
     "mamba": Look("Mamba", INK, "2 3"),
@@ -174,7 +174,7 @@ def draw_lengths(record: Record, mark: str = "final") -> str:
     name = record["experiment"]
     trained, guess = next(iter(there.values()))[0]["course"]["seq_len"], Look("chance", SOFT, "1 4")
     lines.append(f'<path d="M{x(trained)} {TOP} V{BOTTOM}" stroke="{SOFT}" stroke-width="1"/>')
-    lines.append(label(x(trained), TOP - 6, f"trained up to {trained}"))
+    lines.append(label(x(trained) + 6, y(48), f"trained up to {trained}", "start"))
     place = y(100 * chance(find(name).task))
     lines.append(path([(LEFT, place), (WIDTH - RIGHT, place)], guess))
     # Feedback is drawn last, so that nothing lies on top of it.

@@ -21,7 +21,7 @@ from typing import Any
 from .drawing import ACCENT, BLUE, LINE, PAPER, label
 
 RECORDS = Path(__file__).parents[1] / "runs" / "seconds.jsonl"
-"""One run a line: who, the command, the seed, its seconds and its loss."""
+"""One run a line: who, the command, the seed, its seconds and its loss; `machine` if another."""
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 324, 44, 8, 30, 44
 WHO = {
@@ -34,8 +34,12 @@ WHO = {
 
 
 def read() -> dict[str, list[list[dict[str, Any]]]]:
-    """For each of `WHO` its runs, in groups that differ only in the seed, shortest first."""
+    """
+    For each of `WHO` its runs, in groups that differ only in the seed, shortest first. A run whose
+    seconds are those of another machine is left out.
+    """
     rows = [json.loads(line) for line in RECORDS.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if "machine" not in row]
     groups: dict[str, list[list[dict[str, Any]]]] = {}
     for who in WHO:
         mine = [row for row in rows if row["who"] == who]
@@ -108,7 +112,7 @@ def draw_seconds() -> str:
             x, y = scales.x(mean(runs, "seconds")), scales.y(mean(runs, "loss"))
             alone = runs[0].get("cores") == 1
             points += [] if alone else [f"{x},{y}"]
-            inside = f'fill="{PAPER}" stroke="{colour}" stroke-width="2"'
+            inside = f'fill="{PAPER}" stroke="{colour}" stroke-width="2"{dashed}'
             look = inside if alone else f'fill="{colour}"'
             ends = [scales.y(pick(run["loss"] for run in runs)) for pick in (max, min)]
             lines.append(f'<path d="M{x} {ends[0]} V{ends[1]}" {style}/>')

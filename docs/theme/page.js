@@ -218,7 +218,7 @@ document.querySelectorAll("svg[data-figure=steps]").forEach((svg) => {
   const says = make("output", {}), button = make("button", { type: "button" });
   let clock = 0, touched = false;
   const show = () => {
-    parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.15));
+    parts.forEach((part) => (part.style.opacity = +part.dataset.at <= slider.value ? 1 : part.tagName === "path" ? 0 : 0.3));
     says.textContent = svg.dataset.says.split("|")[slider.value - 1];
   };
   const stop = () => { clearInterval(clock); clock = 0; button.textContent = say("Play"); };
@@ -272,7 +272,7 @@ document.querySelectorAll("svg[data-figure=attention]").forEach((svg) => {
     const frame = svg.parentNode, scale = svg.clientWidth / svg.viewBox.baseVal.width;
     frame.scrollLeft = characters[chosen].getBBox().x * scale - frame.clientWidth / 2;
     says.textContent = say("{character} looks most at {others}",
-      { character: characters[chosen].textContent, others: most.map((t) => characters[t].textContent).join(" ") });
+      { character: characters[chosen].textContent, others: most.map((t, l) => `${l + 1}: ${characters[t].textContent}`).join(", ") });
   };
   slider.addEventListener("input", show);
   characters.forEach((c, t) => t && c.addEventListener("click", () => { slider.value = t; show(); }));

@@ -294,7 +294,7 @@ ax.text(32, 3, "guessing", color="0.4", ha="right")
 ax.set_ylim(0, 103)
 ax.set_xlabel("step")
 ax.set_ylabel("right answers (%)")
-ax.legend(frameon=False)
+ax.legend(frameon=False, loc="upper right")
 # caption: The walk: how many of 512 new sequences are answered rightly at each step.
 # alt: Right answers at each of 32 steps of the walk. With feedback most are right up to step 16,
 # where training ends, and fewer after it. The parallel model falls off much earlier.

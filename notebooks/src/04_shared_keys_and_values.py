@@ -192,8 +192,9 @@ print("it must be:", buffer[:3].sum(0))
 # So we have to write the function that appends ourselves, and then we also have to say what its
 # gradient is. Take a window $P$ of $S$ rows and a new row $r$. The next window is
 #
-# $$P' = \begin{bmatrix} P \\ r \end{bmatrix} = A\,P + e\,r, \qquad
-#   A = \begin{bmatrix} 1 & & \\ & \ddots & \\ & & 1 \\ 0 & \cdots & 0 \end{bmatrix}, \qquad
+# $$P' = \begin{bmatrix} P \\ r \end{bmatrix} = A\,P + e\,r$$
+#
+# $$A = \begin{bmatrix} 1 & & \\ & \ddots & \\ & & 1 \\ 0 & \cdots & 0 \end{bmatrix}, \qquad
 #   e = \begin{bmatrix} 0 \\ \vdots \\ 0 \\ 1 \end{bmatrix}$$
 #
 # The map is linear: neither $A$ nor $e$ depends on the values in $P$ and $r$. If $G$ is the

@@ -268,8 +268,8 @@ bar.set_label("attention")
 # stripes instead: one at the line break after the name, paler ones at spaces.
 plt.show()
 
-# The dark stripe on the right is the line break after the name, where the speech began. The paler
-# ones are spaces, where a word began.
+# The strong stripe on the right is the line break after the name, where the speech began. The
+# weaker ones are spaces, where a word began.
 #
 # ## What a memory vector knows
 #

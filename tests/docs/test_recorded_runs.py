@@ -426,6 +426,26 @@ def test_where_the_lead_is_gone():
     assert f"{small['loss']:.4f}" in text
 
 
+def test_the_bytes_of_a_divided_model():
+    """The table is the record; and where freed memory is given back, division saves some."""
+    rows = json.loads((RUNS / "sharded.json").read_text())["bytes"]
+    kept, given = (
+        {row["processes"]: row for row in rows if row["environment"] == environment}
+        for environment in ("", "MALLOC_MMAP_THRESHOLD_=131072")
+    )
+    text = (ROOT / "docs/pages/scaling.md").read_text(encoding="utf-8")
+    assert "between, `MALLOC_MMAP_THRESHOLD_=131072`" in text
+    for number, name in ((1, "1, without the option"), (2, "2"), (4, "4")):
+        cells = [side[number][key] for side in (kept, given) for key in ("between", "most")]
+        assert f"| {name} | " + " | ".join(f"{cell:.0f}" for cell in cells) + " |" in text
+    for key in ("between", "most"):
+        sizes = [given[number][key] for number in (1, 2, 4)]
+        assert sizes == sorted(sizes, reverse=True)
+    # A parameter takes 16 bytes, shared out, and what there is besides is the same for all.
+    beside = [row["between"] - 16 / row["processes"] for row in given.values()]
+    assert max(beside) - min(beside) < 1 and round(sum(beside) / 3) == 9
+
+
 def test_one_core_and_two():
     """The seconds that the page on several processes and the log give are medians of the record."""
     record = json.loads((RUNS / "two_processes.json").read_text())
