@@ -42,7 +42,7 @@ TAGS = {"zh": "zh-Hans"}
 SAY = re.compile(r'\bsay\(\s*"((?:[^"\\]|\\.)+)"')
 """A text that a template or a script says in the language of its page."""
 
-INTERFACE = ["Formula", "Table", "Output", "Imports", "Drawing code", "Solution"]
+INTERFACE = ["Formula", "Table", "Output", "Imports", "Drawing code", "Solution", "Docstring"]
 """The words that are neither in a template nor in a script, but in a page around its own text."""
 
 EXTRACT = "run: python -m docs extract"

@@ -10,7 +10,9 @@ A notebook contains its outputs. On a page, text appears below the code that pri
 picture is a file beside the page, with its alternative text and a caption.
 """
 
+import ast
 import base64
+import itertools
 import re
 import struct
 from collections.abc import Callable
@@ -20,9 +22,13 @@ from typing import Any
 
 from . import notebook
 from .sections import Section, is_picture, pictured
+from .segment import documentation
 from .settings import Settings
 from .texts import first_words, slug
 from .walkthrough import TITLE, definition
+
+DOCSTRING, LONG = "Docstring", 3
+"""What is shown in place of a docstring of the package; and those with more lines are folded."""
 
 
 def anchor_of(prose: str, before: list[Section]) -> str:
@@ -68,11 +74,32 @@ def notebook_sections(settings: Settings, name: str) -> list[Section]:
         lines = text.split("\n")
         marks = (notebook.TIMES, TITLE)
         hidden |= {n for n, line in enumerate(lines[:2]) if line.startswith(marks)}
-        section.code = [(first + n, line) for n, line in enumerate(lines) if n not in hidden]
-        section.outputs = outputs.get(cell.id, [])
+        code = [(first + n, line) for n, line in enumerate(lines) if n not in hidden]
         if text.startswith(TITLE):
             section.folded = lines[0].removeprefix(TITLE)
+        runs = without_docstrings(text) if cell.shown else [(range(len(lines)), "")]
+        for lines_of_run, folded in runs:
+            if section.code:
+                sections[-1].more.append(Section("", None, path=section.path))
+                section = sections[-1].more[-1]
+            section.code = [(n, line) for n, line in code if n - first in lines_of_run]
+            section.folded = section.folded or folded
+        section.outputs = outputs.get(cell.id, [])
     return sections
+
+
+def without_docstrings(text: str) -> list[tuple[range, str]]:
+    """
+    A definition in pieces: the numbers, from 0, of the lines of each, and the words shown in place
+    of it if it is a long docstring. The page of the definition has that typeset.
+    """
+    cuts, end = [0], text.count("\n") + 1
+    spans = sorted((e.lineno, e.end_lineno) for e, _ in documentation(ast.parse(text)))
+    for begin, last in spans:
+        if last - begin >= LONG:
+            cuts += [begin - 1, last]
+    pieces = zip(cuts, [*cuts[1:], end], itertools.cycle(["", DOCSTRING]), strict=False)
+    return [(range(begin, end), folded) for begin, end, folded in pieces]
 
 
 def lines_of(text: str, match: re.Match[str]) -> range:

@@ -633,6 +633,27 @@ def test_moved_pages_lead_to_their_new_address(site):
         assert f"{now}.html" in site.files
 
 
+def test_long_docstrings_of_the_package_are_folded_in_a_notebook(site):
+    """They are typeset on a page of their own; here every line is there, once, in order."""
+    html = site.files["04_shared_keys_and_values.html"].decode()
+    lines = (ROOT / "feedback/fast/append.py").read_text(encoding="utf-8").splitlines()
+    first = lines.index("class Append(torch.autograd.Function):") + 1
+    shown = [int(n) for n in re.findall(r'id="append-L(\d+)"', html)]
+    last = next(n for n in range(first, len(lines)) if lines[n].startswith("class "))
+    written = [n for n in range(first, last) if lines[n - 1].strip()]
+    assert [n for n in shown if n < last and lines[n - 1].strip()] == written
+    folds = html.split('<details class="folded"><summary>Docstring</summary>')[1:]
+    folded = [
+        int(n) for f in folds for n in re.findall(r'id="append-L(\d+)"', f.split("</details>")[0])
+    ]
+    assert folded[0] == first + 1 and lines[folded[0] - 1].strip() == 'r"""'
+    assert all(
+        lines[n - 1].strip().startswith("#")
+        for n in shown
+        if n not in folded and "$" in lines[n - 1]
+    )
+
+
 def test_the_picture_of_seconds_is_that_of_the_runs():
     """It is drawn from the record, and in it the model with feedback is below both rivals."""
     assert (FIGURES / "seconds.svg").read_text(encoding="utf-8") == draw_seconds()
