@@ -495,6 +495,15 @@ def test_the_model_can_be_started_without_scrolling(open_page, width, height):
     assert button["y"] + button["height"] <= height
 
 
+@pytest.mark.parametrize("name", ["04_shared_keys_and_values", "05_fast_and_exact"])
+def test_sections_of_long_notebooks_fit_a_screen(open_page, name):
+    """At a desk no cell with its prose is taller than what is below the header."""
+    page = open_page(f"{name}.html")
+    rows = "[...document.querySelectorAll('.row')].map((row) => row.getBoundingClientRect().height)"
+    room = 800 - page.locator("header").bounding_box()["height"]
+    assert len(heights := page.evaluate(rows)) > 20 and max(heights) < room
+
+
 def test_a_page_that_has_moved(open_page):
     """Its old address leads to the new one by itself."""
     page = open_page("stack.html")
