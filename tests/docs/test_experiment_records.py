@@ -81,7 +81,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_ablations", "four_layers"): set(),
     ("arithmetic", "transformer_2"): {1},
     ("arithmetic", "lstm"): {1},
-    ("brackets", "feedback"): {1},
     ("brackets", "transformer_2"): set(),
     ("brackets", "lstm"): {1},
     ("copy", "no_feedback"): set(),
