@@ -133,6 +133,9 @@ def test_fifteen_minutes_on_one_core():
     assert max(losses["feedback"]) < min(losses["transformer"])
     # In as many steps, which take it as long; its seconds are those of another machine.
     assert max(losses["transformer"]) < min(losses["rotary"])
+    log = (ROOT / "docs/pages/log.md").read_text(encoding="utf-8")
+    log = log.split("rotary positions for a quarter of an hour")[1]
+    assert all(f"{sum(mine) / 3:.3f} " in log for mine in losses.values())
     seconds = json.loads((RUNS / "two_processes.json").read_text())["one_core"]
     ours, theirs = (statistics.median(seconds[who]) for who in ("feedback", "rotary"))
     assert abs(ours / theirs - 1) < 0.05
