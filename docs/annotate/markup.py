@@ -33,7 +33,7 @@ OPTION = re.compile(r"(?<= )(--?[a-z][^ ]*(?: [^- ][^ ]*)?)")
 SHORT = 20
 """Code of so many characters stands on one line."""
 
-RANGE = re.compile(r"[(（]?\d[\d.,]*(?: to | සිට | ?(?:から|到|至) ?|[–～])\d(?:[\d.,]*\d)?[)）]?")
+RANGE = re.compile(r"[(（]?\d[\d.,]*(?: to | සිට | ?(?:から|到|至) ?|[–～〜])\d(?:[\d.,]*\d)?[)）]?")
 """From one number to another, in the words of any language."""
 
 NUMBER = re.compile(

@@ -458,7 +458,16 @@ def test_what_the_pages_claim_of_controls():
     """Cut feedback is no better than a Transformer; additions reach further than permutations."""
     cut, rivals = (runs_of("a5", who) for who in ("no_feedback", "transformer_2"))
     assert all(3 <= run["curve"][-1]["seq_len"] <= 5 for run in [*cut, *rivals])
-    assert all(run["parameters"] > 214_082 for run in cut)
+    assert all(run["model"]["mem_len"] == 1 and run["parameters"] > 214_082 for run in cut)
+    # 512 slots instead of one: for each a vector, and a number for each head.
+    for sizes in (run["model"] for run in cut):
+        slot = sizes["d_model"] + sizes["n_heads"]
+        assert {run["parameters"] - 214_082 for run in cut} == {511 * slot}
+    log = (ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split("more seeds again")[1]
+    one, two, three = (run["test"]["254"]["final"] for run in runs_of("brackets", "feedback"))
+    one, two, three = ((share - 0.2) / 0.8 for share in (one, two, three))
+    assert f"at {one:.3f} of a possible 1" in " ".join(log.split())
+    assert f"{two:.3f} and {three:.3f}" in log and max(two, three) < one
     (rival,), sums = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
     assert rival["curve"][-1]["seq_len"] == 12
     assert all(run["test"]["64"]["final"] == 1 for run in sums)

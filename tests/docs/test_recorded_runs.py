@@ -452,6 +452,11 @@ def test_the_bytes_of_a_divided_model():
     # A parameter takes 16 bytes, shared out, and what there is besides is the same for all.
     beside = [row["between"] - 16 / row["processes"] for row in given.values()]
     assert max(beside) - min(beside) < 1 and round(sum(beside) / 3) == 9
+    log = (ROOT / "docs/pages/log.md").read_text(encoding="utf-8")
+    log = log.split("what a divided model takes")[1]
+    for side in (kept, given):
+        one, two, four = (f"{side[number]['between']:.0f}" for number in (1, 2, 4))
+        assert f"{one}, {two} and {four}" in log
 
 
 def test_one_core_and_two():

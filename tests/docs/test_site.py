@@ -18,7 +18,7 @@ from docs.annotate.formulas import INSTALL, THEME
 from docs.annotate.glossary import Glossary
 from docs.annotate.highlight import highlight
 from docs.annotate.locale import NAMES
-from docs.annotate.markup import Formulas, Where, renderer
+from docs.annotate.markup import NUMBER, Formulas, Where, renderer
 from docs.annotate.mistake import Mistake
 from docs.annotate.notebook import read_source
 from docs.annotate.order import module_files, reading_order
@@ -631,6 +631,14 @@ def test_moved_pages_lead_to_their_new_address(site):
         html = site.files[f"{before}.html"].decode()
         assert f'content="0; url={now}.html"' in html and f'<a href="{now}.html">' in html
         assert f"{now}.html" in site.files
+
+
+def test_ranges_are_numbers_too():
+    """Numbers with their ranges, in the words of four languages, and nothing that is not one."""
+    numbers = ["", "12", "**0.80**", "1,234", "95 %", "99.9 (99.8 to 100.0)", "3 to 5"]
+    numbers += ["99.9（99.8〜100.0）", "1.7（1.7 至 1.8）", "1.7 (1.7–1.8)"]
+    assert [text for text in numbers if not NUMBER.fullmatch(text)] == []
+    assert not any(NUMBER.fullmatch(text) for text in ("3 seeds", "here", "x 1", "1 to many"))
 
 
 def test_long_docstrings_of_the_package_are_folded_in_a_notebook(site):

@@ -1,7 +1,7 @@
 """
 How many bytes does a process need for a parameter, with a divided model and without?
 
-`python tests/training/sharded_bytes.py [--out RECORD]` trains a model of 38 million parameters for
+`python tests/training/sharded_bytes.py [--out RECORD]` trains a model of 37 million parameters for
 a few steps, in one process as a whole and in two and four processes with `--sharded`, and asks
 Linux how much of each process is in memory between two steps, and how much was at most. All that
 a process takes is counted, PyTorch itself included. Each number is that of the largest process.
@@ -45,9 +45,14 @@ def status(name: str) -> int:
 def work(folder: Path, sharded: bool) -> None:
     """One process: trains, and writes how much it took."""
     config = TrainConfig(
-        run=folder / "run", data=str(folder / "text.txt"), batch_size=4, seq_len=16,
-        max_steps=WARM_UP + STEPS, sharded=sharded, device="cpu",
-    )  # fmt: skip
+        run=folder / "run",
+        data=str(folder / "text.txt"),
+        batch_size=4,
+        seq_len=16,
+        max_steps=WARM_UP + STEPS,
+        sharded=sharded,
+        device="cpu",
+    )
     with joined():
         trainer = Trainer(MODEL, config)
         between = []
