@@ -11,6 +11,7 @@ colour. The number of a line is a link to that line in the repository. It is dra
 sheet, so it is not copied along with the code.
 """
 
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -28,14 +29,20 @@ def css_class(kind: Any) -> str:
     return STANDARD_TYPES[kind]
 
 
+@cache
+def tokens(source: str, language: str) -> list[tuple[Any, str]]:
+    """The tokens of `source`, each with its kind: once, however often a file is shown."""
+    lexer = {"python": PythonLexer, "cpp": CppLexer}[language](ensurenl=False, stripnl=False)
+    return [(kind, value) for _, kind, value in lexer.get_tokens_unprocessed(source)]
+
+
 def highlight(
     source: str, links: dict[tuple[int, int], str] | None = None, language: str = "python"
 ) -> list[str]:
     """The lines of `source` as HTML. `links` maps the line and column of a name to its address."""
     links = links or {}
-    lexer = {"python": PythonLexer, "cpp": CppLexer}[language](ensurenl=False, stripnl=False)
     lines, line, column = [""], 1, 0
-    for _, kind, value in lexer.get_tokens_unprocessed(source):
+    for kind, value in tokens(source, language):
         name = css_class(kind)
         for i, part in enumerate(value.split("\n")):
             if i > 0:

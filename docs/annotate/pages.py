@@ -75,6 +75,11 @@ class Builder:
                         source.path, 1, f"there is no {key}", f"add `{key}:` to the front matter"
                     )
         self.used = used(self.sources, settings)
+        self.imported = {
+            source.path: imported_files(source.module.tree, settings)
+            for source in self.sources if source.kind == "notebook" and source.module
+        }  # fmt: skip
+        """Of each notebook, the files of the package that it imports."""
         self.glossaries = {}
         for source in self.sources:
             if source.name == NOTATION:
@@ -129,13 +134,9 @@ class Builder:
 
     def related(self, source: Source) -> list[Source]:
         """For a notebook, the modules it imports; for a module, the notebooks that import it."""
-        found = []
-        for other in self.sources:
-            pair = {source.kind: source.module, other.kind: other.module}
-            notebook, module = pair.get("notebook"), pair.get("module")
-            if notebook and module and module.path in imported_files(notebook.tree, self.settings):
-                found.append(other)
-        return found
+        mine = self.imported.get(source.path, set())
+        return [other for other in self.sources
+                if other.path in mine or source.path in self.imported.get(other.path, set())]  # fmt: skip
 
     def text(self, name: str, path: str) -> Source:
         """A text; without front matter, its first two paragraphs are the title and the summary."""
