@@ -134,9 +134,10 @@ class Builder:
 
     def related(self, source: Source) -> list[Source]:
         """For a notebook, the modules it imports; for a module, the notebooks that import it."""
-        mine = self.imported.get(source.path, set())
+        files = self.imported
         return [other for other in self.sources
-                if other.path in mine or source.path in self.imported.get(other.path, set())]  # fmt: skip
+                if other.path in files.get(source.path, ())
+                or source.path in files.get(other.path, ())]  # fmt: skip
 
     def text(self, name: str, path: str) -> Source:
         """A text; without front matter, its first two paragraphs are the title and the summary."""
