@@ -11,6 +11,8 @@ machine. Here one machine plays several:
 | `no-compiler` | PyTorch's sweeps, one thread, no vector instructions in PyTorch's kernels |
 | `oldest` | the C++ loop built for the oldest processor there is of this kind |
 | `noise` | every weight that is loaded or trained is off by its last bits |
+
+One after the other; with `--together`, at once: fewer runs, but they do not say whose fault it is.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +106,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
     parser.add_argument("notebooks", nargs="*", help="all of them if none is named")
     parser.add_argument("--only", choices=NAMES, action="append", help="an arithmetic; repeatable")
+    parser.add_argument("--together", action="store_true", help="all of these at once")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--size", type=float, default=1, help="of the noise, in last bits")
     options = parser.parse_args()
@@ -111,10 +114,13 @@ def main() -> int:
     paths = [p if Path(p).exists() else f"notebooks/{p}.ipynb" for p in names]
     command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "--nbval-cell-timeout=1200"]
     failed = []
-    for name in options.only or NAMES:
-        begun = time.perf_counter()
-        with arithmetic(name, options.seed, options.size) as environment:
-            environment = {**os.environ, **environment}
+    chosen = options.only or NAMES
+    for group in [chosen] if options.together else [[name] for name in chosen]:
+        begun, name = time.perf_counter(), " and ".join(group)
+        with ExitStack() as stack:
+            environment = dict(os.environ)
+            for one in group:
+                environment |= stack.enter_context(arithmetic(one, options.seed, options.size))
             code = subprocess.run([*command, *paths], cwd=ROOT, env=environment).returncode
         print(f"{name}: exit code {code}, {time.perf_counter() - begun:.0f} s", flush=True)
         failed += [name] * (code != 0)

@@ -37,6 +37,9 @@ DIFFER = {
 }
 """The cells that print something else than on one thread of this machine."""
 
+CASES = [([name], cells) for name, cells in DIFFER.items()]
+CASES.append((["oldest", "noise"], DIFFER["oldest"] | DIFFER["noise"]))
+
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
@@ -62,12 +65,19 @@ def notebook(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", arithmetics.NAMES)
-def test_an_arithmetic_is_what_it_says(notebook, name):
+def test_each_is_known():
+    """No arithmetic is left out here."""
+    assert tuple(DIFFER) == arithmetics.NAMES
+
+
+@pytest.mark.parametrize(("names", "cells"), CASES, ids=lambda x: "-".join(sorted(x)))
+def test_an_arithmetic_is_what_it_says(notebook, names, cells):
     """The cells that should differ do, the rounded one does not, and the exit code says so."""
-    command = [sys.executable, arithmetics.__file__, "--only", name, str(notebook)]
+    command = [sys.executable, arithmetics.__file__, "--together", str(notebook)]
+    command += [option for name in names for option in ("--only", name)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     failed = {int(n) for n in re.findall(r"^FAILED .*::Cell (\d+)", run.stdout, re.M)}
-    assert {list(CELLS)[n] for n in failed} == DIFFER[name], run.stdout
-    assert run.returncode == 1 and run.stdout.endswith(f"differ under: {name}\n")
+    assert {list(CELLS)[n] for n in failed} == cells, run.stdout
+    assert run.returncode == 1
+    assert run.stdout.endswith(f"differ under: {' and '.join(names)}\n")
