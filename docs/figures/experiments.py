@@ -141,13 +141,17 @@ def finish(name: str, lines: list[str], columns: Sequence[Sequence[Look]]) -> st
 
 
 def contestants(record: Record) -> dict[str, list[Run]]:
-    """The runs of each that takes part, in the order of `WHO`; `ValueError` for one not there."""
+    """
+    The runs of each that takes part, in the order of `WHO`; `ValueError` for one not there. Who has
+    fewer seeds than others is in the tables and not in a picture, whose caption says how many.
+    """
     runs: dict[str, list[Run]] = {who: [] for who in WHO}
     for run in record["runs"]:
         who = run["contestant"]
         expect(who in WHO, "contestant", who, f"one of {', '.join(WHO)}; give it a line in WHO")
         runs[who].append(run)
-    return {who: mine for who, mine in runs.items() if mine}
+    seeds = max(map(len, runs.values()))
+    return {who: mine for who, mine in runs.items() if mine and len(mine) == seeds}
 
 
 def legend(there: Iterable[str], *more: Look) -> list[list[Look]]:
