@@ -392,10 +392,11 @@ def test_the_models_on_a_page_speak_its_language(open_page, lang):
     press("Two slots", then=more)
     page.get_by_label(say("Prompt")).fill("JULIET 7:")
     heard("Characters of the prompt that the model does not know are left out.")
-    tags = "(all) => all.map((e) => e.closest('[lang]').lang)"
-    assert page.locator(".demo").evaluate_all(tags) == [LANGUAGES[lang].tag] * 2
-    english = page.locator(".demo :is(textarea, .text span, .read span, .unseen)")
-    assert set(english.evaluate_all(tags)) == {"en"}
+    # Found and looked at in one call, since the text may be drawn anew at any time.
+    tags = "(chosen) => [...document.querySelectorAll(chosen)].map((e) => e.closest('[lang]').lang)"
+    assert page.evaluate(tags, ".demo") == [LANGUAGES[lang].tag] * 2
+    english = ".demo :is(textarea, .text span, .read span, .unseen)"
+    assert set(page.evaluate(tags, english)) == {"en"}
 
 
 def drawn_by(page, selector: str) -> dict[str, int]:
