@@ -334,6 +334,14 @@ def test_figures_are_those_of_the_records():
         assert stored == drawn.get(path.name), f"{path.name}: python -m docs figures"
 
 
+def test_who_has_fewer_seeds_is_in_no_picture(good):
+    """A caption says how many seeds a line stands for, so no line stands for fewer."""
+    fewer = {**good, "runs": good["runs"][:-1]}
+    for draw in (draw_lengths, draw_curve):
+        assert ">LSTM<" in draw(good) and ">LSTM<" not in draw(fewer)
+        assert ">with feedback<" in draw(fewer)
+
+
 def shapes(svg: str, kind: str, **attributes: str) -> list[dict[str, str]]:
     """The attributes of all shapes of a kind that have these."""
     found = ElementTree.fromstring(svg).iter(f"{{http://www.w3.org/2000/svg}}{kind}")
