@@ -6,8 +6,9 @@ summary: The networks that are given the same tasks, each with at least our para
 
 # The rivals
 
-What would somebody use who has never heard of feedback memory? A Transformer, shallow or deep; or a
-recurrent network of the old kind, which has carried states since long before. Each of them is here
+What would somebody use who has never heard of feedback memory? A Transformer, shallow or deep; a
+recurrent network of the old kind, which has carried states since long before; or one of the new
+kind, linear in its state, so that training can be parallel. Each of them is here
 in a form that is as strong as can be had in a few lines, and with at least as many parameters as
 the Feedback Transformer. Each is a module that takes tokens, `(B, T)`, and returns logits, `(B, T,
 V)`, and whatever state it has.
@@ -23,9 +24,11 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..layers import FeedForward
 from ..lm.language_model import FeedbackLM, RotaryLM
 
 
@@ -76,6 +79,105 @@ class MambaLM(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, None]:
         """`tokens` is `(B, T)`; returns logits, `(B, T, V)`, and no state."""
         return self.head(self.norm(self.layers(self.embedding(tokens)))), None
+
+
+class DeltaProduct(nn.Module):
+    r"""
+    ## Products of reflections
+
+    A recurrence that is linear in its state, as Mamba's is, but moves it by more than a diagonal.
+    The state of a head is a matrix $Z$, $K \times K$. A token changes it `n_updates` times, each
+    time by the delta rule: what $Z$ holds for the key $k$ moves towards $v$[^product],
+
+    $$Z \leftarrow Z + \beta\, k\, (v - Z^\top k)^\top
+    = (I - \beta\, k k^\top)\, Z + \beta\, k v^\top,$$
+
+    with $\lVert k \rVert = 1$ and $0 < \beta < 2$. With $\beta$ near two the matrix in front of $Z$
+    is a reflection. Two reflections make a rotation, and the even permutations of five things are
+    the rotations of an icosahedron. So with two updates a token a single layer can hold a product
+    of $A_5$. The published code adds short convolutions and lets the state fade; here is neither.
+
+    No step has to wait for another. With $Z_0$ before a chunk of steps, and $e_i$ for what the
+    $i$-th update finds missing at its key,
+
+    $$e_i = v_i - Z_{i-1}^\top k_i = v_i - Z_0^\top k_i - \sum_{j<i} (k_i^\top k_j)\, \beta_j e_j$$
+
+    is a triangular system for all $e_i$ of the chunk, and $Z = Z_0 + \sum_j \beta_j k_j e_j^\top$.
+
+    [^product]: DeltaProduct, Siems et al., 2025, [arXiv:2502.10297](https://arxiv.org/abs/2502.10297).
+        Why $\beta$ has to go beyond one: Grazzi et al., 2024,
+        [arXiv:2411.12537](https://arxiv.org/abs/2411.12537). All at once: Yang et al., 2024,
+        [arXiv:2406.06484](https://arxiv.org/abs/2406.06484).
+    """
+
+    def __init__(self, config: ModelConfig, n_updates: int, chunk: int = 32):
+        super().__init__()
+        D, self.n_heads, self.n_updates = config.d_model, config.n_heads, n_updates
+        self.chunk = chunk
+        self.query, self.out = (nn.Linear(D, D, bias=False) for _ in range(2))
+        self.key, self.value = (nn.Linear(D, n_updates * D, bias=False) for _ in range(2))
+        self.strength = nn.Linear(D, n_updates * config.n_heads)
+        self.norm = nn.LayerNorm(D // config.n_heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` and what is returned are `(B, T, D)`; the state begins as zero."""
+        B, _, D = x.shape
+        H, K = self.n_heads, D // self.n_heads
+
+        def heads(y: Tensor, width: int = K) -> Tensor:
+            # One update after the other, $(B, H, R\,T, K)$ with $R$ updates for a step.
+            return y.view(B, -1, H, width).transpose(1, 2)
+
+        Z, y = x.new_zeros(B, H, K, K), []
+        for part in x.split(self.chunk, 1):
+            q, v = heads(self.query(part)), heads(self.value(part))
+            # $\lVert k \rVert = 1$
+            k = F.normalize(heads(self.key(part)), dim=-1)
+            # $0 < \beta < 2$
+            beta = 2 * heads(self.strength(part), 1).sigmoid()
+            read, Z = self.read_and_update(q, k, v, beta, Z)
+            y.append(read)
+        return self.out(self.norm(torch.cat(y, 2)).transpose(1, 2).reshape(x.shape))
+
+    def read_and_update(
+        self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, Z: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What each query reads after the updates of its step, and the state after all of them."""
+        # $(k_i^\top k_j)\, \beta_j$ for $j < i$
+        A = (k @ (beta * k).mT).tril(-1)
+        # $e_i + \sum_j A_{ij}\, e_j = v_i - Z_0^\top k_i$
+        e = torch.linalg.solve_triangular(A, v - k @ Z, upper=False, unitriangular=True)
+        step = torch.arange(k.shape[-2], device=k.device) // self.n_updates
+        seen = step <= step[:: self.n_updates, None]
+        # $q_t^\top \bigl( Z_0 + \sum_j \beta_j k_j e_j^\top \bigr)$
+        y = q @ Z + (q @ (beta * k).mT * seen) @ e
+        return y, Z + (beta * k).mT @ e
+
+
+class DeltaProductLM(nn.Module):
+    """
+    Layers of such a recurrence, each followed by a feed-forward sublayer, both pre-norm, between an
+    embedding and the head.
+    """
+
+    def __init__(self, config: ModelConfig, n_updates: int):
+        super().__init__()
+        D, L = config.d_model, range(config.n_layers)
+        self.embedding = nn.Embedding(config.vocab_size, D)
+        self.mixers = nn.ModuleList(DeltaProduct(config, n_updates) for _ in L)
+        self.ffs = nn.ModuleList(FeedForward(config) for _ in L)
+        self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(2 * len(L) + 1))
+        self.head = nn.Linear(D, config.vocab_size)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, None]:
+        """`tokens` is `(B, T)`; returns logits, `(B, T, V)`, and no state."""
+        x, (*norms, last) = self.embedding(tokens), self.norms
+        for mixer, ff, first, second in zip(
+            self.mixers, self.ffs, norms[::2], norms[1::2], strict=True
+        ):
+            x = x + mixer(first(x))
+            x = x + ff(second(x))
+        return self.head(last(x)), None
 
 
 def first_as_large(models: Iterable[nn.Module], config: ModelConfig) -> nn.Module:
@@ -145,6 +247,12 @@ def recurrent(config: ModelConfig, kind: str, n_layers: int) -> nn.Module:
     return first_as_large((RecurrentLM(size, kind) for size in sizes), config)
 
 
+def delta_product(config: ModelConfig, n_updates: int) -> nn.Module:
+    """DeltaProduct with `n_updates` a token, with enough layers to have our parameters."""
+    sizes = (replace(config, n_layers=n) for n in range(1, 100))
+    return first_as_large((DeltaProductLM(size, n_updates) for size in sizes), config)
+
+
 def mamba(config: ModelConfig) -> nn.Module:
     """Mamba, with enough layers to have our parameters."""
     sizes = (replace(config, n_layers=n) for n in range(1, 100))
@@ -161,5 +269,7 @@ RIVALS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "gru": partial(recurrent, kind="GRU", n_layers=1),
     "lstm": partial(recurrent, kind="LSTM", n_layers=2),
     "mamba": mamba,
+    "delta_net": partial(delta_product, n_updates=1),
+    "delta_product": partial(delta_product, n_updates=2),
 }
 """Each is made from the configuration of the Feedback Transformer."""
