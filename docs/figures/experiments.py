@@ -6,7 +6,7 @@ summary: Drawings of the records: how long a state holds, how soon it is learnt,
 
 # What the experiments show
 
-A table of eight contestants, six lengths and three seeds has 144 numbers. What does it say? That
+A table of nine contestants, six lengths and three seeds has 144 numbers. What does it say? That
 some lines stay at the top of a picture and others fall to its bottom, and where they begin to fall.
 `python -m docs figures` draws those pictures, for the records that there are.
 
@@ -57,6 +57,8 @@ WHO = {
     "gru": Look("GRU", INK),
     "lstm": Look("LSTM", INK, "7 4"),
     "mamba": Look("Mamba", INK, "2 3"),
+    "delta_net": Look("DeltaNet", INK, "8 3 2 3", 1.5),
+    "delta_product": Look("DeltaProduct", INK, "3 3", 3),
     "transformer_2": Look("Transformer, 2 layers", BLUE, width=1.5),
     "transformer_2_no_positions": Look("... without positions", BLUE, "2 3", 1.5),
     "transformer_8": Look("Transformer, 8 layers", BLUE, width=3),

@@ -4,15 +4,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from feedback import ModelConfig
 from feedback.data.text import IGNORE, Batch
 from feedback.experiments.course import Course, examine, teach
 from feedback.experiments.groups import WordProblem
-from feedback.experiments.rivals import RIVALS, DeltaProduct
+from feedback.experiments.rivals import RIVALS
 from feedback.experiments.task import right, two_lines
 
 
@@ -137,61 +135,3 @@ def test_courses_that_make_no_sense(changes, words):
     """One sentence that names the value."""
     with pytest.raises(ValueError, match=words):
         Course(**changes)
-
-
-@pytest.mark.parametrize("who", RIVALS)
-def test_rivals(who):
-    """At least our parameters; causal; only what is meant to be without feedback is."""
-    config = ModelConfig(vocab_size=60, d_model=32, n_layers=2, n_heads=2, d_ff=64, mem_len=1)
-    torch.manual_seed(0)
-    model, ours = (RIVALS[name](config).double() for name in (who, "feedback"))
-    sizes = [sum(p.numel() for p in m.parameters()) for m in (model, ours)]
-    assert sizes[0] >= sizes[1]
-    tokens = torch.randint(60, (2, 12))
-    changed = tokens.clone()
-    changed[:, 6] = (tokens[:, 6] + 1) % 60
-    first, second = (model(t)[0] for t in (tokens, changed))
-    assert first.shape == (2, 12, 60)
-    differs = (first - second).abs().amax((0, 2)) > 1e-9
-    assert not differs[:6].any() and differs[6]
-    # Later steps learn of the change, through a state or by looking back.
-    assert differs[7:].all()
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.integers(0, 99))
-def test_products_of_reflections(seq_len, chunk, n_updates, seed):
-    """By chunks it is what comes of one update after the other, each a product of matrices."""
-    torch.manual_seed(seed)
-    config = ModelConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=2, d_ff=8, mem_len=1)
-    layer = DeltaProduct(config, n_updates, chunk).double()
-    x = torch.randn(2, seq_len, 8, dtype=torch.float64)
-    expected = torch.zeros_like(x)
-    for b in range(2):
-        Z = [torch.zeros(4, 4, dtype=torch.float64) for _ in range(2)]
-        for t in range(seq_len):
-            q = layer.query(x[b, t]).view(2, 4)
-            k, v = (f(x[b, t]).view(n_updates, 2, 4) for f in (layer.key, layer.value))
-            beta = 2 * torch.sigmoid(layer.strength(x[b, t]).view(n_updates, 2))
-            reads = []
-            for h in range(2):
-                for r in range(n_updates):
-                    unit = k[r, h] / k[r, h].norm()
-                    keep = torch.eye(4) - beta[r, h] * torch.outer(unit, unit)
-                    Z[h] = keep @ Z[h] + beta[r, h] * torch.outer(unit, v[r, h])
-                reads.append(layer.norm(Z[h].T @ q[h]))
-            expected[b, t] = layer.out(torch.cat(reads))
-    torch.testing.assert_close(layer(x), expected)
-
-
-def test_two_reflections_are_a_rotation():
-    """With values of zero: the state turns by twice the angle from one key to the next."""
-    config = ModelConfig(vocab_size=5, d_model=2, n_layers=1, n_heads=1, d_ff=2, mem_len=1)
-    layer = DeltaProduct(config, 2).double()
-    angles = torch.tensor([0.3, 1.0], dtype=torch.float64)
-    k = torch.stack([angles.cos(), angles.sin()], -1)
-    before = torch.randn(2, 2, dtype=torch.float64)
-    nothing, two = torch.zeros_like(k), torch.full((2, 1), 2.0, dtype=torch.float64)
-    _, after = layer.read_and_update(k[:1], k, nothing, two, before)
-    c, s = torch.tensor(1.4).double().cos(), torch.tensor(1.4).double().sin()
-    torch.testing.assert_close(after, torch.stack([c, -s, s, c]).view(2, 2) @ before)
