@@ -57,7 +57,6 @@ WHO = {
     "gru": Look("GRU", INK),
     "lstm": Look("LSTM", INK, "7 4"),
     "mamba": Look("Mamba", INK, "2 3"),
-    "delta_net": Look("DeltaNet", INK, "8 3 2 3", 1.5),
     "delta_product": Look("DeltaProduct", INK, "3 3", 3),
     "transformer_2": Look("Transformer, 2 layers", BLUE, width=1.5),
     "transformer_2_no_positions": Look("... without positions", BLUE, "2 3", 1.5),

@@ -41,7 +41,6 @@ RATES = {
     "gru": 1e-2,
     "lstm": 1e-2,
     "mamba": 3e-3,
-    "delta_net": 3e-3,
     "delta_product": 3e-3,
 }
 """

@@ -94,8 +94,10 @@ class DeltaProduct(nn.Module):
 
     with $\lVert k \rVert = 1$ and $0 < \beta < 2$. With $\beta$ near two the matrix in front of $Z$
     is a reflection. Two reflections make a rotation, and the even permutations of five things are
-    the rotations of an icosahedron. So with two updates a token a single layer can hold a product
-    of $A_5$. The published code adds short convolutions and lets the state fade; here is neither.
+    the rotations of an icosahedron; so in a single layer there is room for a product of $A_5$. It
+    takes part with four updates a token, as many as a permutation of five things has swaps. With two
+    it did not find those rotations ([log](../../docs/pages/log.md)). The published code adds short
+    convolutions and lets the state fade; here is neither.
 
     No step has to wait for another. With $Z_0$ before a chunk of steps, and $e_i$ for what the
     $i$-th update finds missing at its key,
@@ -269,7 +271,6 @@ RIVALS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "gru": partial(recurrent, kind="GRU", n_layers=1),
     "lstm": partial(recurrent, kind="LSTM", n_layers=2),
     "mamba": mamba,
-    "delta_net": partial(delta_product, n_updates=1),
-    "delta_product": partial(delta_product, n_updates=2),
+    "delta_product": partial(delta_product, n_updates=4),
 }
 """Each is made from the configuration of the Feedback Transformer."""
