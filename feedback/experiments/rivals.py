@@ -95,9 +95,9 @@ class DeltaProduct(nn.Module):
     with $\lVert k \rVert = 1$ and $0 < \beta < 2$. With $\beta$ near two the matrix in front of $Z$
     is a reflection. Two reflections make a rotation, and the even permutations of five things are
     the rotations of an icosahedron; so in a single layer there is room for a product of $A_5$. It
-    takes part with four updates a token, as many as a permutation of five things needs swaps. With
-    two it did not find those rotations ([log](../../docs/pages/log.md)). The published code adds
-    short convolutions and lets the state fade; here is neither.
+    takes part with four updates a token, as many as any permutation of five things needs swaps.
+    With two it did not find those rotations ([log](../../docs/pages/log.md)). The published code
+    adds short convolutions and lets the state fade; here is neither.
 
     No step has to wait for another. With $Z_0$ before a chunk of steps, and $e_i$ for what the
     $i$-th update finds missing at its key,
