@@ -469,6 +469,24 @@ def test_what_the_pages_claim_of_programs():
         assert run["machine"]["threads"] == 1
     (rival,) = runs_of("programs_3", "transformer_2")
     assert rival["curve"][-1]["seq_len"] == 48 and rival["test"]["512"]["token"] < 0.289
+    # An LSTM learns them too, and makes more mistakes.
+    for lstm in runs_of("programs_3", "lstm"):
+        assert lstm["curve"][-1]["seq_len"] == 432
+        assert 0.289 < lstm["test"]["512"]["token"] < min(shares)
+
+
+def test_what_the_pages_claim_of_a_linear_recurrence():
+    """DeltaProduct learns A5, keeps it to 64 steps and loses it; its best rate is the one taken."""
+    kept = min(run["test"]["512"]["final"] for run in runs_of("a5", "feedback"))
+    for run in runs_of("a5", "delta_product"):
+        assert run["curve"][-1]["seq_len"] == 32 and run["parameters"] > 214_082
+        assert run["test"]["64"]["final"] > 0.99 and run["test"]["512"]["final"] < kept - 0.5
+    (rate,) = {run["learning_rate"] for run in runs_of("a5", "delta_product")}
+    record = json.loads((RECORDS / "search/a5.json").read_text())
+    tried = [run for run in record["runs"] if run["contestant"] == "delta_product"]
+    assert len(tried) >= 3
+    best = max(tried, key=lambda run: (run["curve"][-1]["seq_len"], run["curve"][-1]["accuracy"]))
+    assert best["learning_rate"] == rate
 
 
 def test_what_the_pages_claim_of_controls():
