@@ -41,7 +41,7 @@ RATES = {
     "gru": 1e-2,
     "lstm": 1e-2,
     "mamba": 3e-3,
-    "delta_product": 1e-2,
+    "delta_product": 3e-3,
 }
 """
 Learning rates. A search on A5 was recorded for those that have results; the others have guesses.
