@@ -72,10 +72,12 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a4z5", "gru"): set(),
     ("a4z5", "lstm"): set(),
     ("a4z5", "mamba"): set(),
+    ("a4z5", "delta_product"): set(),
     ("a5", "transformer_2_no_positions"): {1, 2},
     ("a5", "transformer_8"): {1},
     ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
+    ("a5", "delta_product"): {1},
     ("a5_ablations", "all_layers"): set(),
     ("a5_ablations", "top_only"): {1},
     ("a5_ablations", "embedding_only"): {1},
@@ -102,7 +104,7 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("parity", "transformer_2"): {1},
     ("parity", "lstm"): {1},
     ("programs_3", "transformer_2"): {1},
-    ("programs_3", "lstm"): set(),
+    ("programs_3", "lstm"): {1},
     ("recall", "no_feedback"): set(),
     ("recall", "transformer_2"): {1},
     ("reverse", "feedback"): {1},
@@ -117,6 +119,7 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("s5", "gru"): set(),
     ("s5", "lstm"): set(),
     ("s5", "mamba"): set(),
+    ("s5", "delta_product"): set(),
     ("swap_s5", "no_feedback"): set(),
     ("swap_s5", "transformer_2"): set(),
     ("swap_s5", "transformer_2_no_positions"): set(),
@@ -125,6 +128,7 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("swap_s5", "gru"): set(),
     ("swap_s5", "lstm"): set(),
     ("swap_s5", "mamba"): set(),
+    ("swap_s5", "delta_product"): set(),
     ("walk", "feedback"): {1},
     ("walk", "no_feedback"): {1},
     ("walk", "transformer_2"): {1},
@@ -137,6 +141,7 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("z60", "gru"): set(),
     ("z60", "lstm"): set(),
     ("z60", "mamba"): set(),
+    ("z60", "delta_product"): set(),
 }
 """By experiment and contestant: the seeds that there are, where not all three are."""
 
@@ -476,17 +481,25 @@ def test_what_the_pages_claim_of_programs():
 
 
 def test_what_the_pages_claim_of_a_linear_recurrence():
-    """DeltaProduct learns A5, keeps it to 64 steps and loses it; its best rate is the one taken."""
+    """DeltaProduct learns A5, keeps it to 64 steps and loses it; what was said of the rates."""
     kept = min(run["test"]["512"]["final"] for run in runs_of("a5", "feedback"))
     for run in runs_of("a5", "delta_product"):
         assert run["curve"][-1]["seq_len"] == 32 and run["parameters"] > 214_082
         assert run["test"]["64"]["final"] > 0.99 and run["test"]["512"]["final"] < kept - 0.5
-    (rate,) = {run["learning_rate"] for run in runs_of("a5", "delta_product")}
     record = json.loads((RECORDS / "search/a5.json").read_text())
-    tried = [run for run in record["runs"] if run["contestant"] == "delta_product"]
-    assert len(tried) >= 3
-    best = max(tried, key=lambda run: (run["curve"][-1]["seq_len"], run["curve"][-1]["accuracy"]))
-    assert best["learning_rate"] == rate
+    ends = {
+        (run["contestant"], run["learning_rate"]): run["curve"][-1]
+        for run in record["runs"]
+        if run["parameters"] not in (225_340, 239_964)
+    }
+    length, accuracy = (
+        {at: end[key] for at, end in ends.items()} for key in ("seq_len", "accuracy")
+    )
+    assert max(length[who, rate] for who, rate in ends if who.startswith("transformer")) == 3
+    soonest = {rate: accuracy[who, rate] for who, rate in ends if who == "delta_product"}
+    assert max(soonest, key=soonest.__getitem__) == 0.02 and 0.003 in soonest
+    assert length["feedback", 0.003] < length["feedback", 0.005] == length["feedback", 0.01] == 32
+    assert accuracy["feedback", 0.005] < accuracy["feedback", 0.01]
 
 
 def test_what_the_pages_claim_of_controls():
