@@ -99,17 +99,9 @@ class DeltaProduct(nn.Module):
     With two it did not find those rotations ([log](../../docs/pages/log.md)). The published code
     adds short convolutions and lets the state fade; here is neither.
 
-    No step has to wait for another. With $Z_0$ before a chunk of steps, and $e_i$ for what the
-    $i$-th update finds missing at its key,
-
-    $$e_i = v_i - Z_{i-1}^\top k_i = v_i - Z_0^\top k_i - \sum_{j<i} (k_i^\top k_j)\, \beta_j e_j$$
-
-    is a triangular system for all $e_i$ of the chunk, and $Z = Z_0 + \sum_j \beta_j k_j e_j^\top$.
-
     [^product]: DeltaProduct, Siems et al., 2025, [arXiv:2502.10297](https://arxiv.org/abs/2502.10297).
         Why $\beta$ has to go beyond one: Grazzi et al., 2024,
-        [arXiv:2411.12537](https://arxiv.org/abs/2411.12537). All at once: Yang et al., 2024,
-        [arXiv:2406.06484](https://arxiv.org/abs/2406.06484).
+        [arXiv:2411.12537](https://arxiv.org/abs/2411.12537).
     """
 
     def __init__(self, config: ModelConfig, n_updates: int, chunk: int = 32):
@@ -144,7 +136,21 @@ class DeltaProduct(nn.Module):
     def read_and_update(
         self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, Z: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What each query reads after the updates of its step, and the state after all of them."""
+        r"""
+        ## All steps at once
+
+        What each query reads after the updates of its step, and the state after all of them. No
+        step has to wait for another[^chunk]. With $Z_0$ before a chunk of steps, and $e_i$ for what
+        the $i$-th update finds missing at its key,
+
+        $$e_i = v_i - Z_{i-1}^\top k_i = v_i - Z_0^\top k_i
+        - \sum_{j<i} (k_i^\top k_j)\, \beta_j e_j$$
+
+        is a triangular system for all $e_i$ of the chunk. Its last state is
+        $Z_0 + \sum_j \beta_j k_j e_j^\top$.
+
+        [^chunk]: Yang et al., 2024, [arXiv:2406.06484](https://arxiv.org/abs/2406.06484).
+        """
         # $(k_i^\top k_j)\, \beta_j$ for $j < i$
         A = (k @ (beta * k).mT).tril(-1)
         # $e_i + \sum_j A_{ij}\, e_j = v_i - Z_0^\top k_i$
