@@ -77,7 +77,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5", "transformer_8"): {1},
     ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
-    ("a5", "delta_product"): {1},
     ("a5_ablations", "all_layers"): set(),
     ("a5_ablations", "top_only"): {1},
     ("a5_ablations", "embedding_only"): {1},
@@ -104,7 +103,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("parity", "transformer_2"): {1},
     ("parity", "lstm"): {1},
     ("programs_3", "transformer_2"): {1},
-    ("programs_3", "lstm"): {1},
     ("recall", "no_feedback"): set(),
     ("recall", "transformer_2"): {1},
     ("reverse", "feedback"): {1},
@@ -475,9 +473,18 @@ def test_what_the_pages_claim_of_programs():
     (rival,) = runs_of("programs_3", "transformer_2")
     assert rival["curve"][-1]["seq_len"] == 48 and rival["test"]["512"]["token"] < 0.289
     # An LSTM learns them too, and makes more mistakes.
-    for lstm in runs_of("programs_3", "lstm"):
-        assert lstm["curve"][-1]["seq_len"] == 432
-        assert 0.289 < lstm["test"]["512"]["token"] < min(shares)
+    lstms = runs_of("programs_3", "lstm")
+    assert [run["curve"][-1]["seq_len"] == 432 for run in lstms] == [True, True, False]
+    prints = [run["test"]["512"]["token"] for run in lstms]
+    assert all(0.289 < share < min(shares) for share in prints)
+    pages = {
+        page: " ".join((ROOT / f"docs/pages/{page}.md").read_text(encoding="utf-8").split())
+        for page in ("log", "paper_results")
+    }
+    one, two, three = (f"{100 * share:.1f}" for share in prints)
+    assert f"{one}, {two} and {three} % of the prints" in pages["log"] and two == max(one, two)
+    assert f"at {two} %, is nearly" in pages["paper_results"]
+    assert f"feedback, at {100 * min(shares):.1f} %." in pages["paper_results"]
 
 
 def test_what_the_pages_claim_of_a_linear_recurrence():
@@ -485,7 +492,7 @@ def test_what_the_pages_claim_of_a_linear_recurrence():
     kept = min(run["test"]["512"]["final"] for run in runs_of("a5", "feedback"))
     for run in runs_of("a5", "delta_product"):
         assert run["curve"][-1]["seq_len"] == 32 and run["parameters"] > 214_082
-        assert run["test"]["64"]["final"] > 0.99 and run["test"]["512"]["final"] < kept - 0.5
+        assert run["test"]["64"]["final"] > 0.97 and run["test"]["512"]["final"] < kept - 0.5
     record = json.loads((RECORDS / "search/a5.json").read_text())
     ends = {
         (run["contestant"], run["learning_rate"]): run["curve"][-1]
