@@ -30,7 +30,7 @@ RECORDS = Path(__file__).parents[1] / "runs" / "experiments"
 """Where `python -m feedback experiment NAME --out docs/runs/experiments` writes."""
 
 WIDTH, LEFT, RIGHT = 420, 44, 8
-TOP, BOTTOM, LEGEND = 44, 224, 17
+TOP, BOTTOM, LEGEND = 44, 206, 17
 """Where the lines are, and how far apart the lines of the legend."""
 
 Record = dict[str, Any]
