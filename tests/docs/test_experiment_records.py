@@ -509,6 +509,26 @@ def test_what_the_pages_claim_of_a_linear_recurrence():
     assert accuracy["feedback", 0.005] < accuracy["feedback", 0.01]
 
 
+def test_the_trials_of_a_linear_recurrence():
+    """What the log tells of two updates a token, of swaps, and of a higher learning rate."""
+    trials = json.loads((RECORDS / "search/delta_product.json").read_text())["trials"]
+    two = [run for run in trials if run["note"].startswith("two") and run["experiment"] == "a5"]
+    assert {run["learning_rate"] for run in two} == {0.001, 0.003, 0.005, 0.01}
+    assert all(run["curve"][-1]["seq_len"] == 3 for run in two)
+    assert max(run["tokens"] for run in two) > 6_000_000
+    (swaps,) = [run for run in trials if run["experiment"] == "swap_s5"]
+    assert swaps["seed"] == 1 and swaps["test"]["128"]["sequence"] == 1
+    (higher,) = [run for run in trials if run["note"].startswith("four")]
+    lower = next(run for run in runs_of("a5", "delta_product") if run["seed"] == 1)
+    assert (higher["seed"], higher["learning_rate"], lower["learning_rate"]) == (1, 0.01, 0.003)
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    for T, words in (
+        ("128", "{} % of the last answers are right with the former and {} %"),
+        ("512", "at 512 steps {} and {} %"),
+    ):
+        assert words.format(*(f"{100 * r['test'][T]['final']:.0f}" for r in (higher, lower))) in log
+
+
 def test_what_the_pages_claim_of_controls():
     """Cut feedback is no better than a Transformer; additions reach further than permutations."""
     cut, rivals = (runs_of("a5", who) for who in ("no_feedback", "transformer_2"))
