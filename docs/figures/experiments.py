@@ -224,15 +224,16 @@ def draw_curve(record: Record, key: str = "seq_len") -> str:
     lines = frame(marks, ticks, title, "million tokens of training")
     for i, (who, runs) in reversed(list(enumerate(there.items()))):
         look, points = WHO[who], []
-        # All runs of a record have a row for each hundredth of the budget.
-        for n, rows in enumerate(zip(*(run["curve"] for run in runs), strict=True), start=1):
+        # All runs of a contestant have as many rows, evenly spread over the budget.
+        curve = list(zip(*(run["curve"] for run in runs), strict=True))
+        for n, rows in enumerate(curve, start=1):
             values = sorted(row[key] for row in rows)
             worst, middle, best = (
                 round(y(value) - aside * i, 1)
                 for value in (values[0], values[len(values) // 2], values[-1])
             )
             points.append((x(sum(row["tokens"] for row in rows) / len(rows)), middle))
-            if n % 20 == 0:
+            if n % max(1, len(curve) // 5) == 0:
                 ends = f"M{points[-1][0] - 2 * i} {worst} V{best}"
                 lines.append(f'<path d="{ends}" stroke="{look.colour}" stroke-width="1.5"/>')
         lines.append(path(points, look))
@@ -270,6 +271,7 @@ def draw_passes(record: Record, of: str = "states", T: int = 64) -> str:
 FIGURES: dict[str, tuple[str, Callable[[Record], str]]] = {
     "a5": ("a5", draw_lengths),
     "a5_curve": ("a5", draw_curve),
+    "programs_3_curve": ("programs_3", draw_curve),
     "s5": ("s5", draw_lengths),
     "parallel_in_time": ("parallel_in_time", draw_passes),
 }

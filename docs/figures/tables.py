@@ -45,7 +45,8 @@ TITLES = {
     "swap_s5": "$S_5$, swaps only",
     "programs_3": "The paper's programs, 3 variables",
     "programs_5": "The paper's programs, 5 variables",
-    "programs_3_near": "The same with 64 slots",
+    "programs_3_near": "The paper's programs, 64 slots",
+    "programs_3_prints": "The paper's programs, labels at prints alone",
 }
 """What an experiment is called, if it is not by its name."""
 

@@ -102,17 +102,23 @@ def copying(task: Copy) -> Experiment:
     return toy(UpTo(task, 3), 41, (21, 41, 61, 81), 128, exam=task)
 
 
-def programs(n_variables: int, mem_len: int, tokens: int) -> Experiment:
+def programs(
+    n_variables: int,
+    mem_len: int,
+    who: Sequence[str] = ("feedback", "transformer_2", "lstm"),
+    dense: bool = True,
+) -> Experiment:
     """
     The paper's programs, taught with a label at every word, from the first words of a program to
     the whole; examined on the prints of whole programs alone. A variable can be looked up as long
-    as a step that names it is among the last `mem_len`.
+    as a step that names it is among the last `mem_len`. Without `dense`, prints alone have labels
+    in training too, and it begins with enough words for one.
     """
-    course = Course(tokens, 2048, seq_len=432, start_len=4, ready=0.95, decay=0.8)
-    contestants = everybody("feedback", "transformer_2", "lstm")
+    start = 4 if dense else 16
+    course = Course(10_000_000, 2048, seq_len=432, start_len=start, ready=0.95, decay=0.8)
     sizes = {"d_model": 128, "n_layers": 1, "d_ff": 512, "mem_len": mem_len}
-    task, exam = Programs(n_variables, dense=True), WholePrograms(n_variables)
-    return Experiment(task, contestants, course, (512,), sizes, exam)
+    task, exam = Programs(n_variables, dense=dense), WholePrograms(n_variables)
+    return Experiment(task, everybody(*who), course, (512,), sizes, exam)
 
 
 def ablations() -> Experiment:
@@ -139,9 +145,10 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "reverse": lambda: copying(Copy(backwards=True)),
     "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
     "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2),
-    "programs_3": lambda: programs(3, 100, 10_000_000),
-    "programs_5": lambda: programs(5, 176, 10_000_000),
-    "programs_3_near": lambda: programs(3, 64, 10_000_000),
+    "programs_3": lambda: programs(3, 100),
+    "programs_5": lambda: programs(5, 176),
+    "programs_3_near": lambda: programs(3, 64, ["feedback"]),
+    "programs_3_prints": lambda: programs(3, 100, ["feedback"], dense=False),
     "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),
 }
 """Each is made when it is asked for."""
