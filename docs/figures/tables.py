@@ -47,6 +47,8 @@ TITLES = {
     "programs_5": "The paper's programs, 5 variables",
     "programs_3_near": "The paper's programs, 64 slots",
     "programs_3_prints": "The paper's programs, labels at prints alone",
+    "programs_3_released": "The paper's programs, 3 variables, released settings",
+    "programs_5_released": "The paper's programs, 5 variables, released settings",
 }
 """What an experiment is called, if it is not by its name."""
 
@@ -54,6 +56,7 @@ NAMES = {
     **{who: look.name for who, look in WHO.items()},
     "transformer_2_no_positions": "Transformer, 2 layers, without positions",
     "transformer_8_no_positions": "Transformer, 8 layers, without positions",
+    "twice_as_deep": "Transformer, 8 layers of the same width",
     "all_layers": "nothing: memory of all layers, learnt weights, 1 slot",
     "top_only": "memory of the top layer alone",
     "embedding_only": "memory of the embedding alone",

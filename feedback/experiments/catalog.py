@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..config import FAIR
 from ..support.checks import expect, require
 from . import parallel_in_time, text_ablations
 from .course import Course
@@ -24,6 +25,7 @@ from .experiment import Contestant, Experiment, run_experiment, run_study
 from .groups import WordProblem
 from .languages import Arithmetic, Brackets, Language, MixedLengths, Parity
 from .programs import Programs, WholePrograms
+from .released import Recipe, follow, twice_as_deep
 from .rivals import RIVALS, variant
 from .task import Task, UpTo
 from .toys import Copy, Counting, Recall, Walk
@@ -121,6 +123,19 @@ def programs(
     return Experiment(task, everybody(*who), course, (512,), sizes, exam)
 
 
+def released(n_variables: int) -> Experiment:
+    """The paper's programs by the authors' settings: 1.64 billion tokens, so for a GPU."""
+    sizes = {"d_model": 256, "n_layers": 4, "d_ff": 1024, "mem_len": 100}
+    model = {**FAIR, **sizes, "share_kv": False, "dropout": 0.2}
+    rate = Recipe.learning_rate
+    contestants = {
+        "feedback": Contestant(RIVALS["feedback"], rate),
+        "twice_as_deep": Contestant(twice_as_deep, rate),
+    }
+    task, exam = Programs(n_variables), WholePrograms(n_variables)
+    return Experiment(task, contestants, Recipe(), (512,), model, exam, teacher=follow)
+
+
 def ablations() -> Experiment:
     """A5 with one thing changed at a time."""
     variants = {
@@ -149,6 +164,8 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "programs_5": lambda: programs(5, 176),
     "programs_3_near": lambda: programs(3, 64, ["feedback"]),
     "programs_3_prints": lambda: programs(3, 100, ["feedback"], dense=False),
+    "programs_3_released": lambda: released(3),
+    "programs_5_released": lambda: released(5),
     "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),
 }
 """Each is made when it is asked for."""

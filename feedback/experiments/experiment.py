@@ -20,7 +20,6 @@ processes, [each trains some of them](../../docs/pages/scaling.md).
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,10 +35,24 @@ from ..support.checks import require
 from ..support.files import in_turn, write_whole
 from ..training.distributed import first, rank, size
 from .course import Course, examine, teach
+from .released import Recipe
 from .task import Task
 
 TEST_SEED = 2**40
 """Added to the seed of a run: the seed of its examination, on other sequences than training."""
+
+
+Show = Callable[[dict[str, Any]], None]
+"""What is done with each new row of a curve."""
+Teacher = Callable[[nn.Module, Task, Any, int, Show, Path | None], list[dict[str, Any]]]
+"""Who trains a module, by a course and with a seed, and returns the curve."""
+
+
+def at_a_stretch(
+    model: nn.Module, task: Task, course: Course, seed: int, show: Show, folder: Path | None
+) -> list[dict[str, Any]]:
+    """A course takes minutes: nothing is kept in `folder` to go on from if it is interrupted."""
+    return teach(model, task, course, seed, show)
 
 
 class Contestant(NamedTuple):
@@ -59,7 +72,7 @@ class Experiment:
     """What has to be learnt."""
     contestants: Mapping[str, Contestant]
     """Who takes part, by name."""
-    course: Course
+    course: Course | Recipe
     """How all of them are taught, but for the learning rate."""
     lengths: tuple[int, ...]
     """Lengths of the sequences on which they are examined."""
@@ -67,6 +80,8 @@ class Experiment:
     """Sizes of the Feedback Transformer, as in `ModelConfig`."""
     exam: Task | None = None
     """What they are examined on, if it is not the task itself."""
+    teacher: Teacher = at_a_stretch
+    """Who teaches them."""
 
     def config(self) -> ModelConfig:
         """The Feedback Transformer; its vocabulary is that of the task."""
@@ -125,12 +140,17 @@ def rounded(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def take_part(
-    experiment: Experiment, who: str, seed: int, show: Callable[[str], None]
+    experiment: Experiment,
+    who: str,
+    seed: int,
+    show: Callable[[str], None],
+    folder: Path | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """
     ## One contestant
 
-    Builds it, teaches it, examines it; returns the trained module and its entry in the record.
+    Builds it, teaches it, examines it; returns the trained module and its entry in the record. A
+    teacher whose lesson is long keeps in `folder` what it needs to go on with.
     """
     contestant = experiment.contestants[who]
     course = replace(experiment.course, learning_rate=contestant.learning_rate)
@@ -144,9 +164,7 @@ def take_part(
             f"loss {row['loss']:.3f}, right {row['accuracy']:.3f}"
         )
 
-    started = time.perf_counter()
-    curve = teach(model, experiment.task, course, seed, progress)
-    seconds = time.perf_counter() - started
+    curve = experiment.teacher(model, experiment.task, course, seed, progress, folder)
     exam = experiment.exam or experiment.task
     test = examine(model, exam, experiment.lengths, seed + TEST_SEED)
     return model, {
@@ -155,7 +173,7 @@ def take_part(
         "learning_rate": course.learning_rate,
         "parameters": sum(p.numel() for p in model.parameters()),
         "tokens": curve[-1]["tokens"],
-        "seconds": round(seconds, 1),
+        "seconds": round(curve[-1]["seconds"], 1),
         "test": {T: rounded(row) for T, row in test.items()},
         "curve": [rounded(row) for row in curve],
     }
@@ -195,8 +213,10 @@ def run_experiment(
         if (who, seed, rate) in known:
             show(f"{who}, seed {seed}: in {path} already")
             continue
-        model, entry = take_part(experiment, who, seed, show)
-        save_weights(model, out / name / f"{who}_{seed}")
+        folder = out / name / f"{who}_{seed}"
+        unfinished = folder.with_name(f"{folder.name}_unfinished")
+        model, entry = take_part(experiment, who, seed, show, unfinished)
+        save_weights(model, folder)
         entry |= {"course": taught[0], "model": taught[1], **origin(command)}
         add_run(path, name, entry)
     return path

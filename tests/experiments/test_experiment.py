@@ -17,13 +17,22 @@ from feedback.__main__ import main
 from feedback.experiments import catalog
 from feedback.experiments.catalog import EXPERIMENTS, find
 from feedback.experiments.experiment import add_run, run_experiment, take_part
+from feedback.experiments.programs import WholePrograms
+from feedback.experiments.released import Recipe
 
 
 def small(name: str):
     """The experiment with narrow contestants and short sequences to be examined on."""
     experiment = find(name)
+    changes = {"lengths": experiment.lengths[:1]}
+    if isinstance(experiment.exam, WholePrograms):
+        # Nearly all of it is prints, so that each short program has some.
+        short = WholePrograms(experiment.exam.n_variables, statements=20, prints=0.9)
+        changes = {"lengths": (64,), "exam": short}
+    if isinstance(experiment.course, Recipe):
+        changes["course"] = replace(experiment.course, rows=8, programs=50)
     sizes = {**experiment.model, "d_model": 16, "n_heads": 2, "d_ff": 16}
-    return replace(experiment, lengths=experiment.lengths[:1], model=sizes)
+    return replace(experiment, model=sizes, **changes)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
