@@ -82,22 +82,23 @@ it. The files at the top of this folder are the chapter; the code that supports 
 48. `course`: one loop that teaches any of them any task
 49. `released`: the authors' settings for their programs
 50. `experiment`: contestants, and the record of how they did
-51. `parallel_in_time`: the recurrence as an equation for all steps at once
-52. `text_ablations`: the default language model with one thing changed
-53. `catalog`: the experiments by name
+51. `slips`: the first mistake in a long product, and where it leads
+52. `parallel_in_time`: the recurrence as an equation for all steps at once
+53. `text_ablations`: the default language model with one thing changed
+54. `catalog`: the experiments by name
 
 ## From the command line
 
-54. `commands`: what each command does, and its options
-55. `__main__`: the command line
+55. `commands`: what each command does, and its options
+56. `__main__`: the command line
 
 ## Support
 
-56. `checks`: errors that say what to do
-57. `files`: write a file completely or not at all, one process at a time
-58. `interrupt`: a signal that lets the step finish
-59. `trust`: which folders nobody else can write to, and text that a terminal can show
-60. `figures`: one colour for feedback in every figure
+57. `checks`: errors that say what to do
+58. `files`: write a file completely or not at all, one process at a time
+59. `interrupt`: a signal that lets the step finish
+60. `trust`: which folders nobody else can write to, and text that a terminal can show
+61. `figures`: one colour for feedback in every figure
 """
 
 from .config import ModelConfig

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..config import FAIR
 from ..support.checks import expect, require
-from . import parallel_in_time, text_ablations
+from . import parallel_in_time, slips, text_ablations
 from .course import Course
 from .experiment import Contestant, Experiment, run_experiment, run_study
 from .groups import WordProblem
@@ -171,6 +171,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
 """Each is made when it is asked for."""
 
 STUDIES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "slips": lambda seed: slips.run(seed, {name: find(name) for name in ("a5", "z60", "a4z5")}),
     "parallel_in_time": parallel_in_time.run,
     "text_ablations": text_ablations.run,
 }

@@ -63,7 +63,6 @@ COURSES = {
 
 SEEDS = {1, 2, 3}
 EXCEPTIONS: dict[tuple[str, str], set[int]] = {
-    ("a4z5", "feedback"): {1},
     ("a4z5", "no_feedback"): set(),
     ("a4z5", "transformer_2"): set(),
     ("a4z5", "transformer_2_no_positions"): set(),
@@ -73,8 +72,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a4z5", "lstm"): set(),
     ("a4z5", "mamba"): set(),
     ("a4z5", "delta_product"): set(),
-    ("a5", "transformer_2_no_positions"): {1, 2},
-    ("a5", "transformer_8"): {1},
     ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
     ("a5_ablations", "all_layers"): set(),
@@ -575,14 +572,22 @@ def test_what_the_pages_claim_of_ablations():
 
 
 def test_what_the_pages_claim_of_text():
-    """Feedback is worth hundredths, positions nearly all; four slots are enough."""
-    (run,) = FOUND["text_ablations"]["runs"]
-    loss = {row["variant"]: row["loss"] for row in run["results"]}
-    above = {what: value - loss["all_layers"] for what, value in loss.items()}
-    assert round(above["embedding_only"], 2) == 0.04 and round(above["own_past"], 2) == 0.05
-    assert 0 < above["plain_mean"] < 0.02 and 0 < above["top_only"] < 0.02
-    assert above["kv_of_each_layer"] > 0 and above["no_positions"] > 0.5
-    assert above["mem_len_4"] < 0 and above["no_norm"] < 0 and abs(above["mem_len_1"]) < 0.01
+    """Feedback is worth hundredths, positions nearly all; four slots are enough; for each seed."""
+    above: dict[str, list[float]] = {}
+    for run in FOUND["text_ablations"]["runs"]:
+        loss = {row["variant"]: row["loss"] for row in run["results"]}
+        for what, value in loss.items():
+            above.setdefault(what, []).append(value - loss["all_layers"])
+    assert {len(values) for values in above.values()} == {3}
+    means = {what: sum(values) / 3 for what, values in above.items()}
+    cut = {round(means[what], 2) for what in ("embedding_only", "own_past")}
+    assert cut == {0.03, 0.04}
+    for what in ("embedding_only", "own_past", "kv_of_each_layer"):
+        assert min(above[what]) > 0
+    assert abs(means["plain_mean"]) < 0.015 and abs(means["top_only"]) < 0.015
+    assert min(above["no_positions"]) > 0.5
+    assert max(above["no_norm"] + above["mem_len_1"] + above["mem_len_4"]) < 0
+    assert means["mem_len_4"] < means["mem_len_1"]
 
 
 def test_what_the_pages_claim_of_toys():

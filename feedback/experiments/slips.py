@@ -1,0 +1,107 @@
+r"""
+---
+title: Where a lost state goes
+summary: The first mistake in a long product: is it any element, or one whose memory lies near?
+---
+
+# Where a lost state goes
+
+A model that has learnt a group makes no mistake for three hundred steps, and then one. What has
+happened? If a step had *misread* its memory, any of the 59 other elements might come next, or those
+that are easily taken for it in the table. But there is another way to be wrong. A memory vector is
+never rounded, so it may *drift*, a little at each step, until it has come to the place of another
+element; and from then on it is read without a mistake, as that other element. Then the first wrong
+answer is a neighbour.
+
+So this experiment trains the model on a group as [usual](catalog.py), with sequences of at most 32
+steps, and asks two things of it. Where does the memory of each element lie? At the mean of the
+memory vectors after sequences of 32 steps, where nothing has drifted yet. And which element is the
+first wrong answer in sequences of 512? What is recorded is its *rank* among the 59 others, by their
+distance from the right one: 1 is the nearest. Whoever guesses has a rank of 30 on average.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..support.checks import require
+from .experiment import TEST_SEED, Experiment, take_part
+
+SEQUENCES = 1024
+"""How many are read to the end, and how many for the places of the elements."""
+
+
+@torch.no_grad()
+def read(model: Any, task: Any, T: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """`SEQUENCES` of `T` steps: answers and labels, `(B, T)`, and the last memory, `(B, D)`."""
+    parts = []
+    for _ in range(SEQUENCES // 128):
+        batch = task.draw(128, T, generator)
+        logits, memory = model(batch.tokens)
+        parts.append((logits.argmax(-1), batch.targets, memory.m[:, -1]))
+    answers, labels, m = (torch.cat(column) for column in zip(*parts, strict=True))
+    return answers, labels, m
+
+
+def nearness(m: Tensor, y: Tensor, G: int) -> Tensor:
+    r"""
+    ## Who is near whom?
+
+    From memory vectors `m`, `(B, D)`, and the elements `y` that they stand for, `(B,)`: at row $a$
+    and column $b$ the rank of $b$ among the others, by the distance of its mean from that of $a$,
+    `(G, G)`. Raises `ValueError` if an element is missing.
+    """
+    missing = sorted(set(range(G)) - set(y.tolist()))
+    require(
+        not missing, f"there is no memory vector of the elements {missing}; read more sequences"
+    )
+    # $\bar m_a$
+    means = torch.stack([m[y == a].mean(0) for a in range(G)])
+    # $\lVert \bar m_a - \bar m_b \rVert$, with $a$ itself in front of all others
+    distance = torch.cdist(means, means).fill_diagonal_(-1.0)
+    return distance.argsort(1).argsort(1)
+
+
+def first_mistakes(answers: Tensor, labels: Tensor) -> list[tuple[int, int]]:
+    """The right and the wrong element at the first mistake of each sequence that has one."""
+    wrong = (answers != labels) & (labels >= 0)
+    rows = wrong.any(1).nonzero().flatten()
+    first = wrong.int().argmax(1)[rows]
+    return list(zip(labels[rows, first].tolist(), answers[rows, first].tolist(), strict=True))
+
+
+def slips(model: Any, task: Any, G: int, seed: int) -> dict[str, Any]:
+    """
+    ## What is recorded
+
+    How many sequences were read, and for each rank from 1 to $G - 1$ how many first mistakes have
+    it.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(seed)
+    _, labels, m = read(model, task, 32, generator)
+    rank = nearness(m, labels[:, -1], G)
+    answers, labels, _ = read(model, task, 512, generator)
+    counts = [0] * G
+    for right, wrong in first_mistakes(answers, labels):
+        counts[rank[right, wrong]] += 1
+    return {"sequences": SEQUENCES, "ranks": counts[1:]}
+
+
+def run(seed: int, contests: Mapping[str, Experiment]) -> dict[str, Any]:
+    """
+    ## The experiment
+
+    For each group its model is trained, as in the contest of that name, and asked. The `seconds`
+    are those of the processor.
+    """
+    started, results = time.process_time(), []
+    for group, contest in contests.items():
+        model, _ = take_part(contest, "feedback", seed, lambda line: print(line, file=sys.stderr))
+        found = slips(model, contest.task, contest.task.n_labels, seed + TEST_SEED)
+        results.append({"group": group, **found})
+    return {"seed": seed, "seconds": time.process_time() - started, "results": results}
