@@ -6,9 +6,9 @@ summary: The experiments by name: each a task, a course and its contestants.
 
 # The catalogue
 
-`python -m feedback experiment NAME` runs what is listed here. All of it is small on purpose: some
-two hundred thousand parameters and minutes on one core, so that whoever doubts a result can repeat
-it.
+`python -m feedback experiment NAME` runs what is listed here. Nearly all of it is small on purpose:
+some two hundred thousand parameters and minutes on one core, so that whoever doubts a result can
+repeat it. Only the paper's programs by its own recipe are for a GPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -113,8 +113,8 @@ def programs(
     """
     The paper's programs, taught with a label at every word, from the first words of a program to
     the whole; examined on the prints of whole programs alone. A variable can be looked up as long
-    as a step that names it is among the last `mem_len`. Without `dense`, prints alone have labels
-    in training too, and it begins with enough words for one.
+    as a step that names it is among the last `mem_len`. Without `dense` only prints have labels,
+    and training begins with 16 words, since the first print can end with the seventh.
     """
     start = 4 if dense else 16
     course = Course(10_000_000, 2048, seq_len=432, start_len=start, ready=0.95, decay=0.8)
@@ -124,7 +124,7 @@ def programs(
 
 
 def released(n_variables: int) -> Experiment:
-    """The paper's programs by the authors' settings: 1.64 billion tokens, so for a GPU."""
+    """The paper's programs by the authors' settings: 1.64 billion tokens, on a GPU if it can be."""
     sizes = {"d_model": 256, "n_layers": 4, "d_ff": 1024, "mem_len": 100}
     model = {**FAIR, **sizes, "share_kv": False, "dropout": 0.2}
     rate = Recipe.learning_rate
@@ -133,7 +133,7 @@ def released(n_variables: int) -> Experiment:
         "twice_as_deep": Contestant(twice_as_deep, rate),
     }
     task, exam = Programs(n_variables), WholePrograms(n_variables)
-    return Experiment(task, contestants, Recipe(), (512,), model, exam, teacher=follow)
+    return Experiment(task, contestants, Recipe(), (512,), model, exam, follow, "auto")
 
 
 def ablations() -> Experiment:

@@ -10,7 +10,8 @@ What has to be written down, so that somebody who doubts a number can find out? 
 seed, the version of the code, the machine; how much each contestant read, how long it took, how
 many parameters it has; and how it did at each length. All of that is one JSON file, the *record*,
 which is rewritten after every contestant. What it holds already is not run again, so an experiment
-that was stopped goes on where it was.
+that was stopped goes on with the next contestant; and a teacher with checkpoints goes on in the
+middle of one.
 
 An experiment is a task, the sizes of the Feedback Transformer, a course, and the contestants with
 a learning rate for each. They have nothing to do with each other, so if torchrun starts several
@@ -33,25 +34,32 @@ from ..benchmark.measure import machine
 from ..config import ModelConfig
 from ..support.checks import require
 from ..support.files import in_turn, write_whole
-from ..training.distributed import first, rank, size
+from ..training.checkpoint import Checkpoints
+from ..training.distributed import choose_device, first, rank, size
 from .course import Course, examine, teach
 from .released import Recipe
 from .task import Task
 
-TEST_SEED = 2**40
-"""Added to the seed of a run: the seed of its examination, on other sequences than training."""
+TEST_SEED = 2**31
+"""
+Added to the seed of a run: the seed of its examination, on other sequences than training. PyTorch's
+generator keeps 32 bits of a seed, so a larger power of two would change nothing.
+"""
 
 
 Show = Callable[[dict[str, Any]], None]
 """What is done with each new row of a curve."""
 Teacher = Callable[[nn.Module, Task, Any, int, Show, Path | None], list[dict[str, Any]]]
-"""Who trains a module, by a course and with a seed, and returns the curve."""
+"""
+Trains a module on a task, by a course and with a seed; shows each row of the curve, may keep what
+it needs in a folder, and returns the curve.
+"""
 
 
 def at_a_stretch(
     model: nn.Module, task: Task, course: Course, seed: int, show: Show, folder: Path | None
 ) -> list[dict[str, Any]]:
-    """A course takes minutes: nothing is kept in `folder` to go on from if it is interrupted."""
+    """`teach`, without checkpoints: a course takes minutes, so `folder` is not used."""
     return teach(model, task, course, seed, show)
 
 
@@ -82,6 +90,8 @@ class Experiment:
     """What they are examined on, if it is not the task itself."""
     teacher: Teacher = at_a_stretch
     """Who teaches them."""
+    device: str = "cpu"
+    """Where they are taught: cpu, or auto, which is a GPU if there is one."""
 
     def config(self) -> ModelConfig:
         """The Feedback Transformer; its vocabulary is that of the task."""
@@ -129,9 +139,9 @@ def add_run(path: Path, name: str, run: dict[str, Any]) -> None:
         write_record(path, record)
 
 
-def origin(command: str) -> dict[str, Any]:
+def origin(command: str, device: str = "cpu") -> dict[str, Any]:
     """Where a run comes from."""
-    return {"command": command, "commit": commit(), "machine": machine(torch.device("cpu"))}
+    return {"command": command, "commit": commit(), "machine": machine(choose_device(device))}
 
 
 def rounded(row: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +174,9 @@ def take_part(
             f"loss {row['loss']:.3f}, right {row['accuracy']:.3f}"
         )
 
+    model.to(choose_device(experiment.device))
     curve = experiment.teacher(model, experiment.task, course, seed, progress, folder)
+    model.cpu()
     exam = experiment.exam or experiment.task
     test = examine(model, exam, experiment.lengths, seed + TEST_SEED)
     return model, {
@@ -208,17 +220,22 @@ def run_experiment(
     for contestant in experiment.contestants.values():
         contestant.build(experiment.config())  # What cannot be built fails here, before hours pass.
     taught = asdict(experiment.course), asdict(experiment.config())
-    known = [(run["contestant"], run["seed"], run["learning_rate"]) for run in record["runs"]]
+    known = [
+        (run["contestant"], run["seed"], run["learning_rate"], run["course"]["tokens"])
+        for run in record["runs"]
+    ]
     for who, (_, rate) in list(experiment.contestants.items())[rank() :: size()]:
-        if (who, seed, rate) in known:
+        if (who, seed, rate, experiment.course.tokens) in known:
             show(f"{who}, seed {seed}: in {path} already")
             continue
         folder = out / name / f"{who}_{seed}"
         unfinished = folder.with_name(f"{folder.name}_unfinished")
         model, entry = take_part(experiment, who, seed, show, unfinished)
         save_weights(model, folder)
-        entry |= {"course": taught[0], "model": taught[1], **origin(command)}
+        entry |= {"course": taught[0], "model": taught[1], **origin(command, experiment.device)}
         add_run(path, name, entry)
+        # Not before all of it is written down.
+        Checkpoints(unfinished).clear(all=True)
     return path
 
 

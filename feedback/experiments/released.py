@@ -6,28 +6,35 @@ summary: The authors' settings for their programs: one corpus, read again and ag
 
 # The released recipe
 
-What would it take to repeat the paper's result on [programs](programs.py), with nothing of ours in
-between? No labels but those of the prints, no short programs to begin with: the settings that the
-authors released, as they are.
+What would it take to repeat the paper's result on [programs](programs.py) without any help of ours?
+No labels but those of the prints, no short programs to begin with: the settings that the authors
+released[^code], for our model and for programs of our generator.
 
 - **A corpus.** 10,000 programs are written once, one after the other, and cut into 512 rows.
 - **In blocks.** A step of the optimiser reads 64 words of each row, and takes over the memory that
-  the step before has left, without its gradient. Since a program has some 432 words and attention
-  reaches back by 100, most values live on only if memory vectors pass them on.
-- **Again and again.** Where the rows end they begin anew, with an empty memory. After 50,000 steps
+  the step before has left, without its gradient. A program has some 432 words, and attention
+  reaches back by 100. So the assignment of a variable is often out of reach, and its value must
+  have been written into the memory of a later step.
+- **Again and again.** Where the rows end, a new pass begins with an empty memory, at one of the
+  first 64 words, so that the blocks of two passes are cut at different words. After 50,000 steps
   1.64 billion words have been read, each of them some 380 times.
 - **Adam**, with a learning rate of 0.0001 after 1000 steps of warm-up, and gradients of norm 0.1 at
   the most.
 
-Their model has four layers, and the Transformer next to it eight of the same width, which is the
-[parallel Transformer](../transformer.py) of this package. This takes hours on a GPU, and days on a
-processor. So after each hundredth of the steps [all that the run needs](../training/checkpoint.py)
-is written to a file. The same command goes on from there, and ends where an uninterrupted run would
-have ended.
+Their model has four layers, and the Transformer next to it eight of the same width, which here is
+the [parallel Transformer](../transformer.py) of this package. All of that is work for a GPU, and
+for long. So after each hundredth of the steps [all that the run needs](../training/checkpoint.py)
+is written to a file, and the same command goes on from there. On a CPU it then ends, to the last
+bit, where an uninterrupted run would have ended; on a GPU, as far as its operations can be
+repeated.
+
+[^code]: [transformer-sequential](https://github.com/facebookresearch/transformer-sequential). How
+    our model differs from theirs: [differences](../../docs/pages/differences.md).
 """
 
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,15 +42,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..data.text import Batch
+from ..data.text import IGNORE, Batch
 from ..lm.language_model import LanguageModel, TransformerLM
 from ..memory import Memory
 from ..support.checks import expect, require, require_kinds, require_positive
 from ..training.checkpoint import Checkpoint, Checkpoints, Progress, restore, state_tensors
 from ..training.evaluate import loss_of
+from ..training.trainer import SEEDS
 from .programs import TRAIN_PROGRAMS, Programs
 from .task import right
 
@@ -77,6 +85,10 @@ class Recipe:
     def __post_init__(self) -> None:
         require_positive(self, "tokens", "rows", "seq_len", "programs")
         require_kinds(self)
+        for name in ("learning_rate", "grad_clip"):
+            value = getattr(self, name)
+            expect(value > 0, name, value, "a number above 0")
+        expect(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "a number of at least 0")
 
     @property
     def steps(self) -> int:
@@ -89,62 +101,88 @@ class Recipe:
         return sorted({math.ceil(self.steps * n / 100) for n in range(1, 101)})
 
 
+def seed_of(seed: int, n: int) -> int:
+    """A seed of its own for the `n`-th pass, or for the dropout of the `n`-th step."""
+    return (seed * 1_000_003 + n) % SEEDS
+
+
 class Corpus:
     """
     ## One corpus, in blocks
 
-    What is left over at the end of the rows, less than a block, is not read. Raises `ValueError`
-    if there are more rows than the corpus has blocks.
+    `tokens` and `targets` are `(rows, n)`. A pass has as many `blocks` as fit wherever it begins.
+    Raises `ValueError` if that is none.
     """
 
     def __init__(self, task: Programs, recipe: Recipe, seed: int):
         corpus = task.corpus(recipe.programs, torch.Generator().manual_seed(seed))
-        words, n = len(corpus[0]), len(corpus[0]) // recipe.rows
-        expected = f"at most {words // recipe.seq_len}, as many as blocks of {recipe.seq_len} words"
-        expect(n >= recipe.seq_len, "rows", recipe.rows, expected)
+        T, words, self.seed = recipe.seq_len, len(corpus[0]), seed
+        n = words // recipe.rows
+        # A pass begins at a word from 0 to $T - 1$.
+        self.seq_len, self.blocks = T, (n - T + 1) // T
+        most = words // (2 * T - 1)
+        expected = f"at most {most} for {words} words in blocks of {T}; or take more programs"
+        expect(self.blocks > 0, "rows", recipe.rows, expected)
         self.tokens, self.targets = (x[: n * recipe.rows].view(recipe.rows, n) for x in corpus)
-        self.seq_len, self.blocks = recipe.seq_len, n // recipe.seq_len
 
     def block(self, step: int) -> Batch:
-        """What a step reads, `(rows, seq_len)`: `new` where the corpus begins."""
-        start = step % self.blocks * self.seq_len
-        part = slice(start, start + self.seq_len)
-        return Batch(self.tokens[:, part], self.targets[:, part], new=start == 0)
+        """
+        What a step reads, `(rows, seq_len)`: `new` where a pass begins. Raises `ValueError` if
+        there is no label in it.
+        """
+        number, i = divmod(step, self.blocks)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, number))
+        offset = int(torch.randint(self.seq_len, (), generator=generator))
+        part = slice(offset + i * self.seq_len, offset + (i + 1) * self.seq_len)
+        tokens, targets = self.tokens[:, part], self.targets[:, part]
+        good = bool((targets != IGNORE).any())
+        require(good, f"step {step + 1} reads no label; use more rows, or a larger seq_len")
+        return Batch(tokens, targets, new=i == 0)
 
-    @property
-    def digest(self) -> str:
-        """By which a run knows its corpus again, and with it the seed."""
-        return hashlib.sha256(self.tokens.contiguous().numpy().tobytes()).hexdigest()
+    def digest(self, *more: object) -> str:
+        """Identifies the corpus, and what `more` there is."""
+
+        def data(x: Tensor) -> bytes:
+            return x.contiguous().numpy().tobytes()
+
+        parts = data(self.tokens), data(self.targets), repr(more).encode()
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 class Reading:
     """
     ## A run, and all that a step changes
-
-    The model is moved to a GPU if there is one.
     """
 
     def __init__(self, model: LanguageModel, recipe: Recipe, seed: int):
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.recipe, self.seed = model.to(self.device).train(), recipe, seed
+        self.device = next(model.parameters()).device
+        self.model, self.recipe, self.seed = model.train(), recipe, seed
         self.optimizer = torch.optim.Adam(self.model.parameters())
         self.memory: Memory | None = None
         self.step, self.seconds = 0, 0.0
         self.curve: list[dict[str, Any]] = []
 
     def learn(self, batch: Batch) -> tuple[float, float]:
-        """One step; returns the loss, and the share of right answers before it."""
+        """
+        One step; returns the loss, and the share of right answers before it. Raises `ValueError`
+        for a loss that is not finite.
+        """
         recipe, parameters = self.recipe, self.model.parameters()
         rate = recipe.learning_rate * min(1, (self.step + 1) / max(1, recipe.warmup_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Masks of dropout depend on the step alone, whether or not the run was interrupted.
-        torch.manual_seed((self.seed << 24) + self.step)
+        # The masks of dropout depend on the seed and the step alone.
+        torch.manual_seed(seed_of(self.seed, self.step))
         tokens, targets = batch.tokens.to(self.device), batch.targets.to(self.device)
         past = None if batch.new or self.memory is None else self.memory
         logits, memory = self.model(tokens, past)
         loss = loss_of(logits, targets)
-        expect(bool(loss.isfinite()), f"the loss at step {self.step + 1}", loss.item(), "finite")
+        expect(
+            bool(loss.isfinite()),
+            f"the loss at step {self.step + 1}",
+            loss.item(),
+            "a finite number",
+        )
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
@@ -165,7 +203,7 @@ class Reading:
         self.curve.append(dict(zip(COLUMNS, row, strict=True)))
 
     def checkpoint(self, digest: str) -> Checkpoint:
-        """All of that, as it is kept."""
+        """Everything that a step changes, as one checkpoint."""
         rows = [[float(row[name]) for name in COLUMNS] for row in self.curve]
         curve = torch.tensor(rows, dtype=torch.float64)
         assert self.memory is not None
@@ -174,8 +212,16 @@ class Reading:
         return Checkpoint(progress, {**tensors, "curve": curve})
 
     def resume(self, kept: Checkpoints, digest: str) -> None:
-        """The inverse; raises `ValueError` if it is not this run that was kept."""
-        saved, origin = kept.load(print), str(kept.folder)
+        """
+        The inverse. Raises `ValueError` if it is another run that was kept, or if every checkpoint
+        is damaged.
+        """
+        origin = str(kept.folder)
+        try:
+            saved = kept.load(lambda line: print(line, file=sys.stderr))
+        except ValueError as error:
+            words = f"{origin}: every checkpoint is damaged; remove the folder to begin again"
+            raise ValueError(words) from error
         words = f"{origin} has a run with other settings or of another version; move it away"
         require(saved.progress.digest == digest, words)
         restore(self.model, self.optimizer, saved, origin)
@@ -197,13 +243,13 @@ def follow(
     """
     ## The loop
 
-    Trains `model` on a corpus of the `task`, and returns the curve, as `teach` does. What is needed
-    to go on is in `folder` until the end, or nowhere. Afterwards the model is on the CPU. Raises
-    `ValueError` if the loss is not finite, or if there is another run in the folder.
+    Trains `model` on a corpus of the `task`, and returns the curve, as `teach` does. Checkpoints
+    are in `folder`, the last of them with all that was learnt; without a folder nothing is kept.
+    Raises `ValueError` if the loss is not finite, or if there is another run in the folder.
     """
     corpus, run = Corpus(task, recipe, seed), Reading(model, recipe, seed)
     # By which the run knows itself again.
-    digest = hashlib.sha256(f"{recipe} {corpus.digest}".encode()).hexdigest()
+    digest = corpus.digest(recipe, model.config)
     kept = None if folder is None else Checkpoints(folder)
     if kept and kept.steps():
         run.resume(kept, digest)
@@ -213,9 +259,6 @@ def follow(
             show(run.curve[-1])
             if kept:
                 kept.save(run.checkpoint(digest))
-    model.cpu()
-    if kept:
-        kept.clear(all=True)
     return run.curve
 
 

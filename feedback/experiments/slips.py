@@ -6,18 +6,21 @@ summary: The first mistake in a long product: is it any element, or one whose me
 
 # Where a lost state goes
 
-A model that has learnt a group makes no mistake for three hundred steps, and then one. What has
-happened? If a step had *misread* its memory, any of the 59 other elements might come next, or those
-that are easily taken for it in the table. But there is another way to be wrong. A memory vector is
-never rounded, so it may *drift*, a little at each step, until it has come to the place of another
-element; and from then on it is read without a mistake, as that other element. Then the first wrong
-answer is a neighbour.
+A model that has learnt a group makes no mistake for hundreds of steps, and then one. What has
+happened? It may have confused two tokens, or two memories: then the wrong answer might be any of
+the 59 other elements, or one that shares something with the right one. But there is another way. A
+memory vector is never rounded, so it may *drift*, a little at each step, until it lies nearer to
+the place of another element. Then the first wrong answer is a neighbour.
 
 So this experiment trains the model on a group as [usual](catalog.py), with sequences of at most 32
-steps, and asks two things of it. Where does the memory of each element lie? At the mean of the
-memory vectors after sequences of 32 steps, where nothing has drifted yet. And which element is the
-first wrong answer in sequences of 512? What is recorded is its *rank* among the 59 others, by their
-distance from the right one: 1 is the nearest. Whoever guesses has a rank of 30 on average.
+steps, and asks two things. Where does the memory of each element lie? At the mean of the memory
+vectors after 32 steps, where little has drifted yet. And which element is the first wrong answer in
+sequences of 512? What is recorded is its *rank* among the 59 others, by their distance from the
+right one: 1 is the nearest. Whoever guesses has a rank of 30 on average. A low rank tells that
+mistakes lead to near states, not how they got there.
+
+It is also counted how many of those sequences are right again at their end. A state that had become
+another one for good would never be, but by chance.
 """
 
 import sys
@@ -62,46 +65,52 @@ def nearness(m: Tensor, y: Tensor, G: int) -> Tensor:
     # $\bar m_a$
     means = torch.stack([m[y == a].mean(0) for a in range(G)])
     # $\lVert \bar m_a - \bar m_b \rVert$, with $a$ itself in front of all others
-    distance = torch.cdist(means, means).fill_diagonal_(-1.0)
+    distance = (means[:, None] - means).norm(dim=-1).fill_diagonal_(-1.0)
     return distance.argsort(1).argsort(1)
 
 
 def first_mistakes(answers: Tensor, labels: Tensor) -> list[tuple[int, int]]:
-    """The right and the wrong element at the first mistake of each sequence that has one."""
+    """
+    The right and the wrong element at the first mistake of each sequence that has one; `answers`
+    and `labels` are `(B, T)`.
+    """
     wrong = (answers != labels) & (labels >= 0)
     rows = wrong.any(1).nonzero().flatten()
     first = wrong.int().argmax(1)[rows]
     return list(zip(labels[rows, first].tolist(), answers[rows, first].tolist(), strict=True))
 
 
-def slips(model: Any, task: Any, G: int, seed: int) -> dict[str, Any]:
+def slips(model: Any, task: Any, seed: int) -> dict[str, Any]:
     """
     ## What is recorded
 
-    How many sequences were read, and for each rank from 1 to $G - 1$ how many first mistakes have
-    it.
+    How many sequences were read; for each rank, from 1, how many first mistakes have it; and how
+    many of the sequences with a mistake `returned`, so that their last answer is right. Leaves the
+    model in evaluation mode. Raises `ValueError` if an element was never the product.
     """
     model.eval()
-    generator = torch.Generator().manual_seed(seed)
+    G, generator = task.n_labels, torch.Generator().manual_seed(seed)
     _, labels, m = read(model, task, 32, generator)
     rank = nearness(m, labels[:, -1], G)
     answers, labels, _ = read(model, task, 512, generator)
     counts = [0] * G
-    for right, wrong in first_mistakes(answers, labels):
-        counts[rank[right, wrong]] += 1
-    return {"sequences": SEQUENCES, "ranks": counts[1:]}
+    for right, given in first_mistakes(answers, labels):
+        counts[rank[right, given]] += 1
+    wrong = (answers != labels) & (labels >= 0)
+    returned = int((wrong.any(1) & ~wrong[:, -1]).sum())
+    return {"sequences": SEQUENCES, "ranks": counts[1:], "returned": returned}
 
 
 def run(seed: int, contests: Mapping[str, Experiment]) -> dict[str, Any]:
     """
     ## The experiment
 
-    For each group its model is trained, as in the contest of that name, and asked. The `seconds`
-    are those of the processor.
+    For each group its model is trained, as in the contest of that name, and asked; how far it has
+    come is printed to stderr. The `seconds` are those of the processor, not of a clock.
     """
     started, results = time.process_time(), []
     for group, contest in contests.items():
         model, _ = take_part(contest, "feedback", seed, lambda line: print(line, file=sys.stderr))
-        found = slips(model, contest.task, contest.task.n_labels, seed + TEST_SEED)
+        found = slips(model, contest.task, seed + TEST_SEED)
         results.append({"group": group, **found})
     return {"seed": seed, "seconds": time.process_time() - started, "results": results}

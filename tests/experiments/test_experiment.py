@@ -16,7 +16,7 @@ from feedback import FeedbackLM
 from feedback.__main__ import main
 from feedback.experiments import catalog
 from feedback.experiments.catalog import EXPERIMENTS, find
-from feedback.experiments.experiment import add_run, run_experiment, take_part
+from feedback.experiments.experiment import TEST_SEED, add_run, run_experiment, take_part
 from feedback.experiments.programs import WholePrograms
 from feedback.experiments.released import Recipe
 
@@ -82,6 +82,28 @@ def test_the_same_seed_gives_the_same_record(tmp_path):
         _, entry = take_part(tiny, "gru", seed, show=lambda line: None)
         entries.append([entry["test"], [row["loss"] for row in entry["curve"]]])
     assert entries[0] == entries[1] != entries[2]
+
+
+def test_the_examination_has_other_sequences():
+    """PyTorch keeps 32 bits of a seed, so not every other number is another seed."""
+
+    def drawn(seed):
+        return find("a5").task.draw(4, 32, torch.Generator().manual_seed(seed)).tokens
+
+    for seed in (1, 2, 3):
+        assert not drawn(seed).equal(drawn(seed + TEST_SEED))
+        assert drawn(seed).equal(drawn(seed + 2**40)), "why it is no larger power of two"
+
+
+def test_another_budget_is_another_run(tmp_path, monkeypatch):
+    """After a trial the whole course is still to be taken; both are in the record."""
+    experiment = small("a5")
+    monkeypatch.setattr(catalog, "find", lambda _: experiment)
+    base = ["experiment", "a5", "--only", "gru", "--out", str(tmp_path), "--tokens"]
+    for tokens in ("2000", "4000", "2000"):
+        assert main([*base, tokens]) == 0
+    runs = json.loads((tmp_path / "a5.json").read_text())["runs"]
+    assert [run["course"]["tokens"] for run in runs] == [2000, 4000]
 
 
 def test_list(capsys):

@@ -14,7 +14,7 @@ from feedback.experiments.groups import WordProblem
 from feedback.memory import Memory
 
 TASK = WordProblem("z60")
-# How many steps round the dial the element of each number lies: some element of order 60 is one.
+# How many steps round the dial each element lies: element 59 has order 60, and is one step.
 CLOCK = {0: 0}
 while len(CLOCK) < 60:
     CLOCK[TASK.table[59, list(CLOCK)[-1]].item()] = len(CLOCK)
@@ -50,14 +50,14 @@ def test_the_elements_of_the_clock_are_those_of_the_group():
 @pytest.mark.parametrize(("jump", "ranks"), [(1, {1, 2}), (-2, {3, 4}), (30, {59})])
 def test_a_slip_has_the_rank_of_the_place_that_it_leads_to(jump, ranks):
     """One hour further is one of the two nearest, and half the dial away the farthest of all."""
-    found = slips.slips(Clock(jump), TASK, 60, seed=3)
+    found = slips.slips(Clock(jump), TASK, seed=3)
     assert found["sequences"] == sum(found["ranks"]) == 1024 and len(found["ranks"]) == 59
-    assert sum(found["ranks"][rank - 1] for rank in ranks) == 1024
+    assert sum(found["ranks"][rank - 1] for rank in ranks) == 1024 and found["returned"] == 0
 
 
 def test_who_makes_no_mistake_has_no_slips():
     """No sequence is counted."""
-    assert sum(slips.slips(Clock(faithful=True), TASK, 60, seed=3)["ranks"]) == 0
+    assert sum(slips.slips(Clock(faithful=True), TASK, seed=3)["ranks"]) == 0
 
 
 def test_the_first_mistake_is_found():
@@ -65,6 +65,28 @@ def test_the_first_mistake_is_found():
     labels = torch.tensor([[-100, 1, 2, 3], [-100, 4, 5, 6], [-100, 7, 8, 9]])
     answers = torch.tensor([[9, 1, 7, 8], [4, 4, 5, 6], [7, 1, 8, 2]])
     assert slips.first_mistakes(answers, labels) == [(2, 7), (7, 1)]
+
+
+def test_nearness_is_seen_from_the_row():
+    """Three places on a line: the outer ones are not each other's second for the same reason."""
+    m, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.arange(3)
+    assert slips.nearness(m, y, 3).tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0]]
+    # Seen from the place in the middle, the first is the nearest; from the last, the second.
+    assert slips.nearness(torch.cat([m, m + 0.5]), torch.cat([y, y]), 3)[1].tolist() == [1, 0, 2]
+
+
+def test_who_comes_back_is_counted():
+    """An hour ahead for a hundred steps, then right again: each has a slip, and all return."""
+
+    class Late(Clock):
+        def forward(self, tokens):
+            wrong, memory = super().forward(tokens)
+            right, _ = Clock(faithful=True)(tokens)
+            late = torch.arange(tokens.shape[1])[:, None] < 400
+            return torch.where(late, wrong, right), memory
+
+    found = slips.slips(Late(), TASK, seed=3)
+    assert sum(found["ranks"]) == found["returned"] == 1024
 
 
 def test_an_element_that_was_not_seen():
