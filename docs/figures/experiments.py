@@ -30,7 +30,7 @@ RECORDS = Path(__file__).parents[1] / "runs" / "experiments"
 """Where `python -m feedback experiment NAME --out docs/runs/experiments` writes."""
 
 WIDTH, LEFT, RIGHT = 420, 44, 8
-TOP, BOTTOM, LEGEND = 44, 206, 17
+TOP, BOTTOM, LEGEND = 44, 199, 16
 """Where the lines are, and how far apart the lines of the legend."""
 
 Record = dict[str, Any]
@@ -129,11 +129,11 @@ def finish(name: str, lines: list[str], columns: Sequence[Sequence[Look]]) -> st
     """The picture, with a legend in two columns below it."""
     for x, column in zip((LEFT - 40, LEFT + 180), columns, strict=True):
         for i, look in enumerate(column):
-            y = BOTTOM + 66 + LEGEND * i
+            y = BOTTOM + 60 + LEGEND * i
             if look.colour:
                 lines.append(f'<path d="M{x} {y - 4} h26" {look.style()}/>')
             lines.append(label(x + 34, y, look.name, "start"))
-    height = BOTTOM + 56 + LEGEND * max(map(len, columns))
+    height = BOTTOM + 50 + LEGEND * max(map(len, columns))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         f'data-figure="{name}">'

@@ -104,6 +104,7 @@ ROLES = {"cost": "parameters and cost", **{mark: f"{of} right, %" for mark, of i
 LANGUAGES_HEADING = "Formal languages, scaled accuracy"
 PASSES_HEADINGS = {"trained": "Passes (visits), trained", "untrained": "Passes (visits), untrained"}
 TEXT_HEADING = "Tiny Shakespeare, 400 steps: what is changed"
+SLIPS_HEADING = "First mistakes in 512 steps"
 TASKS = {"text": "text", "a5": TITLES["a5"]}
 """What is read in parallel in time."""
 
@@ -122,6 +123,7 @@ HEADINGS = {
     LANGUAGES_HEADING,
     *PASSES_HEADINGS.values(),
     TEXT_HEADING,
+    SLIPS_HEADING,
 }
 """All that a table of a page can have."""
 
@@ -263,6 +265,25 @@ def text_table(record: Record) -> str:
     return table(rows)
 
 
+def slips_table(record: Record) -> str:
+    """
+    ## Where a lost state goes
+
+    For each group and seed, how many sequences have a mistake; in how many of them the first is one
+    of the nearest elements; and how many are right at their end.
+    """
+    near = {1: "nearest", 4: "4 nearest", 10: "10 nearest"}
+    head = "seed", "sequences", "with a mistake", *(f"to the {words}" for words in near.values())
+    rows = [[SLIPS_HEADING, *head, "right at the end"]]
+    for run in record["runs"]:
+        for found in run["results"]:
+            ranks = found["ranks"]
+            counts = found["sequences"], sum(ranks), *(sum(ranks[:n]) for n in near)
+            numbers = (run["seed"], *counts, found["returned"])
+            rows.append([TITLES[found["group"]], *(f"{n:,}" for n in numbers)])
+    return table(rows)
+
+
 def tables(name: str, folder: Path = RECORDS) -> list[str]:
     """
     ## All tables of a record
@@ -279,6 +300,8 @@ def tables(name: str, folder: Path = RECORDS) -> list[str]:
         return [passes_table(record, model) for model in PASSES_HEADINGS]
     if name == "text_ablations":
         return [text_table(record)]
+    if name == "slips":
+        return [slips_table(record)]
     if name in LANGUAGES:
         records = {other: read(other, folder) for other in LANGUAGES}
         return [languages_table({other: r for other, r in records.items() if r})]

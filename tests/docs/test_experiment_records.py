@@ -34,6 +34,7 @@ from docs.figures.tables import (
     every_table,
     heading_of,
     passes_table,
+    slips_table,
     text_table,
 )
 from feedback import ModelConfig
@@ -47,7 +48,7 @@ FIGURE_FOLDER = ROOT / "docs" / "figures"
 PAGES = [
     *(
         ROOT / "docs" / "pages" / f"{name}.md"
-        for name in ("worth", "paper_results", "architectures")
+        for name in ("worth", "paper_results", "architectures", "log")
     ),
     ROOT / "docs" / "runs" / "README.md",
 ]
@@ -75,17 +76,23 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
     ("a5_ablations", "all_layers"): set(),
-    ("a5_ablations", "top_only"): {1},
-    ("a5_ablations", "embedding_only"): {1},
     ("a5_ablations", "plain_mean"): set(),
     ("a5_ablations", "kv_of_each_layer"): set(),
-    ("a5_ablations", "no_norm"): {1},
     ("a5_ablations", "mem_len_2"): set(),
     ("a5_ablations", "mem_len_8"): set(),
-    ("a5_ablations", "mem_len_32"): {1},
     ("a5_ablations", "mem_len_32_no_positions"): set(),
     ("a5_ablations", "two_layers"): set(),
     ("a5_ablations", "four_layers"): set(),
+    ("a5_at_once", "feedback"): {1},
+    ("a5_at_once", "no_feedback"): set(),
+    ("a5_at_once", "transformer_2"): {1},
+    ("a5_at_once", "transformer_2_no_positions"): set(),
+    ("a5_at_once", "transformer_8"): set(),
+    ("a5_at_once", "transformer_8_no_positions"): set(),
+    ("a5_at_once", "gru"): set(),
+    ("a5_at_once", "lstm"): {1},
+    ("a5_at_once", "mamba"): set(),
+    ("a5_at_once", "delta_product"): {1},
     ("arithmetic", "transformer_2"): {1},
     ("arithmetic", "lstm"): {1},
     ("brackets", "transformer_2"): set(),
@@ -129,7 +136,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("walk", "transformer_2"): {1},
     ("walk", "lstm"): {1},
     ("z60", "no_feedback"): set(),
-    ("z60", "transformer_2"): {1},
     ("z60", "transformer_2_no_positions"): set(),
     ("z60", "transformer_8"): set(),
     ("z60", "transformer_8_no_positions"): set(),
@@ -430,6 +436,13 @@ def test_the_picture_of_passes_shows_both_tasks():
     )
 
 
+def test_the_table_of_slips_adds_up():
+    """First mistakes are counted up to a rank; a row for each group and seed."""
+    found = {"group": "z60", "sequences": 1024, "ranks": [2, 1, 0, 4] + 55 * [1], "returned": 5}
+    lines = slips_table({"runs": [{"seed": 3, "results": [found]}]}).splitlines()
+    assert lines[2:] == [r"| $\mathbb{Z}_{60}$ | 3 | 1,024 | 62 | 2 | 7 | 13 | 5 |"]
+
+
 def test_the_table_of_text_ablations_compares_equal_seeds():
     """What a change costs is the difference from the unchanged model of the same seed."""
 
@@ -541,34 +554,87 @@ def test_what_the_pages_claim_of_controls():
     one, two, three = ((share - 0.2) / 0.8 for share in (one, two, three))
     assert f"at {one:.3f} of a possible 1" in " ".join(log.split())
     assert f"{two:.3f} and {three:.3f}" in log and max(two, three) < one
-    (rival,), sums = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
-    assert rival["curve"][-1]["seq_len"] == 12
+    rivals, sums = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
+    assert sorted(run["curve"][-1]["seq_len"] for run in rivals) == [8, 12, 12]
     assert all(run["test"]["64"]["final"] == 1 for run in sums)
     kept = [run["test"]["512"]["final"] for run in runs_of("a5", "feedback")]
     # Two of three seeds lose the sum sooner than any loses the product; the third never does.
     ends = sorted(run["test"]["512"]["final"] for run in sums)
     assert len(ends) == 3 and ends[1] < min(kept) and ends[2] == 1
-    # The product in A4 x Z5 is learnt, and lost sooner than by any seed in A5 or Z60.
-    (solvable,) = runs_of("a4z5", "feedback")
-    assert solvable["test"]["16"]["final"] == solvable["test"]["32"]["final"] == 1
+    # In A4 x Z5 two seeds keep the product; one loses it, sooner than any seed in these groups.
+    lost, *good = sorted(runs_of("a4z5", "feedback"), key=lambda run: run["test"]["512"]["final"])
+    assert len(good) == 2 and min(run["test"]["512"]["final"] for run in good) >= min(kept)
+    assert lost["test"]["16"]["final"] == lost["test"]["32"]["final"] == 1
     others = [run["test"] for name in ("a5", "z60") for run in runs_of(name, "feedback")]
+    others += [run["test"] for run in good]
     for T in ("64", "128", "256", "512"):
-        assert solvable["test"][T]["final"] < min(test[T]["final"] for test in others)
+        assert lost["test"][T]["final"] < min(test[T]["final"] for test in others)
     assert {run["seed"] for run in runs_of("swap_s5", "feedback")} == SEEDS
     for swaps in runs_of("swap_s5", "feedback"):
         assert all(marks["sequence"] == 1 for marks in swaps["test"].values())
 
 
+def test_what_the_pages_claim_without_short_sequences():
+    """At full length from the start only the LSTM is better than chance, and far from right."""
+    for who in ("feedback", "transformer_2", "delta_product"):
+        for run in runs_of("a5_at_once", who):
+            assert max(marks["final"] for marks in run["test"].values()) < 0.04
+        # The logarithm of 60.
+        assert abs(run["curve"][-1]["loss"] - 4.094) < 0.04
+    for run in runs_of("a5_at_once", "lstm"):
+        assert 0.1 < run["test"]["16"]["final"] < 0.5 and run["test"]["512"]["final"] < 0.04
+        assert round(run["test"]["32"]["token"], 2) == 0.23
+        assert round(run["curve"][-1]["loss"], 1) == 2.3
+
+
+def test_a_second_examination_found_the_same():
+    """As the log says: other sequences, the same shares but for chance; all differences small."""
+    record = json.loads((RECORDS / "search/examined_again.json").read_text())
+    pairs = [
+        (model["before"][T]["final"], model["after"][T]["final"])
+        for model in record["models"]
+        for T in model["before"]
+    ]
+    assert len(record["models"]) == 14 and len(pairs) == 84
+    differences = [b - a for a, b in pairs]
+    assert abs(sum(differences) / 84) < 1e-4
+    a, b = max(pairs, key=lambda pair: abs(pair[1] - pair[0]))
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    assert f"is {100 * abs(b - a):.1f} points" in log
+    assert f"({100 * a:.1f} and {100 * b:.1f} %" in log
+    for a, b in pairs:
+        p = (a + b) / 2
+        assert abs(b - a) < 3 * (2 * p * (1 - p) / 1024) ** 0.5 + 1 / 1024
+
+
+def test_what_the_pages_claim_of_slips():
+    """Three models lose the state, mostly to one of the ten nearest elements, and not for good."""
+    results = [found for run in FOUND["slips"]["runs"] for found in run["results"]]
+    lost = [found for found in results if sum(found["ranks"]) > 20]
+    assert len(results) == 6 and len(lost) == 3
+    slips = [sum(found["ranks"]) for found in lost]
+    near = [sum(found["ranks"][:10]) / n for found, n in zip(lost, slips, strict=True)]
+    back = [found["returned"] / n for found, n in zip(lost, slips, strict=True)]
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    assert min(near) > 0.7
+    assert f"{100 * min(near):.0f} to {100 * max(near):.0f} % of the first mistakes" in log
+    assert f"{100 * min(back):.0f} to {100 * max(back):.0f} % are right again at their end" in log
+
+
 def test_what_the_pages_claim_of_ablations():
     """Without feedback nothing is learnt; the other changes are learnt, 32 slots kept less well."""
-    end = {run["contestant"]: run for run in FOUND["a5_ablations"]["runs"]}
-    assert end["embedding_only"]["curve"][-1]["seq_len"] == 3
-    kept = {who: run["test"]["512"]["final"] for who, run in end.items()}
+    runs: dict[str, list[dict]] = {}
+    for run in FOUND["a5_ablations"]["runs"]:
+        runs.setdefault(run["contestant"], []).append(run)
+    assert {len(mine) for mine in runs.values()} == {3}, "three seeds each, says the page"
+    assert all(run["curve"][-1]["seq_len"] == 3 for run in runs["embedding_only"])
+    ends = {who: [run["test"]["512"]["final"] for run in mine] for who, mine in runs.items()}
+    kept = {who: sum(shares) / 3 for who, shares in ends.items()}
     plain = min(run["test"]["512"]["final"] for run in runs_of("a5", "feedback"))
-    assert (
-        kept["mem_len_32"] < kept["no_norm"] < kept["top_only"] and kept["top_only"] > plain - 0.01
-    )
-    assert kept["no_norm"] > 0.98 and round(plain, 3) == 0.998
+    assert round(plain, 3) == 0.998 and min(ends["top_only"]) >= plain
+    assert kept["mem_len_32"] < kept["no_norm"] < kept["top_only"]
+    assert min(ends["no_norm"]) > 0.98 and min(ends["mem_len_32"]) > 0.95
+    assert max(ends["mem_len_32"]) < plain
 
 
 def test_what_the_pages_claim_of_text():
