@@ -103,10 +103,7 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("counting", "no_feedback"): set(),
     ("counting", "transformer_2"): set(),
     ("counting", "lstm"): set(),
-    ("parity", "feedback"): {1, 2},
     ("parity", "transformer_2"): {1},
-    ("parity", "lstm"): {1},
-    ("programs_3", "transformer_2"): {1},
     ("recall", "no_feedback"): set(),
     ("recall", "transformer_2"): {1},
     ("reverse", "feedback"): {1},
@@ -480,8 +477,9 @@ def test_what_the_pages_claim_of_programs():
         # The authors' model reads 1.64 billion.
         assert 100 * run["tokens"] < 1_640_000_000
         assert run["machine"]["threads"] == 1
-    (rival,) = runs_of("programs_3", "transformer_2")
-    assert rival["curve"][-1]["seq_len"] == 48 and rival["test"]["512"]["token"] < 0.289
+    rivals = runs_of("programs_3", "transformer_2")
+    assert [rival["curve"][-1]["seq_len"] for rival in rivals] == [48, 48, 32]
+    assert all(rival["test"]["512"]["token"] < 0.289 for rival in rivals)
     # An LSTM learns them too, and makes more mistakes.
     lstms = runs_of("programs_3", "lstm")
     assert [run["curve"][-1]["seq_len"] == 432 for run in lstms] == [True, True, False]
@@ -576,11 +574,11 @@ def test_what_the_pages_claim_of_controls():
 
 def test_what_the_pages_claim_without_short_sequences():
     """At full length from the start only the LSTM is better than chance, and far from right."""
-    for who in ("feedback", "transformer_2", "delta_product"):
+    for who, loss in (("feedback", 4.09), ("transformer_2", 4.09), ("delta_product", 4.07)):
         for run in runs_of("a5_at_once", who):
             assert max(marks["final"] for marks in run["test"].values()) < 0.04
-        # The logarithm of 60.
-        assert abs(run["curve"][-1]["loss"] - 4.094) < 0.04
+            # That of guessing is 4.094, the logarithm of 60.
+            assert round(run["curve"][-1]["loss"], 2) == loss
     for run in runs_of("a5_at_once", "lstm"):
         assert 0.1 < run["test"]["16"]["final"] < 0.5 and run["test"]["512"]["final"] < 0.04
         assert round(run["test"]["32"]["token"], 2) == 0.23
@@ -598,10 +596,11 @@ def test_a_second_examination_found_the_same():
     assert len(record["models"]) == 14 and len(pairs) == 84
     differences = [b - a for a, b in pairs]
     assert abs(sum(differences) / 84) < 1e-4
+    assert round(100 * sum(map(abs, differences)) / 84, 1) == 0.4
     a, b = max(pairs, key=lambda pair: abs(pair[1] - pair[0]))
     log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
     assert f"is {100 * abs(b - a):.1f} points" in log
-    assert f"({100 * a:.1f} and {100 * b:.1f} %" in log
+    assert f"{100 * a:.1f} and {100 * b:.1f} %" in log
     for a, b in pairs:
         p = (a + b) / 2
         assert abs(b - a) < 3 * (2 * p * (1 - p) / 1024) ** 0.5 + 1 / 1024
@@ -616,7 +615,9 @@ def test_what_the_pages_claim_of_slips():
     near = [sum(found["ranks"][:10]) / n for found, n in zip(lost, slips, strict=True)]
     back = [found["returned"] / n for found, n in zip(lost, slips, strict=True)]
     log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
-    assert min(near) > 0.7
+    page = " ".join((ROOT / "docs/pages/worth.md").read_text(encoding="utf-8").split())
+    words = f"{100 * min(near):.0f} to {100 * max(near):.0f} % of the first wrong answers"
+    assert min(near) > 0.7 and words in page and round(100 * 10 / 59) == 17
     assert f"{100 * min(near):.0f} to {100 * max(near):.0f} % of the first mistakes" in log
     assert f"{100 * min(back):.0f} to {100 * max(back):.0f} % are right again at their end" in log
 
@@ -646,11 +647,14 @@ def test_what_the_pages_claim_of_text():
             above.setdefault(what, []).append(value - loss["all_layers"])
     assert {len(values) for values in above.values()} == {3}
     means = {what: sum(values) / 3 for what, values in above.items()}
-    cut = {round(means[what], 2) for what in ("embedding_only", "own_past")}
-    assert cut == {0.03, 0.04}
+    assert round(means["embedding_only"], 2) == 0.04 and round(means["own_past"], 2) == 0.03
     for what in ("embedding_only", "own_past", "kv_of_each_layer"):
         assert min(above[what]) > 0
-    assert abs(means["plain_mean"]) < 0.015 and abs(means["top_only"]) < 0.015
+    # A Transformer's own past, beside a model that has as many keys and values.
+    rest = [a - b for a, b in zip(above["own_past"], above["kv_of_each_layer"], strict=True)]
+    assert round(sum(rest) / 3, 2) == 0.01 and min(rest) < 0 < max(rest)
+    assert round(means["kv_of_each_layer"], 2) == 0.02 and round(means["top_only"], 2) == 0.01
+    assert min(above["plain_mean"]) < 0 < max(above["plain_mean"])
     assert min(above["no_positions"]) > 0.5
     assert max(above["no_norm"] + above["mem_len_1"] + above["mem_len_4"]) < 0
     assert means["mem_len_4"] < means["mem_len_1"]
