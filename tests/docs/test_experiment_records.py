@@ -93,19 +93,12 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_at_once", "lstm"): {1},
     ("a5_at_once", "mamba"): set(),
     ("a5_at_once", "delta_product"): {1},
-    ("arithmetic", "transformer_2"): {1},
-    ("arithmetic", "lstm"): {1},
-    ("brackets", "transformer_2"): set(),
-    ("brackets", "lstm"): {1},
     ("copy", "no_feedback"): set(),
-    ("copy", "transformer_2"): {1},
     ("counting", "feedback"): {1},
     ("counting", "no_feedback"): set(),
     ("counting", "transformer_2"): set(),
     ("counting", "lstm"): set(),
-    ("parity", "transformer_2"): {1},
     ("recall", "no_feedback"): set(),
-    ("recall", "transformer_2"): {1},
     ("reverse", "feedback"): {1},
     ("reverse", "no_feedback"): set(),
     ("reverse", "transformer_2"): {1},
@@ -672,8 +665,9 @@ def test_what_the_pages_claim_of_toys():
     assert stops == {"transformer_2": 18, "no_feedback": 12, "lstm": 50}
     lucky = sorted(run["test"]["41"]["token"] for run in runs_of("copy", "feedback"))
     assert len(lucky) == 3 and lucky[0] < 0.36 and lucky[1] == 1
-    for who in ("lstm", "transformer_2"):
-        assert all(0.78 < run["test"]["41"]["token"] < 0.84 for run in runs_of("copy", who))
+    assert all(0.78 < run["test"]["41"]["token"] < 0.84 for run in runs_of("copy", "lstm"))
+    shares = [round(run["test"]["41"]["token"], 2) for run in runs_of("copy", "transformer_2")]
+    assert len(shares) == 3 and (min(shares), max(shares)) == (0.45, 0.8)
     for who in ("feedback", "transformer_2"):
         assert runs_of("reverse", who)[0]["test"]["41"]["sequence"] == 1
 
