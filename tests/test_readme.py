@@ -47,13 +47,16 @@ def test_the_tree_is_the_tree():
     """Each module is listed in its folder, in the order in which the package says to read them."""
     tree = next(body for _, body in BLOCKS if body.startswith("feedback/"))
     listed: dict[str, list[str]] = {}
+    folders: list[str] = []
     for line in tree.split("notebooks/")[0].splitlines():
         indent, name = re.match(r"( *)(\S+)", line).groups()
+        # Two spaces for each folder that it is in.
+        inside = "".join(folders[: len(indent) // 2])
         if name.endswith("/"):
-            folder = name if not indent else f"feedback/{name}"
-            listed[folder] = []
+            folders[len(indent) // 2 :] = [name]
+            listed[inside + name] = []
         else:
-            listed["feedback/" if len(indent) == 2 else folder].append(name)
+            listed[inside].append(name)
     assert listed.pop("feedback/trained/") == []
     expected: dict[str, list[str]] = {}
     settings = Settings.read(ROOT)

@@ -30,7 +30,7 @@ from typing import Any
 
 from feedback.experiments.catalog import EXPERIMENTS, STUDIES, find
 from feedback.experiments.languages import scaled_accuracy
-from feedback.experiments.parallel_in_time import TOLERANCES
+from feedback.experiments.studies.parallel_in_time import TOLERANCES
 from feedback.support.checks import expect
 
 from .experiments import MARKS, RECORDS, WHO, Record, Run, read

@@ -19,7 +19,6 @@ from typing import Any
 
 from ..config import FAIR
 from ..support.checks import expect, require
-from . import parallel_in_time, slips, text_ablations
 from .course import Course
 from .experiment import Contestant, Experiment, run_experiment, run_study
 from .groups import WordProblem
@@ -27,6 +26,7 @@ from .languages import Arithmetic, Brackets, Language, MixedLengths, Parity
 from .programs import Programs, WholePrograms
 from .released import Recipe, follow, twice_as_deep
 from .rivals import RIVALS, variant
+from .studies import parallel_in_time, slips, text_ablations
 from .task import Task, UpTo
 from .toys import Copy, Counting, Recall, Walk
 

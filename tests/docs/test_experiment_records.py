@@ -41,7 +41,7 @@ from feedback import ModelConfig
 from feedback.__main__ import parse
 from feedback.commands import Experiments
 from feedback.experiments.catalog import EXPERIMENTS, find
-from feedback.experiments.text_ablations import VARIANTS
+from feedback.experiments.studies.text_ablations import VARIANTS
 
 ROOT = RECORDS.parents[2]
 FIGURE_FOLDER = ROOT / "docs" / "figures"

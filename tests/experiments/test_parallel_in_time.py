@@ -15,7 +15,7 @@ from parity import awaken
 
 from feedback import FeedbackLM, ModelConfig
 from feedback.data.text import IGNORE
-from feedback.experiments import parallel_in_time as parallel
+from feedback.experiments.studies import parallel_in_time as parallel
 from feedback.reference import recurrent_step
 
 RECORD = Path(__file__).parents[2] / "docs/runs/experiments/parallel_in_time.json"

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from feedback.__main__ import main
-from feedback.experiments import catalog, slips
+from feedback.experiments import catalog
 from feedback.experiments.catalog import find
 from feedback.experiments.experiment import run_study
 from feedback.experiments.groups import WordProblem
+from feedback.experiments.studies import slips
 from feedback.memory import Memory
 
 TASK = WordProblem("z60")

@@ -10,7 +10,8 @@ from runs import SMALL
 
 from feedback import ModelConfig, TrainConfig
 from feedback.__main__ import main
-from feedback.experiments import catalog, text_ablations
+from feedback.experiments import catalog
+from feedback.experiments.studies import text_ablations
 from feedback.lm.language_model import TransformerLM
 
 

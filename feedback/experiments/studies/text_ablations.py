@@ -26,13 +26,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import ModelConfig
-from ..lm.language_model import TransformerLM
-from ..training.evaluate import evaluate
-from ..training.schedule import make_optimizer
-from ..training.train_config import TrainConfig
-from ..training.trainer import Trainer
-from .rivals import variant
+from ...config import ModelConfig
+from ...lm.language_model import TransformerLM
+from ...training.evaluate import evaluate
+from ...training.schedule import make_optimizer
+from ...training.train_config import TrainConfig
+from ...training.trainer import Trainer
+from ..rivals import variant
 
 MAX_STEPS = 400
 """The budget: 400 batches of 32 rows of 64 characters."""

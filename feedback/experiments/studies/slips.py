@@ -12,8 +12,8 @@ the 59 other elements, or one that shares something with the right one. But ther
 memory vector is never rounded, so it may *drift*, a little at each step, until it lies nearer to
 the place of another element. Then the first wrong answer is a neighbour.
 
-So this experiment trains the model on a group as [usual](catalog.py), with sequences of at most 32
-steps, and asks two things. Where does the memory of each element lie? At the mean of the memory
+So this experiment trains the model on a group as [usual](../catalog.py), with sequences of at most
+32 steps, and asks two things. Where does the memory of each element lie? At the mean of the memory
 vectors after 32 steps, where little has drifted yet. And which element is the first wrong answer in
 sequences of 512? What is recorded is its *rank* among the 59 others, by their distance from the
 right one: 1 is the nearest. Whoever guesses has a rank of 30 on average. A low rank tells that
@@ -31,8 +31,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..support.checks import require
-from .experiment import TEST_SEED, Experiment, take_part
+from ...support.checks import require
+from ..experiment import TEST_SEED, Experiment, take_part
 
 SEQUENCES = 1024
 """How many are read to the end, and how many for the places of the elements."""

@@ -17,7 +17,7 @@ Transformer, and a few passes may do what takes $T$ steps one after the other. M
 
 It depends on what is remembered. The model of Tiny Shakespeare that comes with the package is
 solved to 1 % in about ten passes, whether the text has 64 steps or 256. The model that multiplies
-in $A_5$, the [word problem](groups.py) on which feedback is worth most, needs 64 passes for 64
+in $A_5$, the [word problem](../groups.py) on which feedback is worth most, needs 64 passes for 64
 steps and 256 for 256. That is exactly as many as there are steps, and nothing is gained at all. The
 one forgets, and need not wait for what it forgets. The other keeps a state in which each step
 counts, and such a state has to be carried through all of them.
@@ -59,11 +59,11 @@ which is iterated in the same groups, against the direction of time.
 
 ## What is measured, and what is not
 
-The exact solution is that of the [reference](../reference.py), in float64, and its gradient that of
-autograd. Each window begins with an empty memory and each iteration with zeros. Gradients are taken
-at the exact states, so their errors do not include those of the states. The cost is counted, not
-timed: a pass has the operations of a whole forward, $T \cdot L$ layers of a step, in $G \cdot L$
-operations one after the other; stepping has as many operations as one pass, in $T \cdot L$ after
+The exact solution is that of the [reference](../../reference.py), in float64, and its gradient that
+of autograd. Each window begins with an empty memory and each iteration with zeros. Gradients are
+taken at the exact states, so their errors do not include those of the states. The cost is counted,
+not timed: a pass has the operations of a whole forward, $T \cdot L$ layers of a step, in $G \cdot
+L$ operations one after the other; stepping has as many operations as one pass, in $T \cdot L$ after
 each other. A program that leaves out what is already exact would save up to half of the operations,
 and none of the visits. Newton's method and its relatives, which use derivatives to make a better
 guess, are not tried.
@@ -149,11 +149,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.text import IGNORE, Batch, load_corpus, random_batch
-from ..lm.language_model import FeedbackLM
-from ..reference import Recurrence, recurrent_step, reference_forward
-from ..support.checks import expect, require
-from .groups import WordProblem
+from ...data.text import IGNORE, Batch, load_corpus, random_batch
+from ...lm.language_model import FeedbackLM
+from ...reference import Recurrence, recurrent_step, reference_forward
+from ...support.checks import expect, require
+from ..groups import WordProblem
 
 GROUPS = (1, 4, 16)
 """Jacobi, and two kinds of Gauss-Seidel."""

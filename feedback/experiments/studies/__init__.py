@@ -1,0 +1,6 @@
+"""
+---
+title: Studies
+summary: Experiments that are no contests: each asks one question of models trained here.
+---
+"""
