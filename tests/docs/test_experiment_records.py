@@ -94,15 +94,11 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_at_once", "mamba"): set(),
     ("a5_at_once", "delta_product"): {1},
     ("copy", "no_feedback"): set(),
-    ("counting", "feedback"): {1},
     ("counting", "no_feedback"): set(),
     ("counting", "transformer_2"): set(),
     ("counting", "lstm"): set(),
     ("recall", "no_feedback"): set(),
-    ("reverse", "feedback"): {1},
     ("reverse", "no_feedback"): set(),
-    ("reverse", "transformer_2"): {1},
-    ("reverse", "lstm"): {1},
     ("s5", "no_feedback"): set(),
     ("s5", "transformer_2"): set(),
     ("s5", "transformer_2_no_positions"): set(),
@@ -656,8 +652,8 @@ def test_what_the_pages_claim_of_text():
 def test_what_the_pages_claim_of_toys():
     """What a state is enough for is kept; two seeds of three copy; reversing is learnt."""
     for name in ("counting", "walk"):
-        (run,) = runs_of(name, "feedback")
-        assert all(marks["sequence"] == 1 for marks in run["test"].values())
+        for run in runs_of(name, "feedback"):
+            assert all(marks["sequence"] == 1 for marks in run["test"].values())
     stops = {
         who: runs_of("walk", who)[0]["curve"][-1]["seq_len"]
         for who in ("transformer_2", "no_feedback", "lstm")
@@ -669,7 +665,12 @@ def test_what_the_pages_claim_of_toys():
     shares = [round(run["test"]["41"]["token"], 2) for run in runs_of("copy", "transformer_2")]
     assert len(shares) == 3 and (min(shares), max(shares)) == (0.45, 0.8)
     for who in ("feedback", "transformer_2"):
-        assert runs_of("reverse", who)[0]["test"]["41"]["sequence"] == 1
+        assert all(run["test"]["41"]["token"] > 0.999 for run in runs_of("reverse", who))
+    # Beyond that the LSTM does better, without being right.
+    lstms = [run["test"]["81"]["token"] for run in runs_of("reverse", "lstm")]
+    others = [r["test"]["81"]["token"] for w in ("feedback", "transformer_2")
+              for r in runs_of("reverse", w)]  # fmt: skip
+    assert max(others) < min(lstms) < max(lstms) < 0.9
 
 
 def test_what_the_pages_claim_of_recall_and_languages():
