@@ -561,6 +561,28 @@ def test_what_the_pages_claim_of_controls():
         assert all(marks["sequence"] == 1 for marks in swaps["test"].values())
 
 
+def middle(name: str, who: str, length: int) -> float:
+    """The tokens after which the middle one of three seeds had come to this length."""
+    reached = (
+        next((row["tokens"] for row in run["curve"] if row["seq_len"] >= length), float("inf"))
+        for run in runs_of(name, who)
+    )
+    return sorted(reached)[1]
+
+
+def test_what_is_said_beside_the_curves():
+    """Who is the first at the end of the course, who comes later, and who stops where."""
+    first, second, third = (middle("a5", w, 32) for w in ("delta_product", "feedback", "lstm"))
+    assert first < second < third < 6_000_000
+    assert middle("a5", "gru", 8) < middle("a5", "gru", 12) == float("inf")
+    for who in ("transformer_2", "transformer_2_no_positions", "transformer_8"):
+        assert middle("a5", who, 3) < middle("a5", who, 4) == float("inf")
+    first, second, third = (
+        middle("programs_3", w, 432) for w in ("feedback", "lstm", "transformer_2")
+    )
+    assert first < second < third == float("inf")
+
+
 def test_what_the_pages_claim_without_short_sequences():
     """At full length from the start only the LSTM is better than chance, and far from right."""
     for who, loss in (("feedback", 4.09), ("transformer_2", 4.09), ("delta_product", 4.07)):
@@ -589,7 +611,11 @@ def test_a_second_examination_found_the_same():
     a, b = max(pairs, key=lambda pair: abs(pair[1] - pair[0]))
     log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
     assert f"is {100 * abs(b - a):.1f} points" in log
-    assert f"{100 * a:.1f} and {100 * b:.1f} %" in log
+    assert f"{100 * a:.2f} and {100 * b:.2f} %" in log
+    assert round(abs(b - a) / ((a * (1 - a) + b * (1 - b)) / 1024) ** 0.5) == 2
+    (lstm,) = [model for model in record["models"] if model["contestant"] == "lstm"]
+    before, after = (100 * lstm[when]["32"]["final"] for when in ("before", "after"))
+    assert f"{after:.1f} % at 32 steps instead of {before:.1f}" in log
     for a, b in pairs:
         p = (a + b) / 2
         assert abs(b - a) < 3 * (2 * p * (1 - p) / 1024) ** 0.5 + 1 / 1024
@@ -668,8 +694,10 @@ def test_what_the_pages_claim_of_toys():
         assert all(run["test"]["41"]["token"] > 0.999 for run in runs_of("reverse", who))
     # Beyond that the LSTM does better, without being right.
     lstms = [run["test"]["81"]["token"] for run in runs_of("reverse", "lstm")]
-    others = [r["test"]["81"]["token"] for w in ("feedback", "transformer_2")
-              for r in runs_of("reverse", w)]  # fmt: skip
+    others = [
+        run["test"]["81"]["token"]
+        for run in runs_of("reverse", "feedback") + runs_of("reverse", "transformer_2")
+    ]
     assert max(others) < min(lstms) < max(lstms) < 0.9
 
 

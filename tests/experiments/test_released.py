@@ -238,18 +238,24 @@ def test_the_settings_are_the_released_ones():
     """Sizes, budget and rivals as published; three million parameters, 1.64 billion tokens."""
     for n in (3, 5):
         contest = find(f"programs_{n}_released")
-        assert (contest.task.n_variables, contest.task.statements, contest.task.dense) == (
-            n, 100, False,
-        )  # fmt: skip
+        task = contest.task
+        assert task.n_variables == n and task.statements == 100 and not task.dense
         config = contest.config()
         assert (config.n_layers, config.d_model, config.d_ff, config.n_heads) == (4, 256, 1024, 4)
         assert (config.mem_len, config.dropout, config.d_k) == (100, 0.2, None)
         assert not config.share_kv and config.empty_memory == "zeros"
         assert asdict(contest.course) == {
-            "tokens": 50_000 * 512 * 64, "rows": 512, "seq_len": 64, "programs": 10_000,
-            "learning_rate": 1e-4, "warmup_steps": 1000, "grad_clip": 0.1,
-        }  # fmt: skip
+            "tokens": 50_000 * 512 * 64,
+            "rows": 512,
+            "seq_len": 64,
+            "programs": 10_000,
+            "learning_rate": 1e-4,
+            "warmup_steps": 1000,
+            "grad_clip": 0.1,
+        }
         assert contest.course.steps == 50_000 and round(contest.course.tokens / 1e9, 2) == 1.64
+        # Each word is read some 380 times; a program has 431.6.
+        assert round(contest.course.tokens / (10_000 * 431.6), -1) == 380
         assert {one.learning_rate for one in contest.contestants.values()} == {1e-4}
         assert contest.device == "auto"
         sizes = {

@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...data.text import IGNORE
 from ...support.checks import require
 from ..experiment import TEST_SEED, Experiment, take_part
 
@@ -69,12 +70,17 @@ def nearness(m: Tensor, y: Tensor, G: int) -> Tensor:
     return distance.argsort(1).argsort(1)
 
 
+def mistakes(answers: Tensor, labels: Tensor) -> Tensor:
+    """Where an answer is wrong, of those that are asked for, `(B, T)`."""
+    return (answers != labels) & (labels != IGNORE)
+
+
 def first_mistakes(answers: Tensor, labels: Tensor) -> list[tuple[int, int]]:
     """
     The right and the wrong element at the first mistake of each sequence that has one; `answers`
     and `labels` are `(B, T)`.
     """
-    wrong = (answers != labels) & (labels >= 0)
+    wrong = mistakes(answers, labels)
     rows = wrong.any(1).nonzero().flatten()
     first = wrong.int().argmax(1)[rows]
     return list(zip(labels[rows, first].tolist(), answers[rows, first].tolist(), strict=True))
@@ -96,7 +102,7 @@ def slips(model: Any, task: Any, seed: int) -> dict[str, Any]:
     counts = [0] * G
     for right, given in first_mistakes(answers, labels):
         counts[rank[right, given]] += 1
-    wrong = (answers != labels) & (labels >= 0)
+    wrong = mistakes(answers, labels)
     returned = int((wrong.any(1) & ~wrong[:, -1]).sum())
     return {"sequences": SEQUENCES, "ranks": counts[1:], "returned": returned}
 
