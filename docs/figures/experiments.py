@@ -162,6 +162,12 @@ def legend(there: Iterable[str], *more: Look) -> list[list[Look]]:
     return [looks[:half], looks[half:]]
 
 
+def free_height(there: dict[str, list[Run]], T: int, mark: str) -> int:
+    """Where words that reach beyond length `T` are not crossed by its bars, in percent."""
+    bars = ([100 * run["test"][str(T)][mark] for run in runs] for runs in there.values())
+    return 8 if any(min(shares) < 56 and max(shares) > 46 for shares in bars) else 48
+
+
 def draw_lengths(record: Record, mark: str = "final") -> str:
     """
     ## How long does it hold?
@@ -179,7 +185,8 @@ def draw_lengths(record: Record, mark: str = "final") -> str:
     name = record["experiment"]
     trained, guess = next(iter(there.values()))[0]["course"]["seq_len"], Look("chance", SOFT, "1 4")
     lines.append(f'<path d="M{x(trained)} {TOP} V{BOTTOM}" stroke="{SOFT}" stroke-width="1"/>')
-    lines.append(label(x(trained) + 6, y(48), f"trained up to {trained}", "start"))
+    height = y(free_height(there, min(T for T in lengths if trained < T), mark))
+    lines.append(label(x(trained) + 6, height, f"trained up to {trained}", "start"))
     place = y(100 * chance(find(name).task))
     lines.append(path([(LEFT, place), (WIDTH - RIGHT, place)], guess))
     # Feedback is drawn last, so that nothing lies on top of it.

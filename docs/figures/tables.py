@@ -43,6 +43,7 @@ TITLES = {
     "a4z5": r"$A_4 \times \mathbb{Z}_5$",
     "s5": "$S_5$",
     "swap_s5": "$S_5$, swaps only",
+    "arithmetic": "Arithmetic modulo 5",
     "programs_3": "The paper's programs, 3 variables",
     "programs_5": "The paper's programs, 5 variables",
     "programs_3_near": "The paper's programs, 64 slots",
@@ -109,16 +110,22 @@ TASKS = {"text": "text", "a5": TITLES["a5"]}
 """What is read in parallel in time."""
 
 
+def title(name: str) -> str:
+    """What this experiment is called."""
+    return TITLES.get(name, name.replace("_", " ").capitalize())
+
+
 def heading(name: str, role: str) -> str:
     """The heading of a table of this experiment; `role` is one of `ROLES`."""
-    title = TITLES.get(name, name.replace("_", " ").capitalize())
-    return f"{title}: {ROLES[role]}"
+    return f"{title(name)}: {ROLES[role]}"
 
 
 SEARCH_HEADING = "$A_5$: learning rates tried"
+RATES_HEADING = "Learning rates tried elsewhere"
 
 HEADINGS = {
     SEARCH_HEADING,
+    RATES_HEADING,
     *(heading(name, role) for name in EXPERIMENTS if name not in LANGUAGES for role in ROLES),
     LANGUAGES_HEADING,
     *PASSES_HEADINGS.values(),
@@ -331,6 +338,26 @@ def search_table(folder: Path = RECORDS) -> str | None:
     return table(rows)
 
 
+def rates_table(folder: Path = RECORDS) -> str | None:
+    """
+    For the other tasks with a record of a search: how far each contestant came with each rate, and
+    what share of the answers was right at that length. None, if there is no such record.
+    """
+    records = (read(name, folder / "search") for name in EXPERIMENTS if name != "a5")
+    rows = [[RATES_HEADING, "contestant", "a lower rate", "that of $A_5$", "a higher rate"]]
+    for record in filter(None, records):
+        for who, runs in by_contestant(record).items():
+            # Runs of other seeds have the whole budget.
+            ends = {run["learning_rate"]: run["curve"][-1] for run in runs if run["seed"] == 0}
+            cells = (
+                f"{rate:g}: {end['seq_len']} ({100 * end['accuracy']:.1f} %)"
+                for rate, end in sorted(ends.items())
+            )
+            if ends:
+                rows.append([title(record["experiment"]), NAMES[who], *cells])
+    return table(rows) if len(rows) > 1 else None
+
+
 def heading_of(text: str) -> str:
     """The first cell of a table."""
     return text.split("|")[1].strip()
@@ -340,8 +367,9 @@ def every_table(folder: Path = RECORDS, names: Iterable[str] = ()) -> dict[str, 
     """The tables of these experiments, or of all that have a record, by their headings."""
     chosen = list(names) or [*EXPERIMENTS, *STUDIES]
     found = [text for name in chosen for text in tables(name, folder)]
-    search = None if names else search_table(folder)
-    return {heading_of(text): text for text in [*found, *([search] if search else [])]}
+    if not names:
+        found += filter(None, (search_table(folder), rates_table(folder)))
+    return {heading_of(text): text for text in found}
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ RATES = {
 }
 """
 Learning rates. A search on A5 was recorded for those that have results; the others have guesses.
+Where a search on another task led to another one, that task has it.
 """
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -66,9 +67,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 """What is changed of the Feedback Transformer, one thing at a time."""
 
 
-def everybody(*names: str) -> dict[str, Contestant]:
-    """These of the rivals, or all of them."""
-    return {who: Contestant(RIVALS[who], RATES[who]) for who in names or RIVALS}
+def everybody(*names: str, **rates: float) -> dict[str, Contestant]:
+    """These of the rivals, or all of them; with these `rates`, or with those of A5."""
+    known = {**RATES, **rates}
+    return {who: Contestant(RIVALS[who], known[who]) for who in names or RIVALS}
 
 
 def word_problem(task: Task, tokens: int, **changes: Any) -> Experiment:
@@ -89,19 +91,24 @@ def language(task: Language, mem_len: int, ready: float) -> Experiment:
 
 
 def toy(
-    task: Task, seq_len: int, lengths: Sequence[int], mem_len: int, exam: Task | None = None
+    task: Task,
+    seq_len: int,
+    lengths: Sequence[int],
+    mem_len: int,
+    exam: Task | None = None,
+    **rates: float,
 ) -> Experiment:
     """A toy, taught up to `seq_len`; what has to be found again is within `mem_len` steps."""
     course = Course(
         tokens=6_000_000, batch_tokens=2048, seq_len=seq_len, start_len=3, ready=0.95, decay=0.6
     )
-    contestants = everybody("feedback", "no_feedback", "transformer_2", "lstm")
+    contestants = everybody("feedback", "no_feedback", "transformer_2", "lstm", **rates)
     return Experiment(task, contestants, course, tuple(lengths), {"mem_len": mem_len}, exam)
 
 
-def copying(task: Copy) -> Experiment:
+def copying(task: Copy, **rates: float) -> Experiment:
     """Copy or reverse, with sequences of all lengths."""
-    return toy(UpTo(task, 3), 41, (21, 41, 61, 81), 128, exam=task)
+    return toy(UpTo(task, 3), 41, (21, 41, 61, 81), 128, exam=task, **rates)
 
 
 def programs(
@@ -156,17 +163,17 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "parity": lambda: language(Parity(), 1, 0.97),
     "arithmetic": lambda: language(Arithmetic(), 4, 0.9),
     "brackets": lambda: language(Brackets(), 4, 0.9),
-    "copy": lambda: copying(Copy()),
+    "copy": lambda: copying(Copy(), feedback=1e-3),
     "reverse": lambda: copying(Copy(backwards=True)),
     "counting": lambda: toy(Counting(), 50, (50, 100, 200, 1000), 1),
-    "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2),
+    "walk": lambda: toy(Walk(), 50, (50, 100, 200), 2, lstm=2e-2),
     "programs_3": lambda: programs(3, 100),
     "programs_5": lambda: programs(5, 176),
     "programs_3_near": lambda: programs(3, 64, ["feedback"]),
     "programs_3_prints": lambda: programs(3, 100, ["feedback"], dense=False),
     "programs_3_released": lambda: released(3),
     "programs_5_released": lambda: released(5),
-    "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256),
+    "recall": lambda: toy(Recall(), 48, (24, 48, 96, 192), 256, feedback=1e-2, transformer_2=3e-3),
 }
 """Each is made when it is asked for."""
 

@@ -213,7 +213,8 @@ def run_experiment(
 
     Runs those that the record does not have with this seed, one after the other, or, of several
     processes, its share of them; returns the path of the record. Weights are in folders beside it,
-    `NAME/CONTESTANT_SEED`. Raises `ValueError` if there is another file in the place of the record.
+    `NAME/CONTESTANT_SEED`, with `_2` and so on if the record has a run of that name by another
+    rate or budget. Raises `ValueError` if there is another file in the place of the record.
     """
     path = out / f"{name}.json"
     record = read_record(path, name)
@@ -228,7 +229,8 @@ def run_experiment(
         if (who, seed, rate, experiment.course.tokens) in known:
             show(f"{who}, seed {seed}: in {path} already")
             continue
-        folder = out / name / f"{who}_{seed}"
+        namesakes = sum((who, seed) == other[:2] for other in known)
+        folder = out / name / (f"{who}_{seed}" + (f"_{namesakes + 1}" if namesakes else ""))
         unfinished = folder.with_name(f"{folder.name}_unfinished")
         model, entry = take_part(experiment, who, seed, show, unfinished)
         save_weights(model, folder)

@@ -153,7 +153,7 @@ FREE = [
     "one layer of the stack", "the bare stack", "last checkpoint", "all call this",
     "detach the memory", "then mix, then append", "waits for", "goes in and comes out",
     "does not attend to itself", "build on", "start at zero", "returns and the memory vector",
-    "same values whatever", "recurrent looped transformer", "with feedback and not without",
+    "same values whatever", "recurrent looped transformer",
 ]  # fmt: skip
 """What the notes below the tables say in words: plain speech, homonyms and names."""
 

@@ -96,14 +96,21 @@ def test_the_examination_has_other_sequences():
 
 
 def test_another_budget_is_another_run(tmp_path, monkeypatch):
-    """After a trial the whole course is still to be taken; both are in the record."""
+    """After a trial the whole course is still to be taken; records and weights of both are kept."""
     experiment = small("a5")
     monkeypatch.setattr(catalog, "find", lambda _: experiment)
     base = ["experiment", "a5", "--only", "gru", "--out", str(tmp_path), "--tokens"]
-    for tokens in ("2000", "4000", "2000"):
-        assert main([*base, tokens]) == 0
+    for rest in (["2000"], ["4000"], ["2000"], ["2000", "--learning-rate", "0.1"]):
+        assert main([*base, *rest]) == 0
     runs = json.loads((tmp_path / "a5.json").read_text())["runs"]
-    assert [run["course"]["tokens"] for run in runs] == [2000, 4000]
+    assert [(run["course"]["tokens"], run["learning_rate"]) for run in runs] == [
+        (2000, 0.01),
+        (4000, 0.01),
+        (2000, 0.1),
+    ]
+    folders = [tmp_path / "a5" / name for name in ("gru_1", "gru_1_2", "gru_1_3")]
+    one, two, three = (load_file(folder / "model.safetensors")["head.bias"] for folder in folders)
+    assert not (one.equal(two) or one.equal(three) or two.equal(three))
 
 
 def test_list(capsys):
