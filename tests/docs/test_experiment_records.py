@@ -81,20 +81,19 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_ablations", "mem_len_32_no_positions"): set(),
     ("a5_ablations", "two_layers"): set(),
     ("a5_ablations", "four_layers"): set(),
-    ("a5_at_once", "feedback"): {1},
     ("a5_at_once", "no_feedback"): set(),
-    ("a5_at_once", "transformer_2"): {1},
     ("a5_at_once", "transformer_2_no_positions"): set(),
     ("a5_at_once", "transformer_8"): set(),
     ("a5_at_once", "transformer_8_no_positions"): set(),
     ("a5_at_once", "gru"): set(),
-    ("a5_at_once", "lstm"): {1},
     ("a5_at_once", "mamba"): set(),
     ("a5_at_once", "delta_product"): {1},
     ("copy", "no_feedback"): set(),
     ("counting", "no_feedback"): set(),
     ("counting", "transformer_2"): set(),
     ("counting", "lstm"): set(),
+    ("programs_5", "transformer_2"): set(),
+    ("programs_5", "lstm"): set(),
     ("recall", "no_feedback"): set(),
     ("reverse", "no_feedback"): set(),
     ("s5", "no_feedback"): set(),
@@ -470,6 +469,13 @@ def test_what_the_pages_claim_of_programs():
         # The authors' model reads 1.64 billion.
         assert 100 * run["tokens"] < 1_640_000_000
         assert run["machine"]["threads"] == 1
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    five = runs_of("programs_5", "feedback")
+    assert {(run["model"]["n_layers"], run["model"]["mem_len"]) for run in five} == {(1, 176)}
+    one, two, three = (run["test"]["512"]["token"] for run in five)
+    assert f"{100 * one:.1f}, {100 * two:.1f} and {100 * three:.1f} % of the prints" in log
+    assert min(one, two, three) > 0.99
+    assert f"{100 * min(shares):.1f} to {100 * max(shares):.1f}. One layer and 176 slots" in log
     rivals = runs_of("programs_3", "transformer_2")
     assert [rival["curve"][-1]["seq_len"] for rival in rivals] == [48, 48, 32]
     assert all(rival["test"]["512"]["token"] < 0.289 for rival in rivals)
@@ -593,11 +599,11 @@ def test_what_the_pages_claim_without_short_sequences():
         for run in runs_of("a5_at_once", who):
             assert max(marks["final"] for marks in run["test"].values()) < 0.04
             # That of guessing is 4.094, the logarithm of 60.
-            assert round(run["curve"][-1]["loss"], 2) == loss
-    for run in runs_of("a5_at_once", "lstm"):
-        assert 0.1 < run["test"]["16"]["final"] < 0.5 and run["test"]["512"]["final"] < 0.04
-        assert round(run["test"]["32"]["token"], 2) == 0.23
-        assert round(run["curve"][-1]["loss"], 1) == 2.3
+            assert abs(run["curve"][-1]["loss"] - loss) < 0.03
+    lstms = sorted(runs_of("a5_at_once", "lstm"), key=lambda run: run["seed"])
+    shares = [round(run["test"]["32"]["token"], 2) for run in lstms]
+    assert shares == [0.23, 0.34, 0.15] and round(lstms[0]["curve"][-1]["loss"], 1) == 2.3
+    assert all(0.05 < run["test"]["16"]["final"] < 0.5 for run in lstms)
 
 
 def test_a_second_examination_found_the_same():
