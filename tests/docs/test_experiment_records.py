@@ -87,7 +87,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_at_once", "transformer_8_no_positions"): set(),
     ("a5_at_once", "gru"): set(),
     ("a5_at_once", "mamba"): set(),
-    ("a5_at_once", "delta_product"): {1},
     ("copy", "no_feedback"): set(),
     ("counting", "no_feedback"): set(),
     ("counting", "transformer_2"): set(),
