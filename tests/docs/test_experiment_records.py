@@ -88,9 +88,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_at_once", "gru"): set(),
     ("a5_at_once", "mamba"): set(),
     ("copy", "no_feedback"): set(),
-    ("counting", "no_feedback"): set(),
-    ("counting", "transformer_2"): set(),
-    ("counting", "lstm"): set(),
     ("programs_5", "transformer_2"): set(),
     ("programs_5", "lstm"): set(),
     ("recall", "no_feedback"): set(),
@@ -794,6 +791,11 @@ def test_what_the_pages_claim_of_toys():
     """What a state is enough for is kept; two seeds of three copy; reversing is learnt."""
     for run in runs_of("counting", "feedback"):
         assert all(marks["sequence"] == 1 for marks in run["test"].values())
+    assert {run["test"]["1000"]["sequence"] for run in runs_of("counting", "lstm")} == {1}
+    for run in runs_of("counting", "transformer_2"):
+        assert run["curve"][-1]["seq_len"] == 50 and run["test"]["50"]["token"] > 0.97
+        assert run["test"]["100"]["sequence"] < 0.01
+    assert {run["curve"][-1]["seq_len"] for run in runs_of("counting", "no_feedback")} == {27}
     walks = runs_of("walk", "feedback")
     assert all(run["test"][T]["sequence"] == 1 for run in walks for T in ("50", "100"))
     lost, *kept = sorted(run["test"]["200"]["sequence"] for run in walks)
