@@ -341,7 +341,7 @@ def search_table(folder: Path = RECORDS) -> str | None:
 def rates_table(folder: Path = RECORDS) -> str | None:
     """
     For the other tasks with a record of a search: how far each contestant came with each rate, and
-    what share of the answers was right at that length. None, if there is no such record.
+    what share of the answers was right in the end, in training. None, if there is no such record.
     """
     records = (read(name, folder / "search") for name in EXPERIMENTS if name != "a5")
     rows = [[RATES_HEADING, "contestant", "a lower rate", "that of $A_5$", "a higher rate"]]

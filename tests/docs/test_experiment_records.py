@@ -737,6 +737,11 @@ def test_what_the_pages_claim_of_rates():
         best, usual = (recalls[who, at, 0]["test"]["192"]["token"] for at in (higher, rate))
         assert re.search(rf"{100 * best:.1f}[\w %]* against {100 * usual:.1f}", page)
         assert recalls[who, rate, 0]["curve"][-1]["accuracy"] > 0.9995
+    # No rate makes a difference to the LSTM's recall.
+    lstms = [run for (who, _, seed), run in recalls.items() if (who, seed) == ("lstm", 0)]
+    for share in ([run["test"][T]["token"] for run in lstms] for T in ("48", "192")):
+        assert len(share) == 3 and max(share) - min(share) < 0.02
+    assert max(run["test"]["24"]["token"] for run in lstms) < 0.25
     assert all(run["test"]["41"]["token"] == 1 for run in back.values())
     now, before = (
         f"{100 * sum(run['test']['81']['token'] for run in runs) / 3:.1f}"
@@ -810,7 +815,7 @@ def test_what_the_pages_claim_of_toys():
         assert run["test"]["100"]["sequence"] < 0.5
     for run in runs_of("copy", "feedback"):
         assert run["test"]["41"]["token"] == 1 and run["learning_rate"] == 0.001
-    everybody = [run for run in FOUND["copy"]["runs"] if run["test"]["61"]["sequence"] > 0.05]
+    everybody = [run for run in FOUND["copy"]["runs"] if run["test"]["61"]["sequence"] > 0]
     assert not everybody, "beyond 41 steps nobody copies"
     assert all(0.78 < run["test"]["41"]["token"] < 0.84 for run in runs_of("copy", "lstm"))
     shares = [round(run["test"]["41"]["token"], 2) for run in runs_of("copy", "transformer_2")]
