@@ -52,9 +52,11 @@ DESCRIPTION = "The Feedback Transformer: train it, let it write, look at its run
 
 
 def first_paragraph(box: str) -> str:
-    """The message in tyro's box: the text between its title and the next rule, as one line."""
+    """The message in tyro's box: from its title to the next rule or empty line, as one line."""
     lines = [line.strip("╭╮╰╯│ ") for line in box.strip().splitlines()]
-    rules = [i for i, line in enumerate(lines) if line[:1] in ("─", "-") and i != 1] + [len(lines)]
+    # A line that begins with an option, --out, is no rule.
+    rules = [i for i, line in enumerate(lines) if re.match("─|-{3}|$", line) and i != 1]
+    rules.append(len(lines))
     # In a box drawn for a terminal the title is part of the first rule; in plain text it has a line
     # of its own, with a rule below.
     start, end = (1, rules[1]) if rules[0] == 0 else (2, rules[0])
@@ -62,7 +64,10 @@ def first_paragraph(box: str) -> str:
 
 
 def check_arguments(args: list[str]) -> None:
-    """Raises `ValueError` for an option with an empty value: no path or number is empty."""
+    """Raises `ValueError` for an option with an empty value: no path, number or list is empty."""
+    for argument, after in zip(args, [*args[1:], "--"], strict=False):
+        nobody = argument == "--only" and after.startswith("--")
+        require(not nobody, "--only is empty, expected a contestant; leave it out for all")
     for before, argument in zip(["", *args], args, strict=False):
         empty = argument == "" and before != "--prompt"  # An empty prompt has its own message.
         name = before if argument == "" else argument.rstrip("=")

@@ -147,6 +147,7 @@ def test_resume_takes_the_settings_of_the_run(text, capsys):
     ("arguments", "words"),
     [
         ("train --no-such-option 3", "Unrecognized options: --no-such-option"),
+        ("train --out 3", "Unrecognized or misplaced options: --out"),
         ("train --d-model wide", "--d-model"),
         ("train --activation tanh", "'tanh'"),
         ("sing", "sing"),
@@ -163,6 +164,8 @@ def test_resume_takes_the_settings_of_the_run(text, capsys):
         ("train --run text.txt --data text.txt", "text.txt is a file, expected a folder"),
         ("train --data text.txt --learning-rate nan", "learning_rate is nan"),
         ("train --data text.txt --start-seq-len 5", "start_seq_len is 5"),
+        ("experiment a5 --only", "--only is empty, expected a contestant"),
+        ("experiment a5 --only --seed 2", "--only is empty, expected a contestant"),
         ("generate --run missing", "missing holds no run"),
         ("plot missing", "missing holds no metrics.jsonl"),
     ],
