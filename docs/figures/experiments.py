@@ -56,6 +56,7 @@ WHO = {
     "no_feedback": Look("feedback cut", SOFT, "8 3 2 3"),
     "gru": Look("GRU", INK),
     "lstm": Look("LSTM", INK, "7 4"),
+    "slstm": Look("sLSTM", INK, "8 3 2 3"),
     "mamba": Look("Mamba", INK, "2 3"),
     "delta_product": Look("DeltaProduct", INK, "3 3", 3),
     "transformer_2": Look("Transformer, 2 layers", BLUE, width=1.5),

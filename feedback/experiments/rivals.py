@@ -162,17 +162,72 @@ class DeltaProduct(nn.Module):
         return y, Z + (beta * k).mT @ e
 
 
-class DeltaProductLM(nn.Module):
-    """
-    Layers of such a recurrence, each followed by a feed-forward sublayer, both pre-norm, between an
-    embedding and the head.
+class SLSTM(nn.Module):
+    r"""
+    ## An LSTM that can revise what it holds
+
+    In an LSTM a gate is at most one, so what is new can never outweigh by far what is held. The
+    sLSTM[^xlstm] has an exponential input gate, and divides by the sum of what the gates have let
+    in. With the gates' inputs $\tilde i, \tilde f, \tilde z, \tilde o$, which depend on the token
+    and, within a head, on the output $h_{t-1}$,
+
+    $$c_t = \sigma(\tilde f)\, c_{t-1} + e^{\tilde i} \tanh \tilde z, \qquad
+    n_t = \sigma(\tilde f)\, n_{t-1} + e^{\tilde i}, \qquad
+    h_t = \sigma(\tilde o)\, \frac{c_t}{n_t}.$$
+
+    So that $e^{\tilde i}$ cannot overflow, $c$ and $n$ are kept divided by $e^m$, where $m$ is the
+    larger of the two exponents. As in the published code the recurrent weights begin as zero, and
+    the biases of the forget gate with values from $5$ to $-7$, here evenly spaced. The published
+    block can have a short convolution in front; here is none.
+
+    [^xlstm]: xLSTM, Beck et al., 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517).
     """
 
-    def __init__(self, config: ModelConfig, n_updates: int):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        D, H = config.d_model, config.n_heads
+        K = D // H
+        self.gates = nn.Linear(D, 4 * D)
+        self.recurrent = nn.Parameter(torch.zeros(H, K, 4 * K))
+        self.norm = nn.LayerNorm(K)
+        self.gates.bias.data.view(H, 4, K)[:, 1] = torch.linspace(5, -7, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` and what is returned are `(B, T, D)`; the state begins as zero."""
+        y = torch.stack(self.steps(self.gates(x)))
+        return self.norm(y).permute(2, 0, 1, 3).reshape(x.shape)
+
+    def steps(self, gates: Tensor) -> list[Tensor]:
+        """The output of each step, `(H, B, K)`; `gates` is what they have of the tokens."""
+        B, T, _ = gates.shape
+        H, K, _ = self.recurrent.shape
+        h = c = n = gates.new_zeros(H, B, K)
+        m, y = gates.new_full((H, B, K), -torch.inf), []
+        for token in gates.view(B, T, H, 4 * K).permute(1, 2, 0, 3):
+            # $\tilde i, \tilde f, \tilde z, \tilde o$
+            i, f, z, o = torch.baddbmm(token, h, self.recurrent).chunk(4, -1)
+            # $\ln \sigma(\tilde f)$, on the scale that $c$ and $n$ had
+            f = F.logsigmoid(f) + m
+            m = torch.maximum(i, f)
+            i, f = (i - m).exp(), (f - m).exp()
+            c, n = f * c + i * z.tanh(), f * n + i
+            # $\sigma(\tilde o)\, c_t / n_t$
+            h = o.sigmoid() * c / n
+            y.append(h)
+        return y
+
+
+class MixerLM(nn.Module):
+    """
+    Layers of one of these two, each followed by a feed-forward sublayer, both pre-norm, between an
+    embedding and the head. `mixer` makes such a layer.
+    """
+
+    def __init__(self, config: ModelConfig, mixer: Callable[[ModelConfig], nn.Module]):
         super().__init__()
         D, L = config.d_model, range(config.n_layers)
         self.embedding = nn.Embedding(config.vocab_size, D)
-        self.mixers = nn.ModuleList(DeltaProduct(config, n_updates) for _ in L)
+        self.mixers = nn.ModuleList(mixer(config) for _ in L)
         self.ffs = nn.ModuleList(FeedForward(config) for _ in L)
         self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(2 * len(L) + 1))
         self.head = nn.Linear(D, config.vocab_size)
@@ -255,10 +310,10 @@ def recurrent(config: ModelConfig, kind: str, n_layers: int) -> nn.Module:
     return first_as_large((RecurrentLM(size, kind) for size in sizes), config)
 
 
-def delta_product(config: ModelConfig, n_updates: int) -> nn.Module:
-    """DeltaProduct with `n_updates` a token, with enough layers to have our parameters."""
+def mixing(config: ModelConfig, mixer: Callable[[ModelConfig], nn.Module]) -> nn.Module:
+    """DeltaProduct or the sLSTM, with enough layers to have our parameters."""
     sizes = (replace(config, n_layers=n) for n in range(1, 100))
-    return first_as_large((DeltaProductLM(size, n_updates) for size in sizes), config)
+    return first_as_large((MixerLM(size, mixer) for size in sizes), config)
 
 
 def mamba(config: ModelConfig) -> nn.Module:
@@ -277,6 +332,7 @@ RIVALS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "gru": partial(recurrent, kind="GRU", n_layers=1),
     "lstm": partial(recurrent, kind="LSTM", n_layers=2),
     "mamba": mamba,
-    "delta_product": partial(delta_product, n_updates=4),
+    "slstm": partial(mixing, mixer=SLSTM),
+    "delta_product": partial(mixing, mixer=partial(DeltaProduct, n_updates=4)),
 }
 """Each is made from the configuration of the Feedback Transformer."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from feedback import ModelConfig
 from feedback.experiments.groups import WordProblem, elements, table
-from feedback.experiments.rivals import RIVALS, DeltaProduct
+from feedback.experiments.rivals import RIVALS, SLSTM, DeltaProduct
 
 
 @pytest.mark.parametrize("who", RIVALS)
@@ -69,6 +69,42 @@ def test_two_reflections_are_a_rotation():
     _, after = layer.read_and_update(k[:1], k, nothing, two, before)
     c, s = torch.tensor(1.4).double().cos(), torch.tensor(1.4).double().sin()
     torch.testing.assert_close(after, torch.stack([c, -s, s, c]).view(2, 2) @ before)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 9), st.integers(1, 3), st.integers(0, 99))
+def test_slstm_by_its_definition(seq_len, n_heads, seed):
+    """Unit by unit, with plain exponentials that nothing keeps from overflowing."""
+    torch.manual_seed(seed)
+    D, K = 3 * n_heads, 3
+    config = ModelConfig(vocab_size=5, d_model=D, n_layers=1, n_heads=n_heads, d_ff=8, mem_len=1)
+    layer = SLSTM(config).double()
+    torch.nn.init.normal_(layer.recurrent)
+    x = torch.randn(2, seq_len, D, dtype=torch.float64)
+    expected = torch.zeros_like(x)
+    for b in range(2):
+        for head in range(n_heads):
+            h, c, n = (torch.zeros(K, dtype=torch.float64) for _ in range(3))
+            for t in range(seq_len):
+                token = layer.gates(x[b, t]).view(n_heads, 4, K)[head]
+                i, f, z, o = token + (h @ layer.recurrent[head]).view(4, K)
+                c = f.sigmoid() * c + i.exp() * z.tanh()
+                n = f.sigmoid() * n + i.exp()
+                h = o.sigmoid() * c / n
+                expected[b, t, head * K : (head + 1) * K] = layer.norm(h)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_slstm_does_not_overflow():
+    """Gates of a thousand, either way: outputs and gradients are numbers, in float32."""
+    config = ModelConfig(vocab_size=5, d_model=4, n_layers=1, n_heads=1, d_ff=8, mem_len=1)
+    layer = SLSTM(config)
+    gates = 1000 * torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0]).view(1, 5, 1).expand(1, 5, 16)
+    gates = gates.clone().requires_grad_()
+    y = torch.stack(layer.steps(gates))
+    y.sum().backward()
+    assert y.isfinite().all() and gates.grad.isfinite().all()
+    assert y.abs().max() > 0.5
 
 
 def rotations() -> Tensor:
