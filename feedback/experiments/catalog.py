@@ -61,6 +61,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "mem_len_2": {"mem_len": 2},
     "mem_len_8": {"mem_len": 8},
     "mem_len_32": {"mem_len": 32},
+    "mem_len_256": {"mem_len": 256},
     "mem_len_32_no_positions": {"mem_len": 32, "positions": False},
     "two_layers": {"n_layers": 2},
     "four_layers": {"n_layers": 4},
