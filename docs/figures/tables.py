@@ -67,6 +67,7 @@ NAMES = {
     "mem_len_2": "2 slots",
     "mem_len_8": "8 slots",
     "mem_len_32": "32 slots",
+    "mem_len_256": "256 slots",
     "mem_len_32_no_positions": "32 slots without positions",
     "two_layers": "2 layers",
     "four_layers": "4 layers",
