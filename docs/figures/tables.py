@@ -81,6 +81,7 @@ CHANGES = {
     "mem_len_1": "1 slot",
     "mem_len_4": "4 slots",
     "mem_len_16": "16 slots",
+    "mem_len_128": "128 slots",
     "no_positions": "no positions",
     "one_layer": "1 layer",
     "eight_layers": "8 layers",
@@ -105,7 +106,10 @@ ROLES = {"cost": "parameters and cost", **{mark: f"{of} right, %" for mark, of i
 """What a table is about."""
 LANGUAGES_HEADING = "Formal languages, scaled accuracy"
 PASSES_HEADINGS = {"trained": "Passes (visits), trained", "untrained": "Passes (visits), untrained"}
-TEXT_HEADING = "Tiny Shakespeare, 400 steps: what is changed"
+TEXT_HEADINGS = {
+    "text_ablations": "Tiny Shakespeare, 400 steps: what is changed",
+    "text_slots": "Tiny Shakespeare, 400 steps, memory carried on: what is changed",
+}
 SLIPS_HEADING = "First mistakes in 512 steps"
 TASKS = {"text": "text", "a5": TITLES["a5"]}
 """What is read in parallel in time."""
@@ -130,7 +134,7 @@ HEADINGS = {
     *(heading(name, role) for name in EXPERIMENTS if name not in LANGUAGES for role in ROLES),
     LANGUAGES_HEADING,
     *PASSES_HEADINGS.values(),
-    TEXT_HEADING,
+    *TEXT_HEADINGS.values(),
     SLIPS_HEADING,
 }
 """All that a table of a page can have."""
@@ -258,7 +262,8 @@ def text_table(record: Record) -> str:
     For each variant its validation loss in nats per character, and how far it is above that of the
     unchanged model with the same seed.
     """
-    rows = [[TEXT_HEADING, "parameters", "validation loss", "above the unchanged model"]]
+    columns = "parameters", "validation loss", "above the unchanged model"
+    rows = [[TEXT_HEADINGS[record["experiment"]], *columns]]
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for run in record["runs"]:
         for row in run["results"]:
@@ -306,7 +311,7 @@ def tables(name: str, folder: Path = RECORDS) -> list[str]:
         return []
     if name == "parallel_in_time":
         return [passes_table(record, model) for model in PASSES_HEADINGS]
-    if name == "text_ablations":
+    if name in TEXT_HEADINGS:
         return [text_table(record)]
     if name == "slips":
         return [slips_table(record)]

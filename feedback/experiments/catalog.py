@@ -183,6 +183,7 @@ STUDIES: dict[str, Callable[[int], dict[str, Any]]] = {
     "slips": lambda seed: slips.run(seed, {name: find(name) for name in ("z60", "a4z5")}),
     "parallel_in_time": parallel_in_time.run,
     "text_ablations": text_ablations.run,
+    "text_slots": text_ablations.run_slots,
 }
 """Experiments that are no contests: functions of the seed."""
 

@@ -41,7 +41,7 @@ from feedback import ModelConfig
 from feedback.__main__ import parse
 from feedback.commands import Experiments
 from feedback.experiments.catalog import EXPERIMENTS, RATES, find
-from feedback.experiments.studies.text_ablations import VARIANTS
+from feedback.experiments.studies.text_ablations import SLOTS, VARIANTS
 
 ROOT = RECORDS.parents[2]
 FIGURE_FOLDER = ROOT / "docs" / "figures"
@@ -436,17 +436,21 @@ def test_the_table_of_text_ablations_compares_equal_seeds():
         results = [{"variant": w, "loss": loss, "parameters": n} for w, loss, n in rows]
         return {"seed": seed, "results": results}
 
-    lines = text_table({"runs": [run(1, [1.5, 1.6]), run(2, [1.7, 1.75])]}).splitlines()
+    runs = [run(1, [1.5, 1.6]), run(2, [1.7, 1.75])]
+    lines = text_table({"experiment": "text_ablations", "runs": runs}).splitlines()
     assert lines[2].endswith("| 10 | 1.600 (1.500 to 1.700) |  |")
     assert lines[3].endswith("| 20 | 1.675 (1.600 to 1.750) | +0.075 (+0.050 to +0.100) |")
 
 
-def test_text_ablations_are_those_of_today():
+@pytest.mark.parametrize(
+    ("name", "variants"), [("text_ablations", VARIANTS), ("text_slots", SLOTS)]
+)
+def test_text_ablations_are_those_of_today(name, variants):
     """Each run has all variants, with the parameters that they have when they are built today."""
-    for run in FOUND["text_ablations"]["runs"]:
-        assert [row["variant"] for row in run["results"]] == list(VARIANTS)
+    for run in FOUND[name]["runs"]:
+        assert [row["variant"] for row in run["results"]] == list(variants)
         for row in run["results"]:
-            model = VARIANTS[row["variant"]](ModelConfig(vocab_size=65))
+            model = variants[row["variant"]](ModelConfig(vocab_size=65))
             assert row["parameters"] == sum(p.numel() for p in model.parameters())
             assert 1 < row["loss"] < 3
 

@@ -97,6 +97,24 @@ def test_the_unchanged_variant_is_the_default_run(tiny, tmp_path):
     assert found["loss"] == rows[-1]["val_loss"]
 
 
+def test_slots_differ_with_a_memory_that_is_carried_on(tiny, monkeypatch):
+    """All but the number of slots is unchanged; and what was read before the batch is known."""
+    for what, build in text_ablations.SLOTS.items():
+        n = SMALL.mem_len if what == "all_layers" else int(what.removeprefix("mem_len_"))
+        assert asdict(build(SMALL).config) == {**asdict(SMALL), "mem_len": n}
+    segments, real = [], text_ablations.Trainer
+
+    def trainer(config, training):
+        segments.append(training.segments)
+        return real(config, training)
+
+    monkeypatch.setattr(text_ablations, "Trainer", trainer)
+    # Twelve batches of 24 characters each, so even 256 slots are filled.
+    rows = text_ablations.run_slots(1, **{**tiny, "max_steps": 12})["results"]
+    assert [row["variant"] for row in rows] == list(text_ablations.SLOTS)
+    assert set(segments) == {"carried"} and len({row["loss"] for row in rows}) == len(rows)
+
+
 def test_a_study_is_recorded_once(tmp_path, monkeypatch, capsys):
     """By the same command as contests; a seed that is there is not computed again."""
     seeds = []

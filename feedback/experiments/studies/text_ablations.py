@@ -16,6 +16,10 @@ one is treated unfairly, so a small difference says little.
 
 `own_past` is the parallel Transformer of this package: the same layers and positions, but each
 layer attends to its own past. It is what the recurrence gives up to make feedback possible.
+
+**How many slots?** In those batches each row of 64 characters begins with an empty memory, so there
+is little to be remembered. A second experiment, `text_slots`, changes only the number of slots, and
+the rows go on where they ended in the batch before, with the memory that they had then.
 """
 
 import time
@@ -55,12 +59,18 @@ VARIANTS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 }
 """What is changed, and how the model is built from the default configuration."""
 
+SLOTS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "all_layers": variant,
+    **{f"mem_len_{n}": partial(variant, mem_len=n) for n in (1, 4, 16, 128, 256)},
+}
+"""The unchanged model, with 48 slots, and models with fewer and with more."""
+
 
 def judge(what: str, config: TrainConfig) -> dict[str, Any]:
-    """Trains one of `VARIANTS`; its parameters, its validation loss in nats, its seconds."""
+    """Trains a variant; its parameters, its validation loss in nats, its seconds."""
     trainer = Trainer(ModelConfig(vocab_size=1), config)  # The vocabulary is that of the text.
     torch.manual_seed(config.seed)
-    model: Any = VARIANTS[what](trainer.model.config)
+    model: Any = {**VARIANTS, **SLOTS}[what](trainer.model.config)
     trainer.model, trainer.optimizer = model, make_optimizer(model, config)
     started = time.perf_counter()
     for _ in range(config.max_steps):
@@ -81,3 +91,8 @@ def run(seed: int, variants: Iterable[str] = VARIANTS, **changes: Any) -> dict[s
     started = time.process_time()
     results = [judge(what, config) for what in variants]
     return {"seed": seed, "seconds": time.process_time() - started, "results": results}
+
+
+def run_slots(seed: int, variants: Iterable[str] = SLOTS, **changes: Any) -> dict[str, Any]:
+    """The same for `SLOTS`, with a memory that is carried from batch to batch."""
+    return run(seed, variants, segments="carried", **changes)
