@@ -42,7 +42,7 @@ RATES = {
     "transformer_8_no_positions": 1e-3,
     "gru": 1e-2,
     "lstm": 1e-2,
-    "slstm": 1e-2,
+    "slstm": 2e-2,
     "mamba": 3e-3,
     "delta_product": 3e-3,
 }
