@@ -7,11 +7,11 @@ summary: The networks that are given the same tasks, each with at least our para
 # The rivals
 
 What would somebody use who has never heard of feedback memory? A Transformer, shallow or deep; a
-recurrent network of the old kind, which has carried states since long before; or one of the new
-kind, linear in its state, so that training can be parallel. Each of them is here
-in a form that is as strong as can be had in a few lines, and with at least as many parameters as
-the Feedback Transformer. Each is a module that takes tokens, `(B, T)`, and returns logits, `(B, T,
-V)`, and whatever state it has.
+recurrent network, which has always carried a state, of the old kind or of today's; or one that is
+linear in its state, so that training can be parallel. Each of them is here in a form
+that is as strong as can be had in a few lines, and with at least as many parameters as the Feedback
+Transformer. Each is a module that takes tokens, `(B, T)`, and returns logits, `(B, T, V)`, and
+whatever state it has.
 
 One rival is our own model with the feedback cut: `no_feedback` has all the weight of the mix
 on the embedding, so a memory vector holds what a step has read and nothing that it has computed.
@@ -168,17 +168,19 @@ class SLSTM(nn.Module):
 
     In an LSTM a gate is at most one, so what is new can never outweigh by far what is held. The
     sLSTM[^xlstm] has an exponential input gate, and divides by the sum of what the gates have let
-    in. With the gates' inputs $\tilde i, \tilde f, \tilde z, \tilde o$, which depend on the token
-    and, within a head, on the output $h_{t-1}$,
+    in. The four inputs of the gates, $g$, depend on the token and, within a head, on what the step
+    before gave out, $r_{t-1}$:
 
-    $$c_t = \sigma(\tilde f)\, c_{t-1} + e^{\tilde i} \tanh \tilde z, \qquad
-    n_t = \sigma(\tilde f)\, n_{t-1} + e^{\tilde i}, \qquad
-    h_t = \sigma(\tilde o)\, \frac{c_t}{n_t}.$$
+    $$\begin{aligned}
+    c_t &= \sigma(g^{\mathrm{forget}})\, c_{t-1} + e^{g^{\mathrm{in}}} \tanh g^{\mathrm{new}} \\
+    n_t &= \sigma(g^{\mathrm{forget}})\, n_{t-1} + e^{g^{\mathrm{in}}} \\
+    r_t &= \sigma(g^{\mathrm{out}})\, c_t / n_t
+    \end{aligned}$$
 
-    So that $e^{\tilde i}$ cannot overflow, $c$ and $n$ are kept divided by $e^m$, where $m$ is the
-    larger of the two exponents. As in the published code the recurrent weights begin as zero, and
-    the biases of the forget gate with values from $5$ to $-7$, here evenly spaced. The published
-    block can have a short convolution in front; here is none.
+    So that nothing overflows, $c$ and $n$ are kept divided by the larger of the two exponentials in
+    their sums. As in the published code the recurrent weights begin as zero, and the biases of the
+    forget gate with values from $5$ to $-7$, here evenly spaced. The published block can have a
+    short convolution in front; here is none.
 
     [^xlstm]: xLSTM, Beck et al., 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517).
     """
@@ -194,27 +196,30 @@ class SLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` and what is returned are `(B, T, D)`; the state begins as zero."""
-        y = torch.stack(self.steps(self.gates(x)))
-        return self.norm(y).permute(2, 0, 1, 3).reshape(x.shape)
+        r = torch.stack(self.steps(self.gates(x)))
+        return self.norm(r).permute(2, 0, 1, 3).reshape(x.shape)
 
     def steps(self, gates: Tensor) -> list[Tensor]:
-        """The output of each step, `(H, B, K)`; `gates` is what they have of the tokens."""
+        """
+        What each step gives out, `(H, B, K)`. `gates` is the part of their inputs that the tokens
+        have, `(B, T, 4D)`.
+        """
         B, T, _ = gates.shape
         H, K, _ = self.recurrent.shape
-        h = c = n = gates.new_zeros(H, B, K)
-        m, y = gates.new_full((H, B, K), -torch.inf), []
+        r = c = n = gates.new_zeros(H, B, K)
+        scale, steps = gates.new_full((H, B, K), -torch.inf), []
         for token in gates.view(B, T, H, 4 * K).permute(1, 2, 0, 3):
-            # $\tilde i, \tilde f, \tilde z, \tilde o$
-            i, f, z, o = torch.baddbmm(token, h, self.recurrent).chunk(4, -1)
-            # $\ln \sigma(\tilde f)$, on the scale that $c$ and $n$ had
-            f = F.logsigmoid(f) + m
-            m = torch.maximum(i, f)
-            i, f = (i - m).exp(), (f - m).exp()
-            c, n = f * c + i * z.tanh(), f * n + i
-            # $\sigma(\tilde o)\, c_t / n_t$
-            h = o.sigmoid() * c / n
-            y.append(h)
-        return y
+            g = torch.baddbmm(token, r, self.recurrent)
+            g_in, g_forget, g_new, g_out = g.chunk(4, -1)
+            # $\ln \sigma(g^{\mathrm{forget}})$, on the scale that $c$ and $n$ have
+            forget = F.logsigmoid(g_forget) + scale
+            scale = torch.maximum(g_in, forget)
+            let_in, keep = (g_in - scale).exp(), (forget - scale).exp()
+            c, n = keep * c + let_in * g_new.tanh(), keep * n + let_in
+            # $\sigma(g^{\mathrm{out}})\, c_t / n_t$
+            r = g_out.sigmoid() * c / n
+            steps.append(r)
+        return steps
 
 
 class MixerLM(nn.Module):
