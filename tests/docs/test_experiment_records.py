@@ -75,11 +75,8 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
     ("a5_ablations", "all_layers"): set(),
-    ("a5_ablations", "kv_of_each_layer"): set(),
     ("a5_ablations", "mem_len_2"): set(),
     ("a5_ablations", "mem_len_8"): set(),
-    ("a5_ablations", "mem_len_256"): set(),
-    ("a5_ablations", "mem_len_32_no_positions"): set(),
     ("a5_ablations", "two_layers"): set(),
     ("a5_ablations", "four_layers"): set(),
     ("a5_at_once", "no_feedback"): set(),
@@ -90,6 +87,8 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_at_once", "mamba"): set(),
     ("a5_at_once", "slstm"): set(),
     ("copy", "no_feedback"): set(),
+    ("programs_3_near", "feedback"): {1},
+    ("programs_3_prints", "feedback"): {1},
     ("programs_5", "transformer_2"): set(),
     ("programs_5", "lstm"): set(),
     ("recall", "no_feedback"): set(),
@@ -689,7 +688,7 @@ def test_what_the_pages_claim_of_slips():
 
 
 def test_what_the_pages_claim_of_ablations():
-    """Without feedback nothing is learnt; the other changes are learnt, 32 slots kept less well."""
+    """Without feedback nothing is learnt; other changes are; more slots lose the product sooner."""
     runs: dict[str, list[dict]] = {}
     for run in FOUND["a5_ablations"]["runs"]:
         runs.setdefault(run["contestant"], []).append(run)
@@ -697,11 +696,49 @@ def test_what_the_pages_claim_of_ablations():
     assert all(run["curve"][-1]["seq_len"] == 3 for run in runs["embedding_only"])
     ends = {who: [run["test"]["512"]["final"] for run in mine] for who, mine in runs.items()}
     kept = {who: sum(shares) / 3 for who, shares in ends.items()}
-    plain = min(run["test"]["512"]["final"] for run in runs_of("a5", "feedback"))
-    assert round(plain, 3) == 0.998 and min(ends["top_only"]) >= plain
-    assert kept["mem_len_32"] < kept["no_norm"] < kept["top_only"]
-    assert min(ends["no_norm"]) > 0.98 and min(ends["mem_len_32"]) > 0.95
-    assert max(ends["mem_len_32"]) < plain
+    plain = [run["test"]["512"]["final"] for run in runs_of("a5", "feedback")]
+    assert round(min(plain), 3) == 0.998 and min(ends["top_only"]) >= min(plain)
+    # Nearly as well.
+    for who in ("plain_mean", "kv_of_each_layer", "no_norm"):
+        assert min(ends[who]) > 0.97 and kept[who] < kept["top_only"]
+    assert max(ends["mem_len_32"]) < min(plain) and kept["mem_len_256"] < kept["mem_len_32"]
+    pages = {
+        page: " ".join((ROOT / f"docs/pages/{page}.md").read_text(encoding="utf-8").split())
+        for page in ("log", "paper_results")
+    }
+    low = (f"{100 * min(ends[who]):.0f} %" for who in ("mem_len_32", "mem_len_256"))
+    words = "the worst seed has {} of the last answers at 512 steps, with 256 it has {}."
+    assert words.format(*low) in pages["paper_results"]
+    means = (100 * sum(plain) / 3, 100 * kept["mem_len_32"], 100 * kept["mem_len_256"])
+    assert "{:.1f} % with one slot, {:.1f} with 32, {:.1f} with 256".format(*means) in pages["log"]
+
+
+def test_what_the_pages_claim_without_positions():
+    """Learnt for the steps of training by two seeds; lost soon after, with any number of slots."""
+    runs = sorted(
+        runs_of("a5_ablations", "mem_len_32_no_positions"), key=lambda run: run["curve"][-1]["loss"]
+    )
+    assert [run["seed"] for run in runs] == [3, 2, 1]
+    assert [run["curve"][-1]["seq_len"] for run in runs] == [32, 32, 27]
+    assert runs[0]["test"]["32"]["sequence"] == 1 and runs[1]["test"]["32"]["final"] > 0.9
+    # The third had learnt something before it broke down.
+    assert max(row["accuracy"] for row in runs[2]["curve"] if row["seq_len"] == 27) > 0.8
+    assert runs[2]["curve"][-1]["accuracy"] < 0.03
+    for run in runs:
+        assert max(run["test"][T]["final"] for T in ("64", "128", "256", "512")) < 0.03
+    models = json.loads((RECORDS / "search/without_positions.json").read_text())["models"]
+    right = {(model["seed"], model["mem_len"]): model["right"] for model in models}
+    assert set(right) == {(seed, n) for seed in (2, 3) for n in (24, 32, 48)}
+    for (seed, _), at in right.items():
+        assert at["32"] > 0.9 and at["56"] < 0.04 and (at["40"] > 0.99) == (seed == 3)
+        assert all(abs(share - right[seed, 32][T]) < 0.16 for T, share in at.items())
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    for T, words in (
+        ("44", "{:.0f}, {:.0f} and {:.0f} % of"),
+        ("56", "{:.0f}, {:.0f} and {:.0f} %"),
+    ):
+        shares = (100 * right[3, n][T] for n in (24, 32, 48))
+        assert f"{words.format(*shares)}" in log and f"step {T}" in log
 
 
 def test_what_the_pages_claim_of_text():
