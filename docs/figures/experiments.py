@@ -6,7 +6,7 @@ summary: Drawings of the records: how long a state holds, how soon it is learnt,
 
 # What the experiments show
 
-A table of nine contestants, six lengths and three seeds has 144 numbers. What does it say? That
+A table of nine contestants, six lengths and three seeds has 162 numbers. What does it say? That
 some lines stay at the top of a picture and others fall to its bottom, and where they begin to fall.
 `python -m docs figures` draws those pictures, for the records that there are.
 

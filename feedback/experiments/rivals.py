@@ -7,9 +7,9 @@ summary: The networks that are given the same tasks, each with at least our para
 # The rivals
 
 What would somebody use who has never heard of feedback memory? A Transformer, shallow or deep; a
-recurrent network, which has always carried a state, of the old kind or of today's; or one that is
-linear in its state, so that training can be parallel. Each of them is here in a form
-that is as strong as can be had in a few lines, and with at least as many parameters as the Feedback
+recurrent network, of the old kind or of today's, which carries a state anyway; or one that is
+linear in its state, so that training can be parallel. Each of them is here in a form that is as
+strong as can be had in a few lines, and with at least as many parameters as the Feedback
 Transformer. Each is a module that takes tokens, `(B, T)`, and returns logits, `(B, T, V)`, and
 whatever state it has.
 
@@ -166,10 +166,11 @@ class SLSTM(nn.Module):
     r"""
     ## An LSTM that can revise what it holds
 
-    In an LSTM a gate is at most one, so what is new can never outweigh by far what is held. The
-    sLSTM[^xlstm] has an exponential input gate, and divides by the sum of what the gates have let
-    in. The four inputs of the gates, $g$, depend on the token and, within a head, on what the step
-    before gave out, $r_{t-1}$:
+    In an LSTM the input gate is at most one, so what is new can outweigh a large state only if the
+    forget gate lets go of that in the same step. The sLSTM[^xlstm] has an exponential input gate,
+    which can do it alone, and divides by the sum of what the gates have let in. The four inputs of
+    the gates, $g$, depend on the token and, within a head, on what the step before gave out,
+    $r_{t-1}$:
 
     $$\begin{aligned}
     c_t &= \sigma(g^{\mathrm{forget}})\, c_{t-1} + e^{g^{\mathrm{in}}} \tanh g^{\mathrm{new}} \\
@@ -177,10 +178,12 @@ class SLSTM(nn.Module):
     r_t &= \sigma(g^{\mathrm{out}})\, c_t / n_t
     \end{aligned}$$
 
-    So that nothing overflows, $c$ and $n$ are kept divided by the larger of the two exponentials in
-    their sums. As in the published code the recurrent weights begin as zero, and the biases of the
-    forget gate with values from $5$ to $-7$, here evenly spaced. The published block can have a
-    short convolution in front; here is none.
+    So that nothing overflows, $c_t$ and $n_t$ are kept divided by $e^{\lambda_t}$, where
+    $\lambda_t$ is the larger one of $g^{\mathrm{in}}$ and
+    $\lambda_{t-1} + \ln \sigma(g^{\mathrm{forget}})$; in $c_t / n_t$ it cancels. As in the
+    published code the recurrent weights begin as zero, and the biases of the forget gate with
+    values from $5$ to $-7$, here evenly spaced. The published block can have a short convolution in
+    front; here is none.
 
     [^xlstm]: xLSTM, Beck et al., 2024, [arXiv:2405.04517](https://arxiv.org/abs/2405.04517).
     """
@@ -211,7 +214,7 @@ class SLSTM(nn.Module):
         for token in gates.view(B, T, H, 4 * K).permute(1, 2, 0, 3):
             g = torch.baddbmm(token, r, self.recurrent)
             g_in, g_forget, g_new, g_out = g.chunk(4, -1)
-            # $\ln \sigma(g^{\mathrm{forget}})$, on the scale that $c$ and $n$ have
+            # $\lambda_{t-1} + \ln \sigma(g^{\mathrm{forget}})$
             forget = F.logsigmoid(g_forget) + scale
             scale = torch.maximum(g_in, forget)
             let_in, keep = (g_in - scale).exp(), (forget - scale).exp()
@@ -224,8 +227,8 @@ class SLSTM(nn.Module):
 
 class MixerLM(nn.Module):
     """
-    Layers of one of these two, each followed by a feed-forward sublayer, both pre-norm, between an
-    embedding and the head. `mixer` makes such a layer.
+    Layers of `DeltaProduct` or `SLSTM`, each followed by a feed-forward sublayer, both pre-norm,
+    between an embedding and the head. `mixer` makes such a layer.
     """
 
     def __init__(self, config: ModelConfig, mixer: Callable[[ModelConfig], nn.Module]):

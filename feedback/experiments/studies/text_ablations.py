@@ -6,10 +6,10 @@ summary: The default language model with one thing changed at a time, trained fo
 
 # Ablations on a text
 
-What of the model pays on ordinary text? Each variant reads the first 400 batches of the default
-run on Tiny Shakespeare, with the learning rate on its way to the end of a schedule of 400 steps,
-and is then judged by its loss on the validation text. That is a third of the default run: enough to
-tell apart what differs by more than a few hundredths of a nat, and no more.
+What of the model pays on ordinary text? Each variant of `text_ablations` reads the first 400
+batches of the default run on Tiny Shakespeare, with the learning rate on its way to the end of a
+schedule of 400 steps, and is then judged by its loss on the validation text. That is a third of the
+default run: enough to tell apart what differs by more than a few hundredths of a nat, and no more.
 
 The learning rate is that of the unchanged model for all of them. A variant that would like another
 one is treated unfairly, so a small difference says little.
@@ -18,8 +18,8 @@ one is treated unfairly, so a small difference says little.
 layer attends to its own past. It is what the recurrence gives up to make feedback possible.
 
 **How many slots?** In those batches each row of 64 characters begins with an empty memory, so there
-is little to be remembered. A second experiment, `text_slots`, changes only the number of slots, and
-the rows go on where they ended in the batch before, with the memory that they had then.
+is little to be remembered. In a second experiment, `text_slots`, rows go on where they ended in the
+batch before, with the memory that they had then. Its variants differ in the number of slots alone.
 """
 
 import time
