@@ -799,6 +799,12 @@ def test_what_the_page_claims_of_slots_on_a_text():
     cost = sum(loss["all_layers"] for loss in losses) / 3 - sum(without) / 3
     page = (ROOT / "docs/pages/paper_results.md").read_text(encoding="utf-8")
     assert f"carried memory costs {cost:.2f} nats here" in page
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    means = [f"{sum(loss[what] for loss in losses) / 3:.3f}" for what in [*order, "mem_len_1"]]
+    words = (
+        "{} nats with four slots, {} with 16, {} with 48, {} with 128 and {} with 256, on average"
+    )
+    assert f"{words}. One slot has {{}}.".format(*means) in log
 
 
 def searched(name: str) -> dict[tuple[str, float, int], dict]:
