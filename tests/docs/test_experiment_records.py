@@ -75,9 +75,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
     ("a5_ablations", "all_layers"): set(),
-    ("a5_ablations", "mem_len_2"): set(),
-    ("a5_ablations", "mem_len_8"): set(),
-    ("a5_ablations", "two_layers"): set(),
     ("a5_ablations", "four_layers"): set(),
     ("a5_at_once", "no_feedback"): set(),
     ("a5_at_once", "transformer_2_no_positions"): set(),
@@ -722,8 +719,16 @@ def test_what_the_pages_claim_of_ablations():
         for a, b in zip(*by_seed, strict=True)
     )
     assert (two, three) == (15, 0) and "the other loses 15 points" in pages["paper_results"]
-    means = (100 * sum(plain) / 3, 100 * kept["mem_len_32"], 100 * kept["mem_len_256"])
-    assert "{:.1f} % with one slot, {:.1f} with 32, {:.1f} with 256".format(*means) in pages["log"]
+    slots = ("mem_len_2", "mem_len_8", "mem_len_32", "mem_len_256")
+    means = (sum(plain) / 3, *(kept[who] for who in slots))
+    assert sorted(means, reverse=True) == list(means)
+    words = (
+        "{:.1f} % with one slot, {:.1f} with two, {:.1f} with eight, {:.1f} with 32, {:.1f} with"
+    )
+    assert words.format(*(100 * share for share in means)) in pages["log"]
+    assert min(ends["mem_len_2"] + ends["mem_len_8"]) > 0.99
+    # A second layer makes no difference, and four were not run.
+    assert min(ends["two_layers"]) > min(plain) and "four_layers" not in runs
 
 
 def test_what_the_pages_claim_without_positions():
