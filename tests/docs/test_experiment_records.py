@@ -85,7 +85,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a5_at_once", "slstm"): set(),
     ("copy", "no_feedback"): set(),
     ("programs_3_near", "feedback"): {1},
-    ("programs_5", "transformer_2"): set(),
     ("programs_5", "lstm"): set(),
     ("recall", "no_feedback"): set(),
     ("reverse", "no_feedback"): set(),
@@ -109,7 +108,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("z60", "transformer_2_no_positions"): set(),
     ("z60", "transformer_8"): set(),
     ("z60", "transformer_8_no_positions"): set(),
-    ("z60", "gru"): set(),
     ("z60", "mamba"): set(),
     ("z60", "slstm"): set(),
     ("z60", "delta_product"): set(),
@@ -475,6 +473,11 @@ def test_what_the_pages_claim_of_programs():
     assert f"{100 * one:.1f}, {100 * two:.1f} and {100 * three:.1f} % of the prints" in log
     assert min(one, two, three) > 0.99
     assert f"{100 * min(shares):.1f} to {100 * max(shares):.1f}. One layer and 176 slots" in log
+    others = sorted(runs_of("programs_5", "transformer_2"), key=lambda run: run["seed"])
+    assert {run["curve"][-1]["seq_len"] for run in others} == {48}
+    prints = [100 * run["test"]["512"]["token"] for run in others]
+    assert "has {:.1f}, {:.1f} and {:.1f} %.)".format(*prints) in log
+    assert min(prints) > 22.9 and max(prints) < 40
     rivals = runs_of("programs_3", "transformer_2")
     assert [rival["curve"][-1]["seq_len"] for rival in rivals] == [48, 48, 32]
     assert all(rival["test"]["512"]["token"] < 0.289 for rival in rivals)
@@ -601,6 +604,7 @@ def test_what_the_pages_claim_of_controls():
     one, two, three = ((share - 0.2) / 0.8 for share in (one, two, three))
     assert f"at {one:.3f} of a possible 1" in " ".join(log.split())
     assert f"{two:.3f} and {three:.3f}" in log and max(two, three) < one
+    assert sorted(run["curve"][-1]["seq_len"] for run in runs_of("z60", "gru")) == [12, 18, 18]
     rivals, sums = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
     assert sorted(run["curve"][-1]["seq_len"] for run in rivals) == [8, 12, 12]
     assert all(run["test"]["64"]["final"] == 1 for run in sums)
