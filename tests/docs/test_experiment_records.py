@@ -558,6 +558,11 @@ def test_what_the_pages_claim_of_the_slstm():
         "{:.0f}, {:.0f} and {:.0f} % at 512 steps, where the LSTM has {:.0f}, {:.0f} and {:.0f}."
     )
     assert words.format(*ends) in pages["log"]
+    short = (
+        f"{100 * sum(run['test']['32']['final'] for run in mine) / 3:.1f}" for mine in (runs, lstms)
+    )
+    words = "it has {} % of the last answers at 32 steps where the LSTM has {}."
+    assert words.format(*short) in pages["log"]
     # The rate: the best of five, and neither the lowest nor the highest of them.
     record = json.loads((RECORDS / "search/a5.json").read_text())
     tried = {
