@@ -88,7 +88,7 @@ def language(task: Language, mem_len: int, ready: float) -> Experiment:
     low, high = task.trained
     course = Course(tokens=10_000_000, seq_len=high, start_len=5, ready=ready, decay=0.6)
     trained, exam = MixedLengths(task, low, high), MixedLengths(task, *task.tested)
-    contestants = everybody("feedback", "transformer_2", "lstm")
+    contestants = everybody("feedback", "transformer_2", "lstm", "slstm")
     lengths = (task.tested[1],)
     return Experiment(trained, contestants, course, lengths, {"mem_len": mem_len}, exam)
 
