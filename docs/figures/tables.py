@@ -18,13 +18,13 @@ How does the test find them? By the first cell of their first row, the *heading*
 two tables have the same, and a table on a page that has one of these headings must be the one made
 here, to the last digit.
 
-A cell has the mean of the seeds, and in brackets the least and the greatest of them, which for
-right answers are the worst and the best; one number alone if they do not differ.
+How a [cell](cells.py) is written, and which [learning rates](rates.py) were tried, have modules of
+their own.
 """
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,43 +33,9 @@ from feedback.experiments.languages import scaled_accuracy
 from feedback.experiments.studies.parallel_in_time import TOLERANCES
 from feedback.support.checks import expect
 
-from .experiments import MARKS, RECORDS, WHO, Record, Run, read
-
-TITLES = {
-    "a5": "$A_5$",
-    "a5_at_once": "$A_5$ at full length at once",
-    "a5_ablations": "$A_5$ with one thing changed",
-    "z60": r"$\mathbb{Z}_{60}$",
-    "a4z5": r"$A_4 \times \mathbb{Z}_5$",
-    "s5": "$S_5$",
-    "swap_s5": "$S_5$, swaps only",
-    "arithmetic": "Arithmetic modulo 5",
-    "programs_3": "The paper's programs, 3 variables",
-    "programs_5": "The paper's programs, 5 variables",
-    "programs_3_near": "The paper's programs, 64 slots",
-    "programs_3_prints": "The paper's programs, labels at prints alone",
-    "programs_3_released": "The paper's programs, 3 variables, released settings",
-    "programs_5_released": "The paper's programs, 5 variables, released settings",
-}
-"""What an experiment is called, if it is not by its name."""
-
-NAMES = {
-    **{who: look.name for who, look in WHO.items()},
-    "transformer_2_no_positions": "Transformer, 2 layers, without positions",
-    "transformer_8_no_positions": "Transformer, 8 layers, without positions",
-    "twice_as_deep": "Transformer, 8 layers of the same width",
-    "all_layers": "nothing: memory of all layers, learnt weights, 1 slot",
-    "top_only": "memory of the top layer alone",
-    "embedding_only": "memory of the embedding alone",
-    "plain_mean": "memory of all layers in equal parts",
-    "kv_of_each_layer": "keys and values of each layer",
-    "no_norm": "memory without its norm",
-    **{f"mem_len_{n}": f"{n} slots" for n in (2, 4, 8, 16, 32, 128, 256)},
-    "mem_len_32_no_positions": "32 slots without positions",
-    "two_layers": "2 layers",
-    "four_layers": "4 layers",
-}
-"""Contestants, and what was changed."""
+from .cells import NAMES, TITLES, between, by_contestant, spread, table, title
+from .experiments import MARKS, RECORDS, Record, read
+from .rates import RATES_HEADINGS, rates_tables
 
 CHANGES = {
     **NAMES,
@@ -109,22 +75,13 @@ TASKS = {"text": "text", "a5": TITLES["a5"]}
 """What is read in parallel in time."""
 
 
-def title(name: str) -> str:
-    """What this experiment is called."""
-    return TITLES.get(name, name.replace("_", " ").capitalize())
-
-
 def heading(name: str, role: str) -> str:
     """The heading of a table of this experiment; `role` is one of `ROLES`."""
     return f"{title(name)}: {ROLES[role]}"
 
 
-SEARCH_HEADING = "$A_5$: learning rates tried"
-RATES_HEADING = "Learning rates tried elsewhere"
-
 HEADINGS = {
-    SEARCH_HEADING,
-    RATES_HEADING,
+    *RATES_HEADINGS,
     *(heading(name, role) for name in EXPERIMENTS if name not in LANGUAGES for role in ROLES),
     LANGUAGES_HEADING,
     *PASSES_HEADINGS.values(),
@@ -132,35 +89,6 @@ HEADINGS = {
     SLIPS_HEADING,
 }
 """All that a table of a page can have."""
-
-
-def table(rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; the first row is that of the headings."""
-    head, *rest = rows
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rest)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
-
-
-def spread(values: Sequence[float], show: str) -> str:
-    """The mean, and from the least to the greatest, each as the format `show` has it."""
-    mean, least, most = (
-        format(value, show) for value in (sum(values) / len(values), min(values), max(values))
-    )
-    return mean if mean == least == most else f"{mean} ({least} to {most})"
-
-
-def between(values: Sequence[int]) -> str:
-    """From the least to the greatest."""
-    least, most = min(values), max(values)
-    return str(least) if least == most else f"{least} to {most}"
-
-
-def by_contestant(record: Record) -> dict[str, list[Run]]:
-    """The runs of each contestant, in the order of the catalogue."""
-    runs = record["runs"]
-    order = find(record["experiment"]).contestants
-    there = {who: [run for run in runs if run["contestant"] == who] for who in order}
-    return {who: mine for who, mine in there.items() if mine}
 
 
 def lengths_table(record: Record, mark: str = "final") -> str:
@@ -315,49 +243,6 @@ def tables(name: str, folder: Path = RECORDS) -> list[str]:
     return [cost_table(record), *(lengths_table(record, mark) for mark in MARKS)]
 
 
-def search_table(folder: Path = RECORDS) -> str | None:
-    """
-    ## Which learning rates were tried
-
-    One run each, on a smaller budget: the length it reached, and the right answers at the end.
-    None, if there is no record of a search.
-    """
-    record = read("a5", folder / "search")
-    if record is None:
-        return None
-    rows = [[SEARCH_HEADING, "parameters", "rate", "length reached", "right at that length, %"]]
-    order = list(WHO)
-    runs = sorted(
-        record["runs"],
-        key=lambda r: (order.index(r["contestant"]), r["parameters"], r["learning_rate"]),
-    )
-    for run in runs:
-        end, size, rate = run["curve"][-1], f"{run['parameters']:,}", f"{run['learning_rate']:g}"
-        name = NAMES[run["contestant"]]
-        rows.append([name, size, rate, str(end["seq_len"]), f"{100 * end['accuracy']:.1f}"])
-    return table(rows)
-
-
-def rates_table(folder: Path = RECORDS) -> str | None:
-    """
-    For the other tasks with a record of a search: how far each contestant came with each rate, and
-    what share of the answers was right in the end, in training. None, if there is no such record.
-    """
-    records = (read(name, folder / "search") for name in EXPERIMENTS if name != "a5")
-    rows = [[RATES_HEADING, "contestant", "a lower rate", "that of $A_5$", "a higher rate"]]
-    for record in filter(None, records):
-        for who, runs in by_contestant(record).items():
-            # Runs of other seeds have the whole budget.
-            ends = {run["learning_rate"]: run["curve"][-1] for run in runs if run["seed"] == 0}
-            cells = (
-                f"{rate:g}: {end['seq_len']} ({100 * end['accuracy']:.1f} %)"
-                for rate, end in sorted(ends.items())
-            )
-            if ends:
-                rows.append([title(record["experiment"]), NAMES[who], *cells])
-    return table(rows) if len(rows) > 1 else None
-
-
 def heading_of(text: str) -> str:
     """The first cell of a table."""
     return text.split("|")[1].strip()
@@ -368,7 +253,7 @@ def every_table(folder: Path = RECORDS, names: Iterable[str] = ()) -> dict[str, 
     chosen = list(names) or [*EXPERIMENTS, *STUDIES]
     found = [text for name in chosen for text in tables(name, folder)]
     if not names:
-        found += filter(None, (search_table(folder), rates_table(folder)))
+        found += rates_tables(folder)
     return {heading_of(text): text for text in found}
 
 

@@ -48,7 +48,7 @@ FIGURE_FOLDER = ROOT / "docs" / "figures"
 PAGES = [
     *(
         ROOT / "docs" / "pages" / f"{name}.md"
-        for name in ("worth", "paper_results", "architectures", "log")
+        for name in ("worth", "paper_results", "rates", "architectures", "log")
     ),
     ROOT / "docs" / "runs" / "README.md",
 ]
@@ -72,7 +72,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("a4z5", "mamba"): set(),
     ("a4z5", "slstm"): set(),
     ("a4z5", "delta_product"): set(),
-    ("a5", "transformer_8_no_positions"): set(),
     ("a5", "mamba"): set(),
     ("a5_ablations", "all_layers"): set(),
     ("a5_ablations", "four_layers"): set(),
@@ -88,7 +87,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("copy", "no_feedback"): set(),
     ("parity", "slstm"): set(),
     ("programs_3_near", "feedback"): {1},
-    ("programs_5", "lstm"): set(),
     ("recall", "no_feedback"): set(),
     ("reverse", "no_feedback"): set(),
     ("s5", "no_feedback"): set(),
@@ -112,7 +110,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("z60", "transformer_8"): set(),
     ("z60", "transformer_8_no_positions"): set(),
     ("z60", "mamba"): set(),
-    ("z60", "slstm"): set(),
     ("z60", "delta_product"): set(),
 }
 """By experiment and contestant: the seeds that there are, where not all three are."""
@@ -460,6 +457,21 @@ def runs_of(name: str, who: str) -> list[dict]:
     return [run for run in FOUND[name]["runs"] if run["contestant"] == who]
 
 
+def searched(name: str) -> dict[tuple[str, float, int], dict]:
+    """The runs of a search, by contestant, learning rate and seed."""
+    record = json.loads((RECORDS / f"search/{name}.json").read_text())
+    return {(run["contestant"], run["learning_rate"], run["seed"]): run for run in record["runs"]}
+
+
+def whole(name: str, who: str, rate: float) -> list[dict]:
+    """The runs of a contestant with the whole budget and another rate, by seed."""
+    return [
+        run
+        for (other, at, seed), run in sorted(searched(name).items())
+        if (other, at) == (who, rate) and seed
+    ]
+
+
 def test_what_the_pages_claim_of_programs():
     """One layer, ten minutes on a core, and 99 per cent of the prints right."""
     shares = [run["test"]["512"]["token"] for run in runs_of("programs_3", "feedback")]
@@ -525,7 +537,7 @@ def test_what_the_pages_claim_of_a_linear_recurrence():
     ends = {
         (run["contestant"], run["learning_rate"]): run["curve"][-1]
         for run in record["runs"]
-        if run["parameters"] not in (225_340, 239_964)
+        if run["seed"] == 0 and run["parameters"] not in (225_340, 239_964)
     }
     length, accuracy = (
         {at: end[key] for at, end in ends.items()} for key in ("seq_len", "accuracy")
@@ -538,24 +550,20 @@ def test_what_the_pages_claim_of_a_linear_recurrence():
 
 
 def test_what_the_pages_claim_of_the_slstm():
-    """All seeds end the course, earlier than two of the LSTM's, and lose the state beyond it."""
+    """All seeds end the course, with fewer mistakes than the LSTM, and lose the state beyond it."""
     runs = runs_of("a5", "slstm")
     assert len(runs) == 3 and all(run["test"]["32"]["final"] > 0.99 for run in runs)
-    arrivals, others = (
-        sorted(
-            next(row["tokens"] for row in run["curve"] if row["seq_len"] == 32)
-            for run in runs_of("a5", who)
-        )
-        for who in ("slstm", "lstm")
+    shares, others = (
+        [run["test"]["32"]["final"] for run in runs_of("a5", who)] for who in ("slstm", "lstm")
     )
-    assert others[0] < arrivals[0] and arrivals[-1] < others[1]
+    assert sum(shares) > sum(others)
     ends = [100 * run["test"]["512"]["final"] for run in sorted(runs, key=lambda r: r["seed"])]
     pages = {
         page: " ".join((ROOT / f"docs/pages/{page}.md").read_text(encoding="utf-8").split())
         for page in ("log", "worth")
     }
     assert f"{min(ends):.0f} to {max(ends):.0f} % of the last answers" in pages["worth"]
-    lstms = sorted(runs_of("a5", "lstm"), key=lambda r: r["seed"])
+    lstms = whole("a5", "lstm", 0.01)
     ends += [100 * run["test"]["512"]["final"] for run in lstms]
     words = (
         "{:.0f}, {:.0f} and {:.0f} % at 512 steps, where the LSTM has {:.0f}, {:.0f} and {:.0f}."
@@ -566,12 +574,16 @@ def test_what_the_pages_claim_of_the_slstm():
     )
     words = "it has {} % of the last answers at 32 steps where the LSTM has {}."
     assert words.format(*short) in pages["log"]
+    # Another rate makes no difference to the first seed at 512 steps.
+    first = [*whole("a5", "slstm", 0.005), *whole("a5", "slstm", 0.01)]
+    first += [run for run in runs if run["seed"] == 1]
+    assert [round(100 * run["test"]["512"]["final"]) for run in first] == [16] * 3
     # The rate: the best of five, and neither the lowest nor the highest of them.
     record = json.loads((RECORDS / "search/a5.json").read_text())
     tried = {
         run["learning_rate"]: run["curve"][-1]["accuracy"]
         for run in record["runs"]
-        if run["contestant"] == "slstm" and run["curve"][-1]["seq_len"] == 3
+        if run["contestant"] == "slstm" and run["seed"] == 0 and run["curve"][-1]["seq_len"] == 3
     }
     assert sorted(tried) == [0.003, 0.005, 0.01, 0.02, 0.04]
     assert max(tried, key=tried.__getitem__) == runs[0]["learning_rate"] == 0.02
@@ -600,7 +612,8 @@ def test_the_trials_of_a_linear_recurrence():
 def test_what_the_pages_claim_of_controls():
     """Cut feedback is no better than a Transformer; additions reach further than permutations."""
     cut, rivals = (runs_of("a5", who) for who in ("no_feedback", "transformer_2"))
-    rivals += runs_of("a5", "transformer_2_no_positions") + runs_of("a5", "transformer_8")
+    for who in ("transformer_2_no_positions", "transformer_8", "transformer_8_no_positions"):
+        rivals += runs_of("a5", who)
     assert all(3 <= run["curve"][-1]["seq_len"] <= 5 for run in [*cut, *rivals])
     assert all(run["model"]["mem_len"] == 1 and run["parameters"] > 214_082 for run in cut)
     # 512 slots instead of one: for each a vector, and a number for each head.
@@ -646,10 +659,13 @@ def middle(name: str, who: str, length: int) -> float:
 
 def test_what_is_said_beside_the_curves():
     """Who is the first at the end of the course, who comes later, and who stops where."""
-    first, second, third = (middle("a5", w, 32) for w in ("delta_product", "feedback", "lstm"))
-    assert first < second < third < 6_000_000
-    assert middle("a5", "gru", 8) < middle("a5", "gru", 12) == float("inf")
-    for who in ("transformer_2", "transformer_2_no_positions", "transformer_8"):
+    first, ours, lstms, last = (
+        middle("a5", who, 32) for who in ("delta_product", "feedback", "lstm", "slstm")
+    )
+    assert first < min(ours, lstms) and max(ours, lstms) < last < 6_000_000
+    assert abs(ours - lstms) < 30_000
+    assert middle("a5", "gru", 12) < middle("a5", "gru", 18) == float("inf")
+    for who in (w for w in find("a5").contestants if w.startswith("transformer")):
         assert middle("a5", who, 3) < middle("a5", who, 4) == float("inf")
     first, second, third = (
         middle("programs_3", w, 432) for w in ("feedback", "lstm", "transformer_2")
@@ -839,25 +855,30 @@ def test_what_the_page_claims_of_slots_on_a_text():
     assert f"{words}. One slot has {{}}.".format(*means) in log
 
 
-def searched(name: str) -> dict[tuple[str, float, int], dict]:
-    """The runs of a search, by contestant, learning rate and seed."""
-    record = json.loads((RECORDS / f"search/{name}.json").read_text())
-    return {(run["contestant"], run["learning_rate"], run["seed"]): run for run in record["runs"]}
+SEARCHES = {
+    **dict.fromkeys(("z60", "a4z5", "swap_s5"), 1_000_000),
+    **dict.fromkeys(("s5", "parity", "arithmetic", "brackets"), 2_000_000),
+    **dict.fromkeys(("copy", "reverse", "counting", "walk", "recall"), 2_000_000),
+    **dict.fromkeys(("programs_3", "programs_5"), 2_000_000),
+}
+"""The tokens of each run of a search, by the experiment."""
 
 
-@pytest.mark.parametrize("name", ["arithmetic", "copy", "programs_3", "recall", "walk"])
+@pytest.mark.parametrize("name", SEARCHES)
 def test_the_rates_of_other_tasks(name):
-    """Three each, two million tokens, that of A5 between the others; which of them is taken."""
+    """Three each, few tokens, that of A5 between the others; and which rates are taken."""
     trials = {at: run for at, run in searched(name).items() if at[2] == 0}
     for who, contestant in find(name).contestants.items():
         rates = [rate for other, rate, _ in trials if other == who]
         if who in ("feedback", "transformer_2", "lstm"):
-            assert len(rates) == 3 and contestant.learning_rate in rates
-            assert sorted(rates)[1] == RATES[who]
+            assert len(rates) == 3 and sorted(rates)[1] == RATES[who]
+            # Where it is none of these, it had the whole budget beside another.
+            others = {rate for other, rate, seed in searched(name) if other == who and seed}
+            assert contestant.learning_rate in rates or others
         else:
             assert not rates
     for run in trials.values():
-        assert run["course"]["tokens"] == 2_000_000 <= run["tokens"]
+        assert run["course"]["tokens"] == SEARCHES[name] <= run["tokens"]
 
 
 def test_what_the_pages_claim_of_rates():
@@ -880,7 +901,7 @@ def test_what_the_pages_claim_of_rates():
     before = [copies["feedback", 0.003, seed]["test"]["41"]["token"] for seed in (1, 2, 3)]
     assert before[1:] == [1, 1] and f"that had {100 * before[0]:.0f} % of the digits" in log
     lower = [copies["transformer_2", 0.0003, seed]["test"]["41"]["token"] for seed in (1, 2, 3)]
-    usual = [run["test"]["41"]["token"] for run in runs_of("copy", "transformer_2")]
+    usual = [run["test"]["41"]["token"] for run in whole("copy", "transformer_2", 0.001)]
     found = f"{100 * min(lower):.0f} to {100 * max(lower):.0f} % of the digits at 41 steps, where"
     assert f"{found} it had {100 * min(usual):.0f} to {100 * max(usual):.0f}" in log
     means = {
@@ -890,7 +911,7 @@ def test_what_the_pages_claim_of_rates():
     for (who, _), mean in means.items():
         now = sum(run["test"]["192"]["token"] for run in runs_of("recall", who)) / 3
         assert mean < now and re.search(rf"{100 * now:.1f} %[\w ]*of {100 * mean:.1f}", log)
-    page = " ".join((ROOT / "docs/pages/worth.md").read_text(encoding="utf-8").split())
+    page = " ".join((ROOT / "docs/pages/rates.md").read_text(encoding="utf-8").split())
     for who, higher, rate in (("feedback", 0.01, 0.003), ("transformer_2", 0.003, 0.001)):
         best, usual = (recalls[who, at, 0]["test"]["192"]["token"] for at in (higher, rate))
         assert re.search(rf"{100 * best:.1f}[\w %]* against {100 * usual:.1f}", page)
@@ -916,6 +937,66 @@ def test_what_the_pages_claim_of_rates():
     assert f"{now} % of the answers at 100 steps instead of {before}" in log
 
 
+def test_short_trials_mislead():
+    """What the page and the log say of rates that were chosen briefly, and of those with time."""
+    worth, rates, log = (
+        " ".join((ROOT / f"docs/pages/{name}.md").read_text(encoding="utf-8").split())
+        for name in ("worth", "rates", "log")
+    )
+
+    def means(runs: list[dict], T: str, mark: str) -> str:
+        assert len(runs) == 3
+        return f"{100 * sum(run['test'][T][mark] for run in runs) / 3:.1f}"
+
+    now, before = (
+        means(runs, "512", "final") for runs in (runs_of("a5", "lstm"), whole("a5", "lstm", 0.01))
+    )
+    assert f"{now} % of the last answers at 512 steps instead of {before}." in worth
+    assert f"{now} % of the last answers at 512 steps with 0.005, instead of {before} with" in log
+    now, before = (
+        means(runs, "32", "final") for runs in (runs_of("a5", "gru"), whole("a5", "gru", 0.01))
+    )
+    assert f"{now} % at 32 steps instead of {before}." in log
+    now, before = (
+        means(runs, "512", "final") for runs in (runs_of("z60", "lstm"), whole("z60", "lstm", 0.01))
+    )
+    assert f"{now} instead of {before} %" in log
+    # With fewer tokens the higher rates looked better.
+    for name, at in (("a5", 3), ("z60", 27), ("programs_5", 14)):
+        record = json.loads((RECORDS / f"search/{name}.json").read_text())
+        trials = {
+            run["learning_rate"]: run["curve"][-1]
+            for run in record["runs"]
+            if run["seed"] == 0 and run["contestant"] == "lstm"
+            if run["parameters"] == parameters(name, "lstm")
+        }
+        assert trials[0.003]["seq_len"] <= trials[0.01]["seq_len"] == at
+        if trials[0.003]["seq_len"] == at:
+            assert trials[0.003]["accuracy"] < trials[0.01]["accuracy"]
+    high, best = whole("programs_5", "lstm", 0.01), runs_of("programs_5", "lstm")
+    best = sorted(best, key=lambda run: run["seed"])
+    now, before = (means(runs, "512", "token") for runs in (best, high))
+    assert f"it is {now} % of the prints instead of {before}." in worth
+    assert [run["curve"][-1]["seq_len"] for run in high] == [32] * 3
+    prints = sorted(100 * run["test"]["512"]["token"] for run in high)
+    assert f"with {prints[0]:.1f} to {prints[-1]:.1f} % of the prints, and we" in log
+    prints = [100 * run["test"]["512"]["token"] for run in best]
+    assert "With 0.003 they have {:.1f}, {:.1f} and {:.1f} %.".format(*prints) in log
+    tried = {rate for who, rate, seed in searched("programs_5") if who == "lstm" and seed}
+    assert len(tried | {best[0]["learning_rate"]}) == 5
+    for rate in tried:
+        others = [run["test"]["512"]["token"] for run in whole("programs_5", "lstm", rate)]
+        assert sum(others) / len(others) < sum(prints) / 300
+    longest = max(run["curve"][-1]["seq_len"] for run in best)
+    assert f"between 32 words of a program and up to {longest}." in rates
+    page = " ".join((ROOT / "docs/pages/paper_results.md").read_text(encoding="utf-8").split())
+    assert f"reaches {longest} words, and has {max(prints):.1f} % of the prints" in page
+    # With three variables the usual rate stays ahead, with the one seed that there is.
+    (lower,) = whole("programs_3", "lstm", 0.003)
+    (usual,) = [run for run in runs_of("programs_3", "lstm") if run["seed"] == lower["seed"]]
+    assert lower["test"]["512"]["token"] < usual["test"]["512"]["token"]
+
+
 def test_what_the_pages_claim_of_an_lstm_on_groups():
     """Worse on sums, better on the product that can be taken apart, and on S5 luck."""
     ends = {
@@ -923,12 +1004,17 @@ def test_what_the_pages_claim_of_an_lstm_on_groups():
         for name in ("z60", "a4z5", "s5")
     }
     log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+    first = {**ends}
+    for name in ("z60",):
+        first[name] = [run["test"]["512"]["final"] for run in whole(name, "lstm", 0.01)]
     for name, digits in (("z60", 1), ("a4z5", 1), ("s5", 0)):
-        one, two, three = (f"{100 * share:.{digits}f}" for share in ends[name])
+        one, two, three = (f"{100 * share:.{digits}f}" for share in first[name])
         assert f"{one}, {two} and {three} %" in log
     ours = {
         name: [run["test"]["512"]["final"] for run in runs_of(name, "feedback")] for name in ends
     }
+    newest = [run["test"]["512"]["final"] for run in runs_of("z60", "slstm")]
+    assert len(newest) == 3 and max(*newest, *first["z60"]) < min(ours["z60"])
     assert max(ends["z60"]) < min(ours["z60"]) and min(ends["a4z5"]) > min(ours["a4z5"])
     assert sum(ends["a4z5"]) > sum(ours["a4z5"])
     for name in ("z60", "a4z5"):
@@ -943,10 +1029,10 @@ def test_what_the_pages_claim_of_an_lstm_on_groups():
     assert {min(stops), max(stops)} == {3, 5}
     assert {run["curve"][-1]["seq_len"] for run in runs_of("swap_s5", "transformer_2")} == {8}
     assert all(run["test"]["128"]["final"] > 0.95 for run in runs_of("swap_s5", "lstm"))
-    # On A5 and S5 every seed of ours keeps the state, and one in three of the LSTM's.
-    for name in ("a5", "s5"):
+    # On A5 and S5 every seed of ours keeps the state, and two and one in three of the LSTM's.
+    for name, seeds in (("a5", 2), ("s5", 1)):
         kept = [run["test"]["512"]["final"] > 0.95 for run in runs_of(name, "lstm")]
-        assert sum(kept) == 1
+        assert sum(kept) == seeds
         assert all(run["test"]["512"]["final"] > 0.95 for run in runs_of(name, "feedback"))
 
 
@@ -977,7 +1063,7 @@ def test_what_the_pages_claim_of_toys():
     assert not everybody, "beyond 41 steps nobody copies"
     assert all(0.78 < run["test"]["41"]["token"] < 0.84 for run in runs_of("copy", "lstm"))
     shares = [round(run["test"]["41"]["token"], 2) for run in runs_of("copy", "transformer_2")]
-    assert len(shares) == 3 and (min(shares), max(shares)) == (0.45, 0.8)
+    assert len(shares) == 3 and (min(shares), max(shares)) == (0.68, 0.83)
     for who in ("feedback", "transformer_2"):
         assert all(run["test"]["41"]["token"] > 0.999 for run in runs_of("reverse", who))
     # Beyond that the LSTM does better, without being right.
