@@ -163,7 +163,9 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "a5": lambda: word_problem(WordProblem("a5"), 6_000_000, {"gru": 5e-3, "lstm": 5e-3}),
     "a5_at_once": lambda: word_problem(WordProblem("a5"), 6_000_000, start_len=None),
     "a5_ablations": ablations,
-    "z60": lambda: word_problem(WordProblem("z60"), 6_000_000, {"lstm": 5e-3}),
+    "z60": lambda: word_problem(
+        WordProblem("z60"), 6_000_000, {"lstm": 5e-3, "transformer_2": 3e-3}
+    ),
     "a4z5": lambda: word_problem(WordProblem("a4z5"), 6_000_000),
     "s5": lambda: word_problem(WordProblem("s5"), 24_000_000, {"lstm": 5e-3}),
     "swap_s5": lambda: word_problem(WordProblem("s5", only_swaps=True), 6_000_000, {"lstm": 5e-3}),

@@ -627,7 +627,10 @@ def test_what_the_pages_claim_of_controls():
     assert f"{two:.3f} and {three:.3f}" in log and max(two, three) < one
     assert sorted(run["curve"][-1]["seq_len"] for run in runs_of("z60", "gru")) == [12, 18, 18]
     rivals, sums = (runs_of("z60", who) for who in ("transformer_2", "feedback"))
-    assert sorted(run["curve"][-1]["seq_len"] for run in rivals) == [8, 12, 12]
+    assert sorted(run["curve"][-1]["seq_len"] for run in rivals) == [27, 27, 32]
+    assert all(run["test"]["64"]["final"] < 0.05 for run in rivals)
+    usual = whole("z60", "transformer_2", 0.001)
+    assert sorted(run["curve"][-1]["seq_len"] for run in usual) == [8, 12, 12]
     assert all(run["test"]["64"]["final"] == 1 for run in sums)
     kept = [run["test"]["512"]["final"] for run in runs_of("a5", "feedback")]
     # Two of three seeds lose the sum sooner than any loses the product; the third never does.
@@ -1005,7 +1008,15 @@ def test_short_trials_mislead():
         means(runs, "41", "token")
         for runs in (runs_of("copy", "transformer_2"), whole("copy", "transformer_2", 0.001))
     )
-    assert f"{now} % of the digits at 41 steps with 0.003, instead of {before}." in log
+    assert f"has {now} % of the digits at 41 steps of copying, instead of {before}," in log
+    sums = sorted(runs_of("z60", "transformer_2"), key=lambda run: run["seed"])
+    one, two, three = (run["curve"][-1]["seq_len"] for run in sums)
+    assert f"its course comes to {one}, {two} and {three} steps instead of" in log
+    # On the other groups a higher rate takes the Transformer no further.
+    for name in ("a5", "a4z5", "s5", "swap_s5"):
+        (higher,) = whole(name, "transformer_2", 0.003)
+        stops = {run["curve"][-1]["seq_len"] for run in runs_of(name, "transformer_2")}
+        assert higher["curve"][-1]["seq_len"] in stops
     # With three variables the usual rate stays ahead, with the one seed that there is.
     (lower,) = whole("programs_3", "lstm", 0.003)
     (usual,) = [run for run in runs_of("programs_3", "lstm") if run["seed"] == lower["seed"]]
