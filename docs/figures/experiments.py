@@ -30,7 +30,7 @@ RECORDS = Path(__file__).parents[1] / "runs" / "experiments"
 """Where `python -m feedback experiment NAME --out docs/runs/experiments` writes."""
 
 WIDTH, LEFT, RIGHT = 420, 44, 8
-TOP, BOTTOM, LEGEND = 44, 199, 16
+TOP, BOTTOM, LEGEND = 44, 183, 16
 """Where the lines are, and how far apart the lines of the legend."""
 
 Record = dict[str, Any]

@@ -103,9 +103,10 @@ def test_another_budget_is_another_run(tmp_path, monkeypatch):
     for rest in (["2000"], ["4000"], ["2000"], ["2000", "--learning-rate", "0.1"]):
         assert main([*base, *rest]) == 0
     runs = json.loads((tmp_path / "a5.json").read_text())["runs"]
+    rate = experiment.contestants["gru"].learning_rate
     assert [(run["course"]["tokens"], run["learning_rate"]) for run in runs] == [
-        (2000, 0.01),
-        (4000, 0.01),
+        (2000, rate),
+        (4000, rate),
         (2000, 0.1),
     ]
     folders = [tmp_path / "a5" / name for name in ("gru_1", "gru_1_2", "gru_1_3")]
