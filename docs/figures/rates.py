@@ -9,7 +9,7 @@ summary: Which learning rates were tried, briefly and with the whole budget.
 What a contestant can do depends on its learning rate, so beside each result belongs what else was
 tried. `docs/runs/experiments/search` holds those runs. With seed 0 they are short, and all rates of
 a contestant have the same few tokens; with another seed they have the whole budget of an
-experiment, and stand beside the runs of its own record with that seed.
+experiment, and stand beside the runs of its record.
 """
 
 from collections.abc import Sequence
