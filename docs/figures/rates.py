@@ -58,7 +58,7 @@ def rates_table(folder: Path = RECORDS) -> str | None:
     what share of the answers was right in the end, in training. None, if there is no such record.
     """
     records = (read(name, folder / "search") for name in EXPERIMENTS if name != "a5")
-    rows = [[RATES_HEADING, "contestant", "a lower rate", "that of $A_5$", "a higher rate"]]
+    rows = [[RATES_HEADING, "contestant", "a lower rate", "first chosen on $A_5$", "a higher rate"]]
     for record in filter(None, records):
         for who, runs in by_contestant(record).items():
             ends = {run["learning_rate"]: run["curve"][-1] for run in runs if run["seed"] == 0}

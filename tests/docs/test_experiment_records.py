@@ -86,7 +86,6 @@ EXCEPTIONS: dict[tuple[str, str], set[int]] = {
     ("brackets", "slstm"): set(),
     ("copy", "no_feedback"): set(),
     ("parity", "slstm"): set(),
-    ("programs_3_near", "feedback"): {1},
     ("recall", "no_feedback"): set(),
     ("reverse", "no_feedback"): set(),
     ("s5", "no_feedback"): set(),
@@ -523,8 +522,9 @@ def test_what_the_pages_claim_of_labels_at_prints():
         for name in ("log", "paper_results")
     )
     assert "{:.1f}, {:.1f} and {:.1f} % are right".format(*whole) in log
-    (near,) = runs_of("programs_3_near", "feedback")
-    assert f"has {100 * near['test']['512']['token']:.1f} % of the prints:" in page
+    near = [100 * run["test"]["512"]["token"] for run in runs_of("programs_3_near", "feedback")]
+    assert len(near) == 3
+    assert f"with three seeds, gives {min(near):.1f} to {max(near):.1f} % of the prints:" in page
 
 
 def test_what_the_pages_claim_of_a_linear_recurrence():

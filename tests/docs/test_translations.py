@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,52 @@ def test_what_is_not_language_stays(catalogue: Catalogue):
     entries = [entry for entry in catalogue.file if entry.translated()]
     wrong = {e.msgctxt: d for e in entries if (d := difference(e.msgid, e.msgstr))}
     assert not wrong
+
+
+ROW = re.compile(r"^\|(.*[^-|\n].*)\|$", re.M)
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of all tables of a text, row by row, without the lines below the headings."""
+    return [[cell.strip() for cell in row.split("|")] for row in ROW.findall(text)]
+
+
+def mistakes(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """
+    Cells of tables, and what their translations have: other rows, a number that is missing (a
+    translation may write "one" as 1), or a name that is also that of something else.
+    """
+    wrong: list[tuple[str, str]] = []
+    names: dict[str, str] = {}
+    for original, translation in pairs:
+        table, other = cells(original), cells(translation)
+        if list(map(len, table)) != list(map(len, other)):
+            wrong.append((original, translation))
+            continue
+        for cell, said in zip(chain(*table), chain(*other), strict=True):
+            numbers, there = Counter(NUMBER.findall(cell)), Counter(NUMBER.findall(said))
+            words = re.search("[a-zA-Z]", cell.replace(" to ", ""))
+            other_numbers = numbers - there or (not words and numbers != there)
+            if other_numbers or (words and names.setdefault(said, cell) != cell):
+                wrong.append((cell, said))
+    return wrong
+
+
+@pytest.mark.parametrize("catalogue", FOUND, ids=lambda c: f"{c.lang}-{c.page}")
+def test_tables_have_the_same_rows(catalogue: Catalogue):
+    """Cell by cell the numbers of the English table, and nobody has the name of somebody else."""
+    entries = [e for e in catalogue.file if e.translated() and not e.obsolete]
+    assert not mistakes((entry.msgid, entry.msgstr) for entry in entries)
+
+
+def test_a_shifted_row_is_seen():
+    """A row of somebody else's numbers, a row that is missing, a name that two have."""
+    table = "| a | b |\n|---|---|\n| one | 1.5 (1.2 to 2) |\n| two | 2.5 |"
+    good = "| x | y |\n|---|---|\n| 1 eins | 1.5（1.2〜2） |\n| zwei | 2.5 |"
+    assert not mistakes([(table, good)])
+    for old, new in (("2.5", "1.5"), ("\n| zwei | 2.5 |", ""), ("zwei", "1 eins"), (" | y", "")):
+        assert mistakes([(table, good.replace(old, new))]), new
 
 
 # Pictures stay in English: a translated caption ends with a key of the words in its picture.
