@@ -78,7 +78,7 @@ NAMED = set(
     "GELU SiLU SwiGLU Tiny Shakespeare enwik8 PyTorch pylit labml Colab Jupyter MIT arXiv Jacobi "
     "Autograd Fan Dai Shazeer Sukhbaatar Günter Milde Ctrl-C SIGTERM SIGHUP BAR PC et al nat "
     "docstring import hook hooks logits XOR Recurrent Looped Grazzi sLSTM Mamba DeltaNet "
-    "DeltaProduct Siems Beck JavaScript float16 MB ROMEO".split()
+    "DeltaProduct Siems Beck Gu Dao mambapy JavaScript float16 MB GPU ROMEO".split()
 )
 """What stays in English, in every language."""
 
