@@ -5,6 +5,7 @@ Run: `python -m pytest tests/test_adaptive_span.py`
 """
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from parity import SMALL, TIGHT, assert_same, awaken, outputs_and_gradients, sam
 
 from feedback import FeedbackLM, ModelConfig, RotaryLM, TransformerLM
 from feedback.attention import FeedbackAttention
+from feedback.commands import PRESETS
 from feedback.fast.native import obstacle
 from feedback.lm.decode import StaticWindows, Windows
 
@@ -218,3 +220,13 @@ def test_wrong_ramps():
     """A ramp has at least one slot."""
     with pytest.raises(ValueError, match="span_ramp is 0, expected a whole number of at least 1"):
         ModelConfig(span_ramp=0)
+
+
+def test_the_size_of_the_preset():
+    """What *The paper's results* says: positions of heads add 100 million parameters to 77."""
+    sizes = {**asdict(PRESETS["enwik8"].model), "vocab_size": 256}
+    with torch.device("meta"):
+        model = FeedbackLM(ModelConfig(**sizes))
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    L, H, K, S = (sizes[name] for name in ("n_layers", "n_heads", "d_k", "mem_len"))
+    assert round(millions) == 177 and round(L * H * K * S / 1e6, -1) == 100

@@ -48,13 +48,13 @@ RATES = {
 }
 """
 Learning rates, from a recorded search on A5 with a million tokens. `no_feedback`, the Transformers
-of eight layers and Mamba have the rate of what is most like them; no other that was tried took them
-further. Where a search on another task, or one with the whole budget, led to another rate, it is
+of eight layers and Mamba have the rate of what is most like them, which a later search did not
+change. Where a search on another task, or one with the whole budget, led to another rate, it is
 named below.
 """
 
 LOWER = {"gru": 5e-3, "lstm": 5e-3}
-"""What the whole budget chose for recurrent networks on groups."""
+"""What the whole budget chose for recurrent networks on groups, with one exception."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "all_layers": {},

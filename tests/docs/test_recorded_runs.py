@@ -368,6 +368,12 @@ def test_the_time_to_a_loss():
     # As the page says, time is not saved with each seed, and never by a fifth.
     assert not all(short[1] < whole[1] for short, whole in pairs)
     assert all(short[1] > 0.8 * whole[1] for short, whole in pairs)
+    page = " ".join((RUNS.parent / "pages/paper_results.md").read_text(encoding="utf-8").split())
+    one, two, three = (round(100 * (short[1] / whole[1] - 1)) for short, whole in pairs)
+    assert f"saved two seeds {-two} and {-one} % of the time and cost the third {three} %" in page
+    warm = [taken["warm start after 100 steps", s][1] for s in "123"]
+    costs = [100 * (w / whole[1] - 1) for w, (_, whole) in zip(warm, pairs, strict=True)]
+    assert f"steps cost all three {min(costs):.0f} to {max(costs):.0f} %" in page
 
 
 def test_the_recorded_benchmark():

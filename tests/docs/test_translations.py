@@ -74,7 +74,7 @@ def test_what_is_not_language_stays(catalogue: Catalogue):
 
 
 ROW = re.compile(r"^\|(.*[^-|\n].*)\|$", re.M)
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
 def cells(text: str) -> list[list[str]]:
@@ -85,10 +85,11 @@ def cells(text: str) -> list[list[str]]:
 def mistakes(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """
     Cells of tables, and what their translations have: other rows, a number that is missing (a
-    translation may write "one" as 1), or a name that is also that of something else.
+    translation may write "one" as 1), a name that is also that of something else, or a second name.
     """
     wrong: list[tuple[str, str]] = []
     names: dict[str, str] = {}
+    translated: dict[str, str] = {}
     for original, translation in pairs:
         table, other = cells(original), cells(translation)
         if list(map(len, table)) != list(map(len, other)):
@@ -98,7 +99,8 @@ def mistakes(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
             numbers, there = Counter(NUMBER.findall(cell)), Counter(NUMBER.findall(said))
             words = re.search("[a-zA-Z]", cell.replace(" to ", ""))
             other_numbers = numbers - there or (not words and numbers != there)
-            if other_numbers or (words and names.setdefault(said, cell) != cell):
+            pair = names.setdefault(said, cell), translated.setdefault(cell, said)
+            if other_numbers or (words and pair != (cell, said)):
                 wrong.append((cell, said))
     return wrong
 
@@ -111,11 +113,18 @@ def test_tables_have_the_same_rows(catalogue: Catalogue):
 
 
 def test_a_shifted_row_is_seen():
-    """A row of somebody else's numbers, a row that is missing, a name that two have."""
-    table = "| a | b |\n|---|---|\n| one | 1.5 (1.2 to 2) |\n| two | 2.5 |"
-    good = "| x | y |\n|---|---|\n| 1 eins | 1.5（1.2〜2） |\n| zwei | 2.5 |"
+    """Somebody else's numbers, a row or a cell less, a sign, a name that two have, two names."""
+    table = "| a | b |\n|---|---|\n| one | 1.5 (1.2 to 2) |\n| two | -2.5 |"
+    good = "| x | y |\n|---|---|\n| 1 eins | 1.5（1.2〜2） |\n| zwei | -2.5 |"
     assert not mistakes([(table, good)])
-    for old, new in (("2.5", "1.5"), ("\n| zwei | 2.5 |", ""), ("zwei", "1 eins"), (" | y", "")):
+    assert mistakes([(table, good), (table, good.replace("zwei", "beide"))])
+    for old, new in (
+        ("-2.5", "1.5"),
+        ("-", ""),
+        ("\n| zwei | -2.5 |", ""),
+        ("zwei", "1 eins"),
+        (" | y", ""),
+    ):
         assert mistakes([(table, good.replace(old, new))]), new
 
 
