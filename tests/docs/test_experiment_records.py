@@ -514,6 +514,14 @@ def test_what_the_pages_claim_of_labels_at_prints():
         for name in ("log", "paper_results")
     )
     assert "{:.1f}, {:.1f} and {:.1f} % are right".format(*whole) in log
+    mean = {
+        name: sum(100 * run["test"]["512"]["token"] for run in runs_of(name, "feedback")) / 3
+        for name in ("programs_3", "programs_5", "programs_3_prints")
+    }
+    with_help = "% with one layer, taught with a label at every word"
+    three = f"| {mean['programs_3']:.1f} {with_help}; with labels at the prints alone"
+    assert f"{three} {mean['programs_3_prints']:.0f} % |" in page
+    assert f"| {mean['programs_5']:.1f} {with_help} |" in page
     near = [100 * run["test"]["512"]["token"] for run in runs_of("programs_3_near", "feedback")]
     assert len(near) == 3
     assert f"with three seeds, gives {min(near):.1f} to {max(near):.1f} % of the prints:" in page
