@@ -73,6 +73,15 @@ def test_what_is_not_language_stays(catalogue: Catalogue):
     assert not wrong
 
 
+@pytest.mark.parametrize("catalogue", FOUND, ids=lambda c: f"{c.lang}-{c.page}")
+def test_line_breaks_at_both_ends_stay(catalogue: Catalogue):
+    """Without them `msgfmt --check`, and editors that call it, refuse a catalogue."""
+    for e in catalogue.file:
+        if e.translated() and not e.obsolete:
+            ends = [(text.startswith("\n"), text.endswith("\n")) for text in (e.msgid, e.msgstr)]
+            assert ends[0] == ends[1], e.msgctxt
+
+
 ROW = re.compile(r"^\|(.*[^-|\n].*)\|$", re.M)
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
