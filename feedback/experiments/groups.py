@@ -18,9 +18,10 @@ $$y_t = x_t \cdot y_{t-1}, \qquad y_1 = x_1$$
 Which group it is decides how hard it is. In a *solvable* group, such as the integers modulo 60, the
 product can be taken apart into a few sums that are taken in parallel, whatever the length. In
 $A_5$, the 60 even permutations of five things, or in $S_5$, all 120 of them, this is impossible:
-the problem is complete for the class $\mathrm{NC}^1$ of circuits whose depth grows with the length
-(Barrington's theorem), and it is widely believed that a Transformer of fixed depth cannot solve it
-for all lengths[^illusion]. With feedback a step only has to do one multiplication.
+the problem is complete for the class $\mathrm{NC}^1$ of circuits whose depth grows with the
+logarithm of the length (Barrington's theorem), and it is widely believed that a Transformer of
+fixed depth cannot solve it for all lengths[^illusion]. With feedback a step only has to do one
+multiplication.
 
 So $A_5$ comes with controls of the same size: $\mathbb{Z}_{60}$, in which even the order of the
 factors does not matter, and $A_4 \times \mathbb{Z}_5$, in which it does, but which is solvable.
