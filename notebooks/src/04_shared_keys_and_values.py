@@ -523,7 +523,7 @@ plt.show()
 
 # The memory falls by a factor that grows with the length. The time is a disappointment: nearly all
 # of the projections are avoided, and at short lengths it makes no visible difference. Computing
-# keys was never the slow part. The [log](../../docs/pages/log.md) found what is: the number of
+# keys is not the slow part there. The [log](../../docs/pages/log.md) found what is: the number of
 # small operations, each on a few rows. Count those of one step of one layer.
 
 layer, x = stack.layers[0], torch.randn(1, D)
@@ -537,9 +537,9 @@ assert 40 < operations < 60
 print(*(name for name, _ in up.made))
 print(f"{len(up.made)} operations, and with the backward about {round(operations, -1)}")
 
-# Appending removes hardly any of those operations. It makes some of them smaller: at 32 steps, all
-# its operations together produce little more than a third as many numbers as those of the
-# reference.
+# In the forward pass appending removes hardly any operations. It makes some of them smaller: at 32
+# steps, all its operations together produce little more than a third as many numbers as those of
+# the reference.
 
 made = {}
 for name in ("reference", "Grow"):
@@ -579,7 +579,7 @@ scores = torch.cat([W_q_l[:2].T @ W_k_l[:2] for W_q_l, W_k_l, _, _ in own])
 squares = torch.linalg.svdvals(scores) ** 2
 lost = (squares[2:].sum() / squares.sum()).item()
 assert 0.1 < lost < 1
-print(f"one head loses nothing;  heads of 2 lose {lost:.0%} of the squared scores, or more")
+print(f"one head loses nothing;  first heads of width 2 at least {lost:.0%} of the squared scores")
 
 # 2. Write down $A$ and $e$ for a window that is full: three slots, and a row that pushes the oldest
 #    out. Compare with what autograd finds for `Append`.

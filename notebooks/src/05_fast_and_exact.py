@@ -170,7 +170,7 @@ for ours, theirs in zip((dq, dk, dv), torch.autograd.grad(o, (q, k, v), do), str
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
 print("ds", *(f"{x:.3f}" for x in ds), " sum", abs(round(ds.sum().item(), 9)))
 
-# The $\delta s_j$ add up to zero: attention that one slot gains is taken from the others.
+# The $\delta s_j$ add up to zero: the same number added to all scores changes no weight.
 #
 # ## A small model
 #
@@ -370,10 +370,10 @@ show(small)
 assert small["our own"] < small["reference"]
 
 # It is faster, but by less than one would hope. The weight gradients were wasteful, but they were
-# not the only cost. The [log](../../docs/pages/log.md) counts what remains: for the whole model,
-# some twenty-five small operations forward and thirty back, for each step and layer. Each is called
-# from Python, looks up its kernel, gets memory, and then computes for a few microseconds. That is
-# overhead, not waiting.
+# not the only cost. The [log](../../docs/pages/log.md) counted what remains: for the whole model,
+# some twenty small operations forward and thirty-five back, for each step and layer. Each is called
+# from Python, looks up its kernel, gets memory, and then many compute for a few microseconds only.
+# That is overhead, not waiting.
 #
 # ## The same in the package
 #
@@ -484,14 +484,17 @@ assert list(small) == [*order[:2], "our own"] and medians.keys() == set(order)
 plt.show()
 
 # The recurrence is still there, 64 steps of four layers, one after the other, and yet a training
-# step of `native`, the C++ loop, takes no longer than that of a Transformer that computes all steps
-# side by side. It was not the waiting that cost so much. It was the way each step was computed.
+# step of `native`, the C++ loop, takes about as long as that of a Transformer that computes all
+# steps side by side. It was not the waiting that cost so much. It was the way each step was
+# computed.
 #
 # The bars show one moment, on a machine that others may be using too. The project's
-# [benchmark](../../docs/runs/README.md) took more care, with two cores and at four sizes. Compared
-# with the fused Transformer, the C++ loop takes 0.62 to 1.05 times as long, `TransformerLM` 1.07 to
-# 1.90, the sweeps in PyTorch 2.1 to 4.4, appending 2.6 to 7.4, and labml's model with shared keys
-# and values 4.0 to 11.6. The picture at the beginning has the first of the sizes.
+# [benchmark](../../docs/runs/README.md) took more care, with two cores and at four sizes. On the
+# first of three machines, compared with the fused Transformer, the C++ loop takes 0.62 to 1.05
+# times as long, `TransformerLM` 1.07 to 1.90, the sweeps in PyTorch 2.1 to 4.4, appending 2.6 to
+# 7.4, and labml's model with shared keys and values 4.0 to 11.6. The picture at the beginning has
+# the first of the sizes on that machine. On the two others the C++ loop takes 1.06 to 1.52 and 1.38
+# to 1.48 times as long as the fused Transformer.
 #
 # The same benchmark shows the limits of the C++ loop. All of it was measured on a CPU. With a batch
 # of one, each product has a single row, and the ratio is 2.2; with 1024 steps, each of which has to
@@ -506,9 +509,11 @@ plt.show()
 stack = small_model(D=16, L=3, F=24, T=9).double()
 x0, slots = torch.randn(9, 2, 16, dtype=torch.float64), torch.arange(9)
 alpha, wk, wv, *flat = (w.detach() for w in weights_of(stack))
-x, *_, q, attn, o, y, h = sweep_forward(x0, alpha, wk, wv, *flat)
+x, *known, q, attn, o, y, h = sweep_forward(x0, alpha, wk, wv, *flat)
 m = torch.einsum("l,ltbd->tbd", alpha, x)
 k, v = ((m @ w.T).transpose(0, 1) for w in (wk, wv))
+for ours, kept in zip((m, k, v), known, strict=True):
+    assert torch.allclose(ours, kept, rtol=0, atol=1e-12)
 later = slots >= slots[1:, None]  # what steps 1, 2, ... must not read; step 0 reads nothing
 for l in range(3):
     wq, wo, bo, w1, b1, _, _ = flat[7 * l : 7 * l + 7]
@@ -522,7 +527,7 @@ for l in range(3):
         assert torch.allclose(ours, kept[l, 1:], rtol=0, atol=1e-12)
 # Once the states are known, this is a parallel Transformer. For every other buffer the question is
 # which is cheaper, to keep it or to recompute it.
-print("all from the states, all steps at once: equal to 1e-12")
+print("all from the states, all steps after the first at once: equal to 1e-12")
 
 # 2. A cheaper gradient: detach the memory vectors before a step reads them. Then no gradient
 #    travels back in time. Compare with the exact gradients. Which parameter would never learn
@@ -554,8 +559,8 @@ for cut in (False, True):
 assert torch.equal(outputs(False), outputs(True))
 never = [name for name in named if not results[True][name].any()]
 assert never == ["mix.weight"] and results[False]["mix.weight"].any()
-# The mix acts only on later steps. Without gradients back through time, the one parameter that
-# makes this a Feedback Transformer would keep its initial value.
+# The mix acts only on later steps. Without gradients back through time all layers would keep their
+# equal shares in the memory.
 print("same outputs; learns nothing:", *never)
 
 # The model is fast enough to be trained on two cores. So we train it, on Shakespeare, in the [next
