@@ -274,12 +274,13 @@ ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 plt.show()
 
 # The two ways with a cache in PyTorch take times of the same order, though one cache has four times
-# the bytes. At this size a step spends its time neither on memory nor on arithmetic, but on
+# the bytes. After a short prefix a step spends its time neither on memory nor on arithmetic, but on
 # dispatch: each of its many small operations takes a few microseconds to call, whatever the
-# architecture. The large gap is between those two and the step of the package, which is one call
-# where there is a compiler. The [log](../../docs/pages/log.md) has that story, and the
-# [results](../../docs/runs/README.md) a benchmark of decoding with more contestants. So at this
-# size what the smaller cache saves is, first of all, memory.
+# architecture. With a thousand characters the cache begins to be felt. The large gap is between
+# those two and the step of the package, which is one call where there is a compiler. The
+# [log](../../docs/pages/log.md) has that story, and the [results](../../docs/runs/README.md) a
+# benchmark of decoding with more contestants. So at this size what the smaller cache saves is,
+# first of all, memory, and some time once the prefix is long.
 #
 # ## From probabilities to a character
 #
@@ -394,7 +395,7 @@ axes[1].set_xlabel("next character, likeliest first (dashed: the cut of top_k = 
 # caption: Two ways to cut off what is unlikely. Coloured: kept by top_p; left of the dashes: kept
 # by top_k.
 # alt: Probabilities of the twenty likeliest characters at three places. Inside a name one character
-# has nearly everything and top_p keeps it alone; after I it keeps four; before a new word the
+# has nearly everything and top_p keeps it alone; after I it keeps five; before a new word the
 # bars are low and even, and it keeps more than a dozen. top_k keeps five each time.
 plt.show()
 
