@@ -66,7 +66,8 @@ assert (said == labels)[0, part][labels[0, part] >= 0].all()
 # the one side of the comparison, then the other, and at the colon whether it holds. Between these
 # words there is no other thinking: one layer, one thought a word.
 #
-# How well does it do on 128 new programs? (A quarter of them are longer than 448 words, and are cut.)
+# How well does it do on 128 new programs? (A quarter of them are longer than 448 words, and are
+# cut.)
 
 right, spoken = said == labels, labels >= 0
 paper = WholePrograms(3).draw(128, 448, torch.Generator().manual_seed(0))
