@@ -667,6 +667,34 @@ def test_where_the_model_with_its_feedback_cut_stops():
     assert all(run["test"]["32"]["final"] < 0.05 for run in runs_of("z60", "transformer_8"))
 
 
+def test_what_the_log_tells_of_these_groups():
+    """Last answers at 512 steps, seed by seed, and the means of DeltaProduct at 128."""
+    log = " ".join((ROOT / "docs/pages/log.md").read_text(encoding="utf-8").split())
+
+    def ends(runs: list[dict]) -> list[str]:
+        ordered = sorted(runs, key=lambda run: run["seed"])
+        return [f"{100 * run['test']['512']['final']:.0f}" for run in ordered]
+
+    swaps, sums, products = (
+        ends(runs_of(name, "delta_product")) for name in ("swap_s5", "z60", "a4z5")
+    )
+    assert "has {}, {} and {} % of the last answers at 512.".format(*swaps) in log
+    assert "it has {}, {} and {} %, on $A_4".format(*sums) in log
+    assert "\\mathbb{{Z}}_5$ {}, {} and {}; at 128".format(*products) in log
+    means = (
+        sum(100 * run["test"]["128"]["final"] for run in runs_of(name, "delta_product")) / 3
+        for name in ("z60", "a4z5", "a5")
+    )
+    assert "it has {:.0f} and {:.0f} % there, where it has {:.0f} on".format(*means) in log
+    usual = sorted(runs_of("a4z5", "feedback"), key=lambda run: run["seed"])
+    words = "\\mathbb{{Z}}_5$, which is worse than the {}, {} and {} that it has"
+    assert "our model has {}, {} and {} % on".format(*ends(whole("a4z5", "feedback", 0.01))) in log
+    assert words.format(*ends(usual)) in log
+    shares = [100 * run["test"]["512"]["final"] for run in whole("a5", "feedback", 0.01)]
+    assert f"with 0.003, and {min(shares):.1f} to {max(shares):.1f} % on $A_5$" in log
+    assert f"the third {min(map(int, ends(runs_of('s5', 'slstm'))))} %." in log
+
+
 def test_a_higher_rate_for_our_model():
     """On A5 no worse and no better; on A4 x Z5 one seed of three loses the product, and sooner."""
     ends = {
